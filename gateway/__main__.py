@@ -1,0 +1,5 @@
+"""`python -m gateway` is `forewarn`."""
+
+from gateway.cli import main
+
+main()

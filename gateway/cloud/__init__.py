@@ -1,0 +1,1 @@
+"""Summaries, the only thing that may leave the plant."""

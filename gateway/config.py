@@ -1,0 +1,1 @@
+"""From the file to typed settings: every fault at once, each with its line."""

@@ -1,0 +1,1 @@
+"""The operator's web pages, live updates and sign-in."""

@@ -1,0 +1,1 @@
+"""The vocabulary that every layer shares. Imports nothing of ours outside this package."""

@@ -1,0 +1,99 @@
+"""The words of alarms (OPC UA Part 9, ISA-18.2): a condition reported, a transition recorded."""
+
+from dataclasses import dataclass
+from enum import IntEnum, StrEnum
+
+
+class Priority(IntEnum):
+    """How fast an operator must act. ISA-18.2 aims at 80 % low, 15 % medium, 5 % high."""
+
+    LOW = 1
+    MEDIUM = 2
+    HIGH = 3
+
+
+class Cause(StrEnum):
+    """Which part of the gateway reports the condition."""
+
+    ANOMALY = "anomaly"
+    FAILURE = "failure"
+    RUL = "rul"
+    LIMIT = "limit"
+    DATA_QUALITY = "data_quality"
+    SYSTEM = "system"
+
+
+@dataclass(frozen=True, slots=True)
+class Driver:
+    """One signal that drives a condition, in words an operator reads."""
+
+    signal: str
+    share: float
+    """Part of the score that is due to it, 0 to 1; 1 for a plain limit."""
+    text: str
+    """Direction, amount and unit: `vibration 7.9 mm/s, high (usually 1.8 to 2.6)`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """The present truth of one alarm condition, as its reporter sees it. Not yet an alarm.
+
+    Attributes:
+        asset: The machine; "" for the gateway itself.
+        alarm: Stable name of the condition within the asset: `anomaly`, `temperature.high_high`,
+            `failure.HDF`, `link.press-1`, `log.full`. Asset and alarm together identify it.
+        cause: Which part reports.
+        active: Whether it holds; None when that cannot be known now (abstained, link down).
+        severity: score / limit, or how far past the limit; 1.0 where there is no measure.
+        priority: How fast someone must act while it is active.
+        text: One sentence: what is wrong, in plain words.
+        drivers: What drives it, strongest first.
+        t_ns: UTC ns of the data that says so.
+        on_delay_s: Must hold so long before it alarms; None takes the default of its cause.
+        off_delay_s: Must be gone so long before it returns; None likewise.
+        latched: Stays until reset by a person even if the condition goes away.
+    """
+
+    asset: str
+    alarm: str
+    cause: Cause
+    active: bool | None
+    t_ns: int
+    severity: float = 1.0
+    priority: Priority = Priority.MEDIUM
+    text: str = ""
+    drivers: tuple[Driver, ...] = ()
+    on_delay_s: float | None = None
+    off_delay_s: float | None = None
+    latched: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """One recorded change of one alarm: what the log keeps, notifications carry, people audit.
+
+    Attributes:
+        asset, alarm, cause, severity, priority, text, drivers: As in the `Condition` behind it.
+        state: Name of the state that it entered (`gateway/alarms/states.py`).
+        event: Name of the event that led there.
+        occurrence: Counts this alarm's activations; asset, alarm and occurrence name one episode.
+        t_ns: UTC ns of the transition.
+        active_since_ns: UTC ns when the present episode began; 0 when normal.
+        who: The user, or "" for the gateway itself.
+        note: What the user wrote.
+    """
+
+    asset: str
+    alarm: str
+    cause: Cause
+    state: str
+    event: str
+    occurrence: int
+    t_ns: int
+    active_since_ns: int
+    severity: float
+    priority: Priority
+    text: str
+    drivers: tuple[Driver, ...] = ()
+    who: str = ""
+    note: str = ""

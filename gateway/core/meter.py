@@ -1,0 +1,53 @@
+"""What every source counts, under the same names, whatever it speaks."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class LinkState(StrEnum):
+    """Where a source's link stands."""
+
+    CONNECTING = "connecting"
+    UP = "up"
+    DOWN = "down"
+    REFUSED = "refused"
+
+
+@dataclass(slots=True)
+class SourceMeter:
+    """Counters of one source since the process started. Only ever added to, by one task.
+
+    The supervisor counts `connects`, `link_errors`, `samples`, `samples_bad`, `last_sample_ns` and
+    `state`; the adapter counts the rest.
+    """
+
+    source: str
+    protocol: str
+    state: LinkState = LinkState.CONNECTING
+    state_text: str = ""
+    connects: int = 0
+    link_errors: int = 0
+    requests: int = 0
+    samples: int = 0
+    samples_bad: int = 0
+    samples_history: int = 0
+    samples_lost: int = 0
+    """Samples that the peer or a queue between us says were dropped (overflow bits, gaps)."""
+    errors: Counter[str] = field(default_factory=Counter)
+    """Errors by kind: `timeout`, `exception_2`, `checksum`, `clock`, `BadNodeIdUnknown`…"""
+    quarantined: dict[str, str] = field(default_factory=dict)
+    """`asset/signal` -> why it is not being read at present."""
+    latency_s: float = float("nan")
+    """Smoothed time from request to answer (1/8 weight); NaN for sources that are not asked."""
+    latency_s_max: float = float("nan")
+    last_sample_ns: int = 0
+    """UTC ns at the gateway when the last sample arrived; 0 before the first."""
+
+    def observe_latency(self, seconds: float) -> None:
+        """Take one request's time into the smoothed and the greatest latency."""
+        if self.latency_s != self.latency_s:  # NaN: the first one.
+            self.latency_s = self.latency_s_max = seconds
+            return
+        self.latency_s += (seconds - self.latency_s) / 8
+        self.latency_s_max = max(self.latency_s_max, seconds)

@@ -1,0 +1,1 @@
+"""Stages between the sources and the alarms: supervise, derive, windows, assess."""

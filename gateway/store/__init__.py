@@ -1,0 +1,1 @@
+"""What is kept: the durable log, trends, and the way to InfluxDB."""

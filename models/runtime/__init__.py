@@ -1,0 +1,1 @@
+"""Runs a bundle's graph on the device that the box has."""

@@ -1,0 +1,1 @@
+"""From a healthy or labelled record to a bundle. Needs the train extra."""

@@ -1,0 +1,1 @@
+"""Real peers, real files, virtual time. Nothing here is shipped."""
