@@ -76,9 +76,10 @@ def group() -> None:
 def main() -> None:
     """Run the command line; errors made on purpose become one line and exit code 2."""
     from gateway.core.errors import GatewayError
+    from models.errors import ModelError
 
     try:
         group(prog_name="forewarn")
-    except GatewayError as error:
+    except (GatewayError, ModelError) as error:
         click.echo(f"forewarn: {error}", err=True)
         raise SystemExit(2) from None

@@ -9,8 +9,8 @@
       PeerError       the peer answered "no" to one thing; that signal goes BAD, the link stays up
       DataError       bytes or a file that we cannot read; dropped and counted
       StoreError      the disk or its file fails; data is held in memory and an alarm is raised
-      BundleError     a model bundle must not run; the last good one stays
 
+Models know nothing of the gateway; their errors are in `models/errors.py`.
 Anything else that escapes a task is a bug: it ends the process, and the process is restarted.
 Messages name path, rule, value and next step.
 """
@@ -77,7 +77,3 @@ class DataError(GatewayError):
 
 class StoreError(GatewayError):
     """The disk, or the file on it, does not take or give what it should."""
-
-
-class BundleError(GatewayError):
-    """A model bundle is damaged, unsigned, foreign, or gives other numbers here than promised."""
