@@ -1,1 +1,309 @@
 """From the file to typed settings: every fault at once, each with its line."""
+
+import csv
+import difflib
+import re
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias, TypeVar, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import ErrorDetails
+
+import protocols
+from gateway.core.errors import ConfigError, Fault
+from gateway.core.source import Identifier, SourceConfig
+from gateway.pipeline.config import AssetConfig, DeriveConfig
+from gateway.toml_lines import Path as TomlPath
+from gateway.toml_lines import locate
+
+Table: TypeAlias = dict[str, Any]
+Model = TypeVar("Model", bound=BaseModel)
+
+CONFIG_BYTES_MAX = 16_000_000
+_SECRET_WORDS = ("password", "secret", "token", "key")
+
+
+class GatewayConfig(BaseModel):
+    """`[gateway]`: which box this is, and where it keeps what it knows."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: Identifier = Field(default="forewarn", description="Name of this gateway in every record.")
+    data_dir: str = Field(
+        default="data", description="Folder of the log and the models, relative to this file."
+    )
+
+
+class Settings(BaseModel):
+    """Everything in `forewarn.toml` but its sources, which each protocol types for itself."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    gateway: GatewayConfig = GatewayConfig()
+    asset: tuple[AssetConfig, ...] = ()
+    derive: tuple[DeriveConfig, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """One valid configuration.
+
+    Attributes:
+        path: The file that it came from; relative paths in it start at its folder.
+        sources: One typed configuration per `[[source]]`, in the file's order.
+        settings: All the rest.
+    """
+
+    path: Path
+    sources: tuple[SourceConfig, ...]
+    settings: Settings
+
+    def resolve(self, relative: str) -> Path:
+        """A path written in the file, as an absolute one."""
+        return (self.path.parent / relative).resolve()
+
+    @property
+    def data_dir(self) -> Path:
+        """Where the log, the models and the keys are kept."""
+        return self.resolve(self.settings.gateway.data_dir)
+
+
+def load(path: Path) -> Config:
+    """Read and check one configuration file.
+
+    Raises:
+        ConfigError: With every fault that could be found at once, each with its file and line.
+    """
+    try:
+        text = path.read_bytes()[:CONFIG_BYTES_MAX].decode()
+    except FileNotFoundError:
+        raise ConfigError(
+            f"{path}: no such file; `forewarn schema --example` prints one to start from"
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read: {error}") from error
+    return parse(text, path)
+
+
+def parse(text: str, path: Path) -> Config:
+    """Check the text of a configuration file; `path` is for relative paths and messages."""
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        line = re.search(r"line (\d+)", str(error))
+        rule = str(error).partition(" (at ")[0]
+        raise ConfigError(
+            [Fault("", f"not valid TOML: {rule}", path.name, int(line[1]) if line else 0)]
+        ) from error
+    reading = _Reading(path, locate(text))
+    sources = reading.sources(document)
+    settings = reading.settings(document)
+    reading.cross_check(sources, settings)
+    if reading.faults or settings is None:
+        raise ConfigError(sorted(reading.faults, key=lambda fault: (fault.file, fault.line)))
+    return Config(path, tuple(source for source in sources if source is not None), settings)
+
+
+class _Reading:
+    """One pass over one document, collecting faults."""
+
+    def __init__(self, path: Path, lines: dict[TomlPath, int]) -> None:
+        self._path = path
+        self._lines = lines
+        self._csv: dict[int, Path] = {}
+        self.faults: list[Fault] = []
+
+    def sources(self, document: Table) -> list[SourceConfig | None]:
+        tables = document.get("source", [])
+        if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
+            self._fault(("source",), "must be written as [[source]] tables")
+            return []
+        if not tables:
+            self._fault((), "has no [[source]]; a gateway without one has nothing to read")
+        return [self._source(i, table, document) for i, table in enumerate(tables)]
+
+    def _source(self, i: int, table: Table, document: Table) -> SourceConfig | None:
+        at: TomlPath = ("source", i)
+        table = self._with_profile(at, table, document)
+        kind = table.get("kind")
+        if not isinstance(kind, str) or kind not in protocols.KINDS:
+            known = ", ".join(protocols.KINDS)
+            close = difflib.get_close_matches(str(kind), protocols.KINDS, n=1)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            self._fault((*at, "kind"), f"must be one of {known}, was {kind!r}{hint}")
+            return None
+        if isinstance(table.get("signals"), str):
+            rows = self._signals_csv(i, table["signals"])
+            if rows is None:
+                return None
+            table = {**table, "signals": rows}
+        return self._typed(protocols.config_type(kind), table, at)
+
+    def _with_profile(self, at: TomlPath, table: Table, document: Table) -> Table:
+        name = table.get("profile")
+        if name is None:
+            return table
+        profiles = document.get("profile", {})
+        if name not in profiles:
+            known = ", ".join(sorted(profiles)) or "none is defined"
+            self._fault((*at, "profile"), f"must name a [profile.NAME] ({known}), was {name!r}")
+            return {key: value for key, value in table.items() if key != "profile"}
+        return protocols.merge_profile(table, profiles[name])
+
+    def _signals_csv(self, i: int, name: str) -> list[Table] | None:
+        path = self._path.parent / name
+        self._csv[i] = path
+        try:
+            with path.open(newline="", encoding="utf-8-sig") as file:
+                rows = list(csv.DictReader(file))
+        except (OSError, UnicodeDecodeError, csv.Error) as error:
+            self._fault(("source", i, "signals"), f"the file {name!r} cannot be read: {error}")
+            return None
+        return [{k: _cell(v) for k, v in row.items() if k and v not in ("", None)} for row in rows]
+
+    def settings(self, document: Table) -> Settings | None:
+        rest = {key: value for key, value in document.items() if key not in ("source", "profile")}
+        return self._typed(Settings, rest, ())
+
+    def cross_check(self, sources: list[SourceConfig | None], settings: Settings | None) -> None:
+        ids: dict[str, int] = {}
+        owner: dict[tuple[str, str], str] = {}
+        for i, source in enumerate(sources):
+            if source is None:
+                continue
+            if source.id in ids:
+                self._fault(
+                    ("source", i, "id"),
+                    f"must be unique, {source.id!r} is source[{ids[source.id]}] too",
+                )
+            ids.setdefault(source.id, i)
+            for j, signal in enumerate(source.signals):
+                pair = (signal.asset, signal.signal)
+                if owner.setdefault(pair, source.id) != source.id:
+                    self._fault(
+                        ("source", i, "signals", j),
+                        f"{signal.key()} is read by source {owner[pair]!r} already; rename one",
+                    )
+        if settings is None or any(source is None for source in sources):
+            return
+        self._check_assets(settings, {asset for asset, _ in owner})
+
+    def _check_assets(self, settings: Settings, read: set[str]) -> None:
+        seen: set[str] = set()
+        for i, asset in enumerate(settings.asset):
+            at: TomlPath = ("asset", i, "id")
+            if asset.id in seen:
+                self._fault(at, f"must be unique, {asset.id!r} stands twice")
+            seen.add(asset.id)
+            if asset.id not in read:
+                close = difflib.get_close_matches(asset.id, read, n=1)
+                hint = f"did you mean {close[0]!r}?" if close else "add a signal with this asset"
+                self._fault(at, f"no source has a signal of {asset.id!r}; {hint}")
+            for name in ("bundle",):
+                path = getattr(asset, name)
+                if path is not None and not (self._path.parent / path).is_file():
+                    self._fault(
+                        ("asset", i, name), f"no such file: {path!r}; `forewarn train` writes one"
+                    )
+
+    def _typed(self, model: type[Model], table: Table, at: TomlPath) -> Model | None:
+        try:
+            return model.model_validate(table)
+        except ValidationError as error:
+            for details in error.errors():
+                place = (*at, *_without_tags(details["loc"], table))
+                self._fault(place, _rule(details, model))
+            return None
+
+    def _fault(self, at: TomlPath, message: str) -> None:
+        if len(at) > 3 and at[0] == "source" and isinstance(at[1], int) and at[1] in self._csv:
+            row = at[3]
+            line = row + 2 if isinstance(row, int) else 0
+            self.faults.append(Fault(_dotted(at), message, self._csv[at[1]].name, line))
+            return
+        place = at
+        while place and place not in self._lines:
+            place = place[:-1]
+        self.faults.append(Fault(_dotted(at), message, self._path.name, self._lines.get(place, 0)))
+
+
+def _cell(text: str) -> Any:
+    """A CSV cell as TOML would have typed it: lists and tables in TOML's own notation."""
+    text = text.strip()
+    if text.startswith(("{", "[")) or text in ("true", "false"):
+        try:
+            return tomllib.loads(f"cell = {text}")["cell"]
+        except tomllib.TOMLDecodeError:
+            return text
+    for number in (int, float):
+        try:
+            return number(text)
+        except ValueError:
+            continue
+    return text
+
+
+def _without_tags(loc: tuple[int | str, ...], table: Any) -> Iterator[int | str]:
+    """Drop what pydantic adds to a location for unions and validators: only real keys stay."""
+    here = table
+    for i, part in enumerate(loc):
+        if isinstance(here, dict) and (part in here or i == len(loc) - 1):
+            yield part
+            here = here.get(part)
+        elif isinstance(here, list) and isinstance(part, int):
+            yield part
+            here = here[part] if part < len(here) else None
+
+
+def _dotted(at: TomlPath) -> str:
+    text = ""
+    for part in at:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
+    return text
+
+
+def _rule(details: ErrorDetails, model: type[BaseModel]) -> str:
+    """One fault in our words: the rule, what was there, and where one can guess it, the mend."""
+    kind, value = details["type"], details["input"]
+    name = next((part for part in reversed(details["loc"]) if isinstance(part, str)), "")
+    if kind == "missing":
+        return "is required"
+    if kind == "extra_forbidden":
+        known = _known_settings(model, details["loc"][:-1])
+        close = difflib.get_close_matches(name, known, n=1)
+        hint = (
+            f"; did you mean {close[0]!r}?" if close else f"; known are {', '.join(sorted(known))}"
+        )
+        return f"is not a known setting{hint}"
+    rule = details["msg"].removeprefix("Value error, ")
+    rule = rule.replace("Input should be", "must be").replace("String should", "must")
+    rule = re.sub(r"^(List|Tuple|Value) should", "must", rule)
+    secret = "never the secret itself" in rule or any(word in name for word in _SECRET_WORDS)
+    if secret or isinstance(value, dict | list | BaseModel):
+        return rule
+    shown = repr(value)
+    return f"{rule}, was {shown if len(shown) <= 80 else shown[:77] + '…'}"
+
+
+def _known_settings(model: type[BaseModel], loc: tuple[int | str, ...]) -> set[str]:
+    here = [model]
+    for part in loc:
+        if isinstance(part, int):
+            continue
+        here = [
+            inner
+            for outer in here
+            for field_name, info in outer.model_fields.items()
+            if part in (field_name, info.alias)
+            for inner in _models_in(info.annotation)
+        ] or here
+    return {info.alias or name for outer in here for name, info in outer.model_fields.items()}
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for inner in get_args(annotation) for model in _models_in(inner)]

@@ -23,3 +23,27 @@ def config_type(kind: str) -> type[SourceConfig]:
 def as_source(config: SourceConfig) -> Source:
     """The same object as its other face: every protocol's `Config` has `open`."""
     return cast("Source", config)
+
+
+def merge_profile(source: dict[str, object], profile: dict[str, object]) -> dict[str, object]:
+    """Lay a `[[source]]` table over its `[profile.NAME]`: data, not code, for a common device.
+
+    The source's own settings win. Signals of both are read; a signal of the profile is given the
+    source's `asset`, and one that the source lists itself (same name) replaces the profile's.
+    """
+    merged = {k: v for k, v in profile.items() if k != "signals"}
+    merged |= {k: v for k, v in source.items() if k not in ("profile", "asset", "signals")}
+    own = source.get("signals", [])
+    theirs = profile.get("signals", [])
+    if not isinstance(own, list) or not isinstance(theirs, list):
+        merged["signals"] = own or theirs
+        return merged
+    names = {signal.get("signal") for signal in own}
+    asset = source.get("asset")
+    given = [
+        ({"asset": asset} if asset is not None else {}) | signal
+        for signal in theirs
+        if signal.get("signal") not in names
+    ]
+    merged["signals"] = [*given, *own]
+    return merged

@@ -1,0 +1,82 @@
+"""`[[asset]]` and `[[derive]]`: what the pipeline does for each machine."""
+
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from gateway.core.source import Identifier
+
+
+class LearnConfig(BaseModel):
+    """`[asset.learn]`: how the gateway learns this machine by itself."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    collect_s: float = Field(
+        default=86_400.0, gt=0, description="Least healthy running time before training, in s."
+    )
+    promote: bool = Field(
+        default=True,
+        description="Promote by itself once the false-alarm promise is checked; else an operator.",
+    )
+    false_alarms: str = Field(
+        default="1/30d", description="Promised false alarms: number / span, as in 1/30d."
+    )
+
+
+class AssetConfig(BaseModel):
+    """`[[asset]]`: one machine and how it is judged."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: Identifier
+    asset_class: str = Field(
+        default="", alias="class", max_length=100, description="Machines that may share a bundle."
+    )
+    line: str = Field(default="", max_length=100, description="Production line, for grouping.")
+    site: str = Field(default="", max_length=100, description="Plant or hall, for grouping.")
+    bundle: str | None = Field(
+        default=None, description="Path of an anomaly model bundle (.fwm), relative to this file."
+    )
+    bundles: tuple[str, ...] = Field(
+        default=(), description="Further bundles: failure or remaining-life models."
+    )
+    learn: LearnConfig | None = Field(default=None, description="Learn this machine on the box.")
+    hop_s: float | None = Field(
+        default=None, gt=0, description="Seconds between assessments; unset: the bundle's own."
+    )
+    stale_s: float | None = Field(
+        default=None, gt=0, description="A sample older than this is missing; unset: the bundle's."
+    )
+    lateness_s: float = Field(
+        default=2.0,
+        ge=0,
+        description="How long a window waits for a source that has fallen silent.",
+    )
+    coverage_min: float = Field(
+        default=0.6, ge=0, le=1, description="Share of usable samples below which it abstains."
+    )
+    geometry: dict[str, float] = Field(
+        default_factory=dict, description="Bearing orders and the like, for waveform features."
+    )
+
+    @model_validator(mode="after")
+    def _one_way_to_a_model(self) -> Self:
+        if self.bundle is not None and self.learn is not None:
+            raise ValueError("give bundle or learn, not both; a learned bundle replaces itself")
+        return self
+
+
+class DeriveConfig(BaseModel):
+    """`[[derive]]`: a signal computed from others of the same asset."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    asset: Identifier
+    signal: Identifier
+    unit: str = Field(default="", max_length=40)
+    expression: str = Field(
+        min_length=1,
+        max_length=500,
+        description="Arithmetic over signal names: torque * rpm * 0.1047",
+    )
