@@ -1,0 +1,49 @@
+# Everything one does with a checkout. `make demo` and `make test` set themselves up.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: install demo test lint bench soak servers lock clean help
+
+help:  ## Show this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+
+install: $(STAMP)  ## Make .venv from the lock
+
+$(STAMP): requirements.lock pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Forewarn needs Python 3.11 or newer; set PYTHON=python3.11")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	touch $@
+
+demo: install  ## Four simulated machines over real protocols, one going wrong
+	$(BIN)/forewarn demo
+
+servers:  # The real servers that tests talk to; only root on Debian can have them installed
+	@bash tests/install_servers.sh
+
+test: install servers  ## Prove that it works
+	$(BIN)/python -m pytest
+
+lint: install  ## ruff, mypy strict, import-linter
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: install  ## What each stage costs on this machine
+	$(BIN)/forewarn bench
+
+soak: install servers  ## The long loops: hours
+	$(BIN)/python -m pytest -m soak
+
+lock:  ## Resolve the dependencies anew
+	uv pip compile --universal --generate-hashes --all-extras --no-annotate --no-header \
+	  --no-emit-index-url --no-emit-find-links --upgrade pyproject.toml -o requirements.lock
+
+clean:  ## Remove what make made
+	rm -rf $(VENV) build dist out .mypy_cache .pytest_cache .ruff_cache .hypothesis
