@@ -1,0 +1,54 @@
+"""Each protocol's page names every setting, and each of its samples is a valid source."""
+
+import inspect
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+from pydantic import BaseModel
+
+import protocols
+from protocols import config_type
+
+KINDS = ("serial",)
+"""The protocols whose pages are held to this."""
+FOLDER = Path(inspect.getfile(protocols)).parent
+
+
+def models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    """Every pydantic model that a type speaks of."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for part in get_args(annotation):
+        yield from models_in(part)
+
+
+def settings(model: type[BaseModel], seen: set[type[BaseModel]]) -> Iterator[str]:
+    """Every name an operator may write, down to the deepest table."""
+    seen.add(model)
+    for name, field in model.model_fields.items():
+        yield name
+        for inner in models_in(field.annotation):
+            if inner not in seen:
+                yield from settings(inner, seen)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_page_names_every_setting(kind: str) -> None:
+    page = (FOLDER / kind / f"{kind}.md").read_text()
+    names = set(settings(config_type(kind), set()))
+    missing = {name for name in names if f"`{name}`" not in page}
+    assert not missing
+
+
+@pytest.mark.parametrize(
+    "sample",
+    [path for kind in KINDS for path in sorted((FOLDER / kind).glob("*.toml"))],
+    ids=lambda path: path.stem,
+)
+def test_the_sample_is_valid(sample: Path) -> None:
+    sources = tomllib.loads(sample.read_text())["source"]
+    for table in sources:
+        assert config_type(sample.parent.name).model_validate(table).id == table["id"]

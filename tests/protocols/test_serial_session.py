@@ -1,0 +1,168 @@
+"""The serial source on a real pty: samples, noise, unplugging, reload without touching the link."""
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from gateway.core.batch import Batch, Quality
+from gateway.core.errors import LinkError, LinkLost, LinkRefused, LinkTimeout
+from gateway.core.source import Session
+from protocols.serial import Config
+
+from .serial_line import PtyMachine
+from .source_context import make_context
+
+PATTERN = r"RPM\s+(?P<rpm>\S+)\s+T\s+(?P<temp>\S+)(?:\s+(?P<state>\w+))?"
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Iterator[PtyMachine]:
+    machine = PtyMachine(tmp_path)
+    yield machine
+    machine.unplug()
+
+
+def lathe(machine: PtyMachine, **changes: Any) -> Config:
+    table: dict[str, Any] = {
+        "kind": "serial",
+        "id": "lathe",
+        "port": str(machine.port),
+        "baud_rate": 115_200,
+        "text": {"pattern": PATTERN},
+        "signals": [
+            {"asset": "lathe-1", "signal": "speed", "unit": "rpm", "field": "rpm"},
+            {"asset": "lathe-1", "signal": "temperature", "unit": "°C", "field": "temp"},
+        ],
+    }
+    return Config.model_validate(table | changes)
+
+
+async def take(session: Session, n: int) -> list[tuple[int, float, int]]:
+    """At least `n` samples as (signal, value, quality)."""
+    got: list[tuple[int, float, int]] = []
+    async with asyncio.timeout(10):
+        while len(got) < n:
+            batch = await session.read()
+            assert isinstance(batch, Batch)
+            got += zip(
+                batch.signal.tolist(), batch.value.tolist(), batch.quality.tolist(), strict=True
+            )
+    return got
+
+
+async def test_lines_become_samples(machine: PtyMachine, tmp_path: Path) -> None:
+    context = make_context(tmp_path, protocol="serial")
+    async with lathe(machine).open(context) as session:
+        before_ns = context.clock.wall_ns()
+        machine.say(b"RPM 1500 T 41.5\r\nRPM 1501 T 41.75\r\nRPM 15")
+        batch = await session.read()
+        assert isinstance(batch, Batch)
+        assert batch.source == "lathe"
+        assert batch.value.tolist() == [1500, 41.5, 1501, 41.75]
+        names = [str(context.signals[i]) for i in batch.signal]
+        assert names == ["lathe-1/speed", "lathe-1/temperature"] * 2
+        assert batch.t_ns[0] == batch.t_ns[1] < batch.t_ns[2] <= batch.received_ns
+        assert before_ns <= batch.received_ns <= context.clock.wall_ns()
+        machine.say(b"02 T 42\r\n")
+        assert await take(session, 2) == [(0, 1502, 0), (1, 42, 0)]
+
+
+async def test_what_is_no_number_is_bad_and_its_neighbour_lives(
+    machine: PtyMachine, tmp_path: Path
+) -> None:
+    context = make_context(tmp_path, protocol="serial")
+    async with lathe(machine).open(context) as session:
+        machine.say(b"RPM nan T 41.5\nRPM 1_0 T inf\n")
+        got = await take(session, 4)
+        assert [quality for _, _, quality in got] == [Quality.BAD, Quality.GOOD, 2, 2]
+        assert context.meter.errors == {"value": 3}
+
+
+async def test_an_unplugged_port_is_lost_and_read_again_when_plugged_in(
+    machine: PtyMachine, tmp_path: Path
+) -> None:
+    context = make_context(tmp_path, protocol="serial")
+    source = lathe(machine)
+    async with source.open(context) as session:
+        machine.say(b"RPM 1 T 1\n")
+        assert len(await take(session, 2)) == 2
+        machine.unplug()
+        with pytest.raises(LinkLost, match="unplugged"):
+            async with asyncio.timeout(10):
+                await session.read()
+    with pytest.raises(LinkError, match="is not there; plug it in"):
+        async with source.open(context):
+            pass
+    machine.plug()
+    async with source.open(context) as session:
+        machine.say(b"RPM 2 T 2\n")
+        assert (await take(session, 2))[0] == (0, 2, 0)
+
+
+async def test_a_port_in_use_is_refused(machine: PtyMachine, tmp_path: Path) -> None:
+    context = make_context(tmp_path, protocol="serial")
+    async with lathe(machine).open(context):
+        with pytest.raises(LinkRefused, match="in use by another program"):
+            async with lathe(machine).open(context):
+                pass
+
+
+async def test_silence_is_a_time_out_where_it_is_configured(
+    machine: PtyMachine, tmp_path: Path
+) -> None:
+    context = make_context(tmp_path, protocol="serial")
+    async with lathe(machine, silence_timeout_s=0.05).open(context) as session:
+        with pytest.raises(LinkTimeout, match=r"silent for 0\.05 s"):
+            await session.read()
+
+
+async def test_cancelling_a_read_loses_nothing(machine: PtyMachine, tmp_path: Path) -> None:
+    context = make_context(tmp_path, protocol="serial")
+    async with lathe(machine).open(context) as session:
+        machine.say(b"RPM 7 T")
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05):
+                await session.read()
+        machine.say(b" 8\n")
+        assert await take(session, 2) == [(0, 7, 0), (1, 8, 0)]
+
+
+async def test_one_signal_is_added_and_removed_without_touching_the_link(
+    machine: PtyMachine, tmp_path: Path
+) -> None:
+    context = make_context(tmp_path, protocol="serial")
+    source = lathe(machine)
+    speed, temperature = source.signals
+    state = {
+        "asset": "lathe-1",
+        "signal": "state",
+        "states": {"RUN": 1, "STOP": 0},
+    }
+    async with source.open(context) as session:
+        machine.say(b"RPM 1 T 1 RUN\n")
+        await take(session, 2)
+        machine.say(b"RPM 2 ")
+        grown = lathe(machine, signals=[speed, temperature, state])
+        assert await session.apply(grown)
+        machine.say(b"T 2 RUN\nRPM 3 T 3 STOP\nRPM 3 T 3\n")
+        assert [value for _, value, _ in await take(session, 8)] == [2, 2, 1, 3, 3, 0, 3, 3]
+        assert await session.apply(lathe(machine, signals=[temperature]))
+        machine.say(b"RPM 4 T 4 RUN\n")
+        assert await take(session, 1) == [(1, 4, 0)]
+        assert not await session.apply(lathe(machine, baud_rate=9600))
+
+
+async def test_a_stretch_of_unreadable_records_is_told_once(
+    machine: PtyMachine, tmp_path: Path
+) -> None:
+    context = make_context(tmp_path, protocol="serial")
+    with capture_logs() as logs:
+        async with lathe(machine).open(context) as session:
+            machine.say(b"?\n" * 50 + b"RPM 1 T 1\n")
+            await take(session, 2)
+    assert [line["event"] for line in logs] == ["serial.unreadable", "serial.readable"]
+    assert context.meter.errors == {"pattern": 50}
