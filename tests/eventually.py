@@ -7,9 +7,10 @@ from collections.abc import Callable
 
 async def eventually(condition: Callable[[], bool], *, timeout_s: float = 10.0) -> None:
     """Return as soon as `condition()` is true; fail the test when it never is."""
-    deadline_s = time.monotonic() + timeout_s
+    loop = asyncio.get_running_loop()
+    deadline_s = loop.time() + timeout_s
     while not condition():
-        assert time.monotonic() < deadline_s, f"not within {timeout_s} s: {condition}"
+        assert loop.time() < deadline_s, f"not within {timeout_s} s: {condition}"
         await asyncio.sleep(0.01)
 
 

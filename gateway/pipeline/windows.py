@@ -20,6 +20,9 @@ from gateway.core.batch import Batch, Quality
 CATCH_UP_WINDOWS_MAX = 100_000
 """Windows that one call may close for one watch; a limit against a clock that jumps by years."""
 
+_GAP_STEPS = 4
+"""Quarters of a ring: after so many, nothing from before the gap is left in it."""
+
 _NEVER = np.iinfo(np.int64).min // 4
 
 
@@ -144,6 +147,14 @@ class _Watching:
         hop_ns = self.watch.period_ns * self.watch.hop_cells
         return np.where(reach > 0, reach // hop_ns * self.watch.hop_cells, _NEVER)
 
+    def begin(self, fresh: NDArray[np.bool_], start_ns: NDArray[np.int64]) -> None:
+        """Start the `fresh` assets at the first sample that any of their sources sent."""
+        start = np.full(len(fresh), np.iinfo(np.int64).max, dtype=np.int64)
+        np.minimum.at(start, self.pair_asset, start_ns[self.pair_source])
+        cell = -((-start) // self.watch.period_ns)
+        self.first[fresh] = cell[fresh]
+        self.closed[fresh] = (cell[fresh] - 1) // self.watch.hop_cells * self.watch.hop_cells
+
     def cut(self, rows: NDArray[np.int64], end: NDArray[np.int64]) -> Windows:
         """Read the windows that end with cell `end[i]` of asset `rows[i]`."""
         watch, grid = self.watch, self.grid
@@ -178,6 +189,7 @@ class WindowBuilder:
         self.counters = WindowCounters()
         names = sorted({s for watch in watches for per_asset in watch.sources for s in per_asset})
         self._source_index = {name: i for i, name in enumerate(names)}
+        self._start_ns = np.full(len(names), np.iinfo(np.int64).max, dtype=np.int64)
         self._passed_ns = np.full(len(names), _NEVER, dtype=np.int64)
         self._mono_ns = np.zeros(len(names), dtype=np.int64)
         self._grids = {
@@ -212,6 +224,7 @@ class WindowBuilder:
         if batch.history or not len(batch) or batch.source not in self._source_index:
             return
         start_ns, end_ns = int(batch.t_ns.min()), int(batch.t_ns.max())
+        yield from self._pass_gap(self._source_index[batch.source], start_ns, mono_ns)
         if end_ns - start_ns <= self._span_ns:
             self._put(batch, slice(None), mono_ns)
             return
@@ -242,12 +255,23 @@ class WindowBuilder:
                     ends[asset] = max(ends.get(asset, end_ns), end_ns)
         return ends
 
+    def _pass_gap(self, source: int, start_ns: int, mono_ns: int) -> Iterator[tuple[int, Windows]]:
+        """Before a jump ahead: close what still holds samples from before it."""
+        passed_ns = int(self._passed_ns[source])
+        if passed_ns <= _NEVER:
+            return
+        for _ in range(_GAP_STEPS):
+            if start_ns - passed_ns <= self._span_ns:
+                return
+            passed_ns += self._span_ns
+            self._passed_ns[source], self._mono_ns[source] = passed_ns, mono_ns
+            yield from self.close(mono_ns)
+
     def _close_one(self, watching: _Watching, due: NDArray[np.int64]) -> Iterator[Windows]:
         watch = watching.watch
         fresh = (watching.closed <= _NEVER) & (due > _NEVER)
         if fresh.any():
-            watching.closed[fresh] = due[fresh] - watch.hop_cells
-            watching.first[fresh] = due[fresh]
+            watching.begin(fresh, self._start_ns)
         # What the ring no longer holds cannot be cut: a jump ahead skips it, and says so.
         floor = due - (watching.grid.length - watch.cells - watch.stale_cells)
         floor = floor // watch.hop_cells * watch.hop_cells
@@ -268,7 +292,8 @@ class WindowBuilder:
     def _put(self, batch: Batch, part: slice | NDArray[np.int64], mono_ns: int) -> None:
         t_ns = batch.t_ns[part]
         source = self._source_index[batch.source]
-        newest_ns, passed_ns = int(t_ns.max()), int(self._passed_ns[source])
+        oldest_ns, newest_ns = int(t_ns.min()), int(t_ns.max())
+        passed_ns = int(self._passed_ns[source])
         if passed_ns > _NEVER and newest_ns < passed_ns - self._span_ns:
             # The device's clock was set back by more than the rings span: begin again from there.
             self.counters.clock_steps += 1
@@ -284,11 +309,13 @@ class WindowBuilder:
             signal, t_ns, value = signal[usable], t_ns[usable], value[usable]
         for grid in self._grids.values():
             grid.put(signal, t_ns, value)
+        self._start_ns[source] = min(int(self._start_ns[source]), oldest_ns)
         if newest_ns > passed_ns:
             self._passed_ns[source] = newest_ns
             self._mono_ns[source] = mono_ns
 
     def _rewind(self, source: int) -> None:
+        self._start_ns[source] = np.iinfo(np.int64).max
         for watching in self._watching:
             mine = watching.pair_asset[watching.pair_source == source]
             watching.closed[mine] = _NEVER
