@@ -1,0 +1,432 @@
+"""The one file that a model travels in: written whole, read with suspicion, never trusted by name.
+
+A `.fwm` is a zip of `manifest.json`, `model.int8.onnx`, `model.fp32.onnx`, `golden.npz` and, when
+signed, `signature.json`. The manifest holds the sha256 of every other member, so that one
+signature over the manifest covers all.
+"""
+
+import hashlib
+import io
+import json
+import os
+import zipfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import numpy as np
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from models.errors import BundleError
+from models.onnx_wire import WireError, check
+
+FORMAT = 1
+MANIFEST, INT8, FP32, GOLDEN = "manifest.json", "model.int8.onnx", "model.fp32.onnx", "golden.npz"
+SIGNATURE = "signature.json"
+HASHED = (INT8, FP32, GOLDEN)
+BYTES_MAX = {MANIFEST: 4 << 20, INT8: 32 << 20, FP32: 64 << 20, GOLDEN: 16 << 20, SIGNATURE: 4096}
+FILE_BYTES_MAX = sum(BYTES_MAX.values())
+GOLDEN_ROWS_MAX = 1024
+SIGNED_AS = b"forewarn bundle manifest 1\n"
+"""Prefix of what is signed, so that a key used elsewhere signs nothing that reads as a bundle."""
+
+Floats = NDArray[np.float32]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
+
+
+class Signal(_Part):
+    """One input quantity, by the asset's own name for it."""
+
+    name: str = Field(min_length=1, max_length=200)
+    unit: str = ""
+    low: float | None = None
+    high: float | None = None
+    """Range seen while healthy; None where none was seen or it has no meaning."""
+    categories: tuple[str, ...] = ()
+    """For a text column: its words; the value is the index of the word."""
+
+
+class Window(_Part):
+    """The grid on which the features are computed."""
+
+    rows: bool = False
+    """True: a cell is one row whatever its time; `period_s` is then only what was seen."""
+    period_s: float | None = Field(default=None, gt=0)
+    cells: int = Field(ge=1, le=10_000_000)
+    hop_cells: int = Field(ge=1)
+    stale_s: float | None = Field(default=None, gt=0)
+
+
+class Limit(_Part):
+    """The score above which a window counts as anomalous, and what that promises."""
+
+    value: float = Field(gt=0)
+    false_alarms: str = ""
+    """The promise, as the user wrote it: `1/30d`."""
+    supported: bool = False
+    confidence: float | None = Field(default=None, ge=0, le=1)
+    how: str = ""
+    reason: str = ""
+
+
+class Manifest(_Part):
+    """Everything about a model but its numbers."""
+
+    format: Literal[1] = 1
+    id: str = Field(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    kind: Literal["anomaly", "failure", "rul"]
+    asset_class: str = ""
+    created: datetime
+    state: Literal["shadow", "active"] = "shadow"
+    signals: tuple[Signal, ...] = Field(min_length=1, max_length=10_000)
+    window: Window
+    features: tuple[str, ...] = Field(min_length=1, max_length=100_000)
+    feature_version: int = Field(default=1, ge=1)
+    limit: Limit | None = None
+    """None for kinds without one."""
+    outputs: tuple[str, ...] = Field(min_length=1, max_length=64)
+    """Names of the graph's outputs, in the graph's order."""
+    labels: tuple[str, ...] = ()
+    """Names of the columns of a failure head."""
+    metrics: dict[str, Any] = Field(default_factory=dict)
+    parity: dict[str, Any] = Field(default_factory=dict)
+    """int8 against fp32, as measured when the bundle was made."""
+    detail: dict[str, Any] = Field(default_factory=dict)
+    """What only this kind needs: feature parameters, derived signals, regimes."""
+    data_sha256: str = ""
+    libraries: dict[str, str] = Field(default_factory=dict)
+    golden_tolerance: float = Field(default=0.02, gt=0, le=0.5)
+    """Largest difference on another device: a share of |expected| + mean |expected| per output."""
+    members: dict[str, str] = Field(default_factory=dict)
+    """sha256 of each other member, hex. Filled by `write`."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        names = [signal.name for signal in self.signals]
+        if len(set(names)) != len(names):
+            raise ValueError("signals: names must differ")
+        if self.kind == "anomaly" and self.limit is None:
+            raise ValueError("limit: an anomaly model must have one")
+        return self
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Golden:
+    """Inputs with the outputs that each graph gave on the training machine.
+
+    Attributes:
+        x: float32[n, d].
+        int8: Output name -> array[n, ...] of the int8 graph.
+        fp32: The same of the fp32 graph.
+    """
+
+    x: Floats
+    int8: Mapping[str, NDArray[Any]]
+    fp32: Mapping[str, NDArray[Any]]
+
+    def pack(self) -> bytes:
+        """As the bytes of an `.npz` without pickles."""
+        out = io.BytesIO()
+        arrays = {"x": self.x}
+        arrays |= {f"int8.{name}": np.asarray(value) for name, value in self.int8.items()}
+        arrays |= {f"fp32.{name}": np.asarray(value) for name, value in self.fp32.items()}
+        np.savez_compressed(out, allow_pickle=False, **arrays)
+        return out.getvalue()
+
+    @classmethod
+    def unpack(cls, data: bytes) -> Self:
+        """Read what `pack` wrote.
+
+        Raises:
+            BundleError: Not such a file, or larger than a bundle's golden vectors may be.
+        """
+        try:
+            with zipfile.ZipFile(io.BytesIO(data)) as inner:
+                size = sum(info.file_size for info in inner.infolist())
+            if size > BYTES_MAX[GOLDEN]:
+                raise BundleError(f"{GOLDEN}: must unpack to {BYTES_MAX[GOLDEN]} bytes, was {size}")
+            with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+                held = {name: arrays[name] for name in arrays.files}
+        except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+            raise BundleError(f"{GOLDEN}: cannot be read ({error})") from error
+        x = held.pop("x", np.zeros((0, 0), np.float32))
+        if x.dtype != np.float32 or x.ndim != 2 or not 1 <= len(x) <= GOLDEN_ROWS_MAX:
+            raise BundleError(f"{GOLDEN}: x must be float32[1 to {GOLDEN_ROWS_MAX}, d]")
+        parts: dict[str, dict[str, NDArray[Any]]] = {"int8": {}, "fp32": {}}
+        for key, array in held.items():
+            which, _, name = key.partition(".")
+            if which not in parts or array.dtype.kind not in "fiub" or len(array) != len(x):
+                raise BundleError(f"{GOLDEN}: {key!r} does not belong here")
+            parts[which][name] = array
+        return cls(x, parts["int8"], parts["fp32"])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Bundle:
+    """A bundle that has been read and checked; not yet replayed on a device."""
+
+    manifest: Manifest
+    int8: bytes
+    fp32: bytes
+    golden: Golden
+    sha256: str
+    """Of the whole file, hex."""
+    signer: str | None
+    """Public key, hex, whose signature is valid; None where unsigned."""
+    trusted: bool
+    """The signer is one of the keys given to `read`."""
+    path: Path | None = None
+
+    @property
+    def id(self) -> str:
+        return self.manifest.id
+
+
+def write(
+    path: Path | str,
+    manifest: Manifest,
+    int8: bytes,
+    fp32: bytes,
+    golden: Golden,
+    *,
+    key: Ed25519PrivateKey | None = None,
+) -> Bundle:
+    """Write a bundle atomically and read it back, so that nothing unreadable is ever left.
+
+    Raises:
+        BundleError: The parts break a rule of `read`.
+    """
+    members = {INT8: int8, FP32: fp32, GOLDEN: golden.pack()}
+    hashes = {name: hashlib.sha256(data).hexdigest() for name, data in members.items()}
+    text = manifest.model_copy(update={"members": hashes}).model_dump_json(indent=1).encode()
+    data = _zip({MANIFEST: text, **members, **_signature(text, key)}, manifest.created)
+    bundle = read(data)
+    _write_atomic(Path(path), data)
+    return read(path, trusted_keys=[] if key is None else [key.public_key()]) if key else bundle
+
+
+def read(
+    source: Path | str | bytes,
+    *,
+    trusted_keys: Iterable[Ed25519PublicKey] | None = None,
+    require_signature: bool = False,
+) -> Bundle:
+    """Read a bundle and check every rule that needs no device.
+
+    Args:
+        source: The file, or its bytes.
+        trusted_keys: Signers to trust. With `require_signature` any other is refused.
+        require_signature: Refuse a bundle without a valid signature of a trusted key.
+
+    Raises:
+        BundleError: Names the file, the rule, what was found, and what to do.
+    """
+    path = None if isinstance(source, bytes) else Path(source)
+    where = "bundle" if path is None else str(path)
+    try:
+        data = source if isinstance(source, bytes) else _slurp(Path(source))
+        members = _unzip(data)
+        manifest = _manifest(members[MANIFEST])
+        _check_members(manifest, members)
+        _check_graphs(manifest, members)
+        golden = Golden.unpack(members[GOLDEN])
+        signer = _verify(members[MANIFEST], members.get(SIGNATURE))
+        trusted = signer is not None and signer in {_hex(key) for key in trusted_keys or ()}
+        if require_signature:
+            _check_trust(signer, trusted)
+    except BundleError as error:
+        raise BundleError(f"{where}: {error}") from error.__cause__
+    return Bundle(
+        manifest=manifest,
+        int8=members[INT8],
+        fp32=members[FP32],
+        golden=golden,
+        sha256=hashlib.sha256(data).hexdigest(),
+        signer=signer,
+        trusted=trusted,
+        path=path,
+    )
+
+
+def sign(path: Path | str, key: Ed25519PrivateKey, *, out: Path | str | None = None) -> Bundle:
+    """Sign a bundle in place (or into `out`), replacing any signature it had."""
+    members = _unzip(_slurp(Path(path)))
+    read(Path(path))
+    members.pop(SIGNATURE, None)
+    manifest = _manifest(members[MANIFEST])
+    data = _zip(members | _signature(members[MANIFEST], key), manifest.created)
+    target = Path(path if out is None else out)
+    _write_atomic(target, data)
+    return read(target, trusted_keys=[key.public_key()], require_signature=True)
+
+
+def with_manifest(path: Path | str, manifest: Manifest, *, out: Path | str | None = None) -> Bundle:
+    """Change what a bundle says of itself (its state, say). Its signature does not survive."""
+    bundle = read(path)
+    target = path if out is None else out
+    return write(target, manifest, bundle.int8, bundle.fp32, bundle.golden)
+
+
+def _slurp(path: Path) -> bytes:
+    try:
+        size = path.stat().st_size
+        if size > FILE_BYTES_MAX:
+            raise BundleError(f"size must be at most {FILE_BYTES_MAX} bytes, was {size}")
+        return path.read_bytes()
+    except OSError as error:
+        raise BundleError(f"cannot be read: {error.strerror}") from error
+
+
+def _unzip(data: bytes) -> dict[str, bytes]:
+    """Take the members out, each checked against its bound before and while it is inflated."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as file:
+            infos = file.infolist()
+            names = [info.filename for info in infos]
+            wanted = {MANIFEST, INT8, FP32, GOLDEN}
+            if len(set(names)) != len(names):
+                raise BundleError("members must differ, one name is there twice")
+            if not wanted <= set(names) <= wanted | {SIGNATURE}:
+                raise BundleError(f"members must be {sorted(wanted)}, were {sorted(names)[:8]}")
+            out = {}
+            for info in infos:
+                bound = BYTES_MAX[info.filename]
+                if info.flag_bits & 1 or info.compress_type not in {
+                    zipfile.ZIP_STORED,
+                    zipfile.ZIP_DEFLATED,
+                }:
+                    raise BundleError(f"{info.filename}: must be stored or deflated")
+                with file.open(info) as member:
+                    held = member.read(bound + 1)
+                if len(held) > bound:
+                    raise BundleError(f"{info.filename}: must be at most {bound} bytes, was more")
+                out[info.filename] = held
+            return out
+    except (
+        OSError,
+        ValueError,
+        EOFError,
+        RuntimeError,
+        NotImplementedError,
+        zipfile.BadZipFile,
+        zipfile.zlib.error,  # type: ignore[attr-defined]
+    ) as error:
+        raise BundleError(f"is not a bundle, or is damaged ({error}); copy it again") from error
+
+
+def _zip(members: Mapping[str, bytes], created: datetime) -> bytes:
+    """The same parts give the same bytes: the time in the zip is the manifest's."""
+    out = io.BytesIO()
+    stamp = (max(created.year, 1980), *created.timetuple()[1:6])
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as file:
+        for name, data in members.items():
+            info = zipfile.ZipInfo(name, date_time=stamp)
+            info.compress_type = zipfile.ZIP_DEFLATED
+            info.external_attr = 0o644 << 16
+            file.writestr(info, data)
+    return out.getvalue()
+
+
+def _manifest(data: bytes) -> Manifest:
+    try:
+        return Manifest.model_validate_json(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"]) or "manifest"
+        raise BundleError(
+            f"{MANIFEST}: {place}: {first['msg']}, was {str(first['input'])[:80]!r}; "
+            f"this gateway reads format {FORMAT}"
+        ) from error
+
+
+def _check_members(manifest: Manifest, members: Mapping[str, bytes]) -> None:
+    if set(manifest.members) != set(HASHED):
+        raise BundleError(f"{MANIFEST}: members must list {HASHED}, was {set(manifest.members)}")
+    for name in HASHED:
+        was = hashlib.sha256(members[name]).hexdigest()
+        if was != manifest.members[name]:
+            raise BundleError(
+                f"{name}: sha256 must be {manifest.members[name][:16]}…, was {was[:16]}…; "
+                "the bundle was altered, take it from its source again"
+            )
+
+
+def _check_graphs(manifest: Manifest, members: Mapping[str, bytes]) -> None:
+    for name in (INT8, FP32):
+        try:
+            asked = check(members[name])
+        except WireError as error:
+            raise BundleError(f"{name}: {error}") from error
+        if tuple(asked.outputs) != manifest.outputs:
+            raise BundleError(f"{name}: outputs must be {manifest.outputs}, were {asked.outputs}")
+
+
+def _hex(key: Ed25519PublicKey) -> str:
+    return key.public_bytes_raw().hex()
+
+
+def _signature(manifest: bytes, key: Ed25519PrivateKey | None) -> dict[str, bytes]:
+    if key is None:
+        return {}
+    held = {
+        "algorithm": "Ed25519",
+        "public_key": _hex(key.public_key()),
+        "signature": key.sign(SIGNED_AS + manifest).hex(),
+    }
+    return {SIGNATURE: json.dumps(held).encode()}
+
+
+def _verify(manifest: bytes, signature: bytes | None) -> str | None:
+    """The signer's public key; None where there is no signature. A wrong one is never ignored."""
+    if signature is None:
+        return None
+    try:
+        held = json.loads(signature)
+        if held["algorithm"] != "Ed25519":
+            raise BundleError(f"signature: algorithm must be Ed25519, was {held['algorithm']!r}")
+        key = Ed25519PublicKey.from_public_bytes(bytes.fromhex(held["public_key"]))
+        key.verify(bytes.fromhex(held["signature"]), SIGNED_AS + manifest)
+    except InvalidSignature as error:
+        raise BundleError("signature: does not fit the manifest; the bundle was altered") from error
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise BundleError(f"signature: cannot be read ({error})") from error
+    return _hex(key)
+
+
+def _check_trust(signer: str | None, trusted: bool) -> None:
+    if not trusted:
+        was = "unsigned" if signer is None else f"signed by {signer[:16]}…"
+        raise BundleError(
+            f"signature: must be by a trusted key, was {was}; sign it with `forewarn model sign`, "
+            "or add the key to the trusted ones"
+        )
+
+
+def _write_atomic(path: Path, data: bytes) -> None:
+    """All or nothing, also through a power cut: file, then name, then directory reach the disk."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        new = path.with_name(f".{path.name}.{os.getpid()}.new")
+        try:
+            with new.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            new.replace(path)
+        finally:
+            new.unlink(missing_ok=True)
+        directory = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+    except OSError as error:
+        raise BundleError(f"{path}: cannot be written: {error.strerror}") from error
