@@ -1,0 +1,109 @@
+"""Turns contributions into words that an operator reads: which signal, how far, which way."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.features.catalogue import CATALOGUE
+
+SHARE_MIN = 0.1
+"""A signal that carries less of the score is not named."""
+
+
+@dataclass(frozen=True, slots=True)
+class Healthy:
+    """What one feature was while the machine was healthy.
+
+    Attributes:
+        feature: `signal:feature`.
+        unit: Of the feature.
+        low: Its 1st percentile in training.
+        high: Its 99th percentile in training.
+    """
+
+    feature: str
+    unit: str
+    low: float
+    high: float
+
+
+def drivers(
+    contribution: NDArray[np.float32],
+    direction: NDArray[np.int8],
+    signals: Sequence[str],
+    features: NDArray[np.float32],
+    healthy: Sequence[Healthy],
+    *,
+    top: int = 3,
+) -> tuple[str, ...]:
+    """Texts for one window, the strongest driver first.
+
+    Args:
+        contribution: float32[k], share of the score due to each signal.
+        direction: int8[k], +1 higher than expected, -1 lower, 0 changed otherwise.
+        signals: The `k` names.
+        features: float32[d], the window's features, in the order of `healthy`.
+        healthy: The `d` ranges, as `healthy_of` reads them from a manifest.
+        top: Name at most so many signals.
+
+    Returns:
+        Such as `vibration 7.9 mm/s, high (usually 1.8 to 2.6)`. At least one where any
+        contribution is above 0.
+    """
+    share = np.nan_to_num(contribution)
+    order = [int(i) for i in np.argsort(-share, kind="stable")[:top] if share[i] > 0]
+    named = [i for i in order if share[i] >= SHARE_MIN] or order[:1]
+    return tuple(
+        _driver(signals[i], int(direction[i]), features, list(enumerate(healthy))) for i in named
+    )
+
+
+def _driver(
+    signal: str,
+    direction: int,
+    features: NDArray[np.float32],
+    healthy: Sequence[tuple[int, Healthy]],
+) -> str:
+    best: tuple[float, int, Healthy] | None = None
+    for at, range_ in healthy:
+        subject, _, _ = range_.feature.rpartition(":")
+        value = float(features[at])
+        if subject != signal or not np.isfinite(value):
+            continue
+        width = max(range_.high - range_.low, 1e-9 * max(abs(range_.high), abs(range_.low)), 1e-30)
+        outside = max(range_.low - value, value - range_.high) / width
+        if best is None or outside > best[0]:
+            best = outside, at, range_
+    if best is None:
+        return f"{signal} changed"
+    outside, at, range_ = best
+    name = range_.feature.rpartition(":")[2]
+    words = CATALOGUE[name].words if name in CATALOGUE else name
+    value = float(features[at])
+    how = "high" if value > range_.high else "low" if value < range_.low else ""
+    if not how:
+        how = {1: "high", -1: "low"}.get(direction, "unusual") + " for these conditions"
+    unit = f" {range_.unit}" if range_.unit else ""
+    subject = f"{signal} {words}" if words else signal
+    digits = _digits(range_.low, range_.high, value)
+    return (
+        f"{subject} {value:.{digits}f}{unit}, {how}"
+        f" (usually {range_.low:.{digits}f} to {range_.high:.{digits}f})"
+    )
+
+
+def _digits(low: float, high: float, value: float) -> int:
+    """Decimals that show the width of the range with two figures."""
+    width = max(high - low, 0.01 * abs(value), 1e-9)
+    return int(np.clip(1 - np.floor(np.log10(width)), 0, 9))
+
+
+def healthy_of(detail: object) -> tuple[Healthy, ...]:
+    """The ranges that training wrote into `manifest.detail["healthy"]`; empty if none."""
+    rows = detail.get("healthy", ()) if isinstance(detail, dict) else ()
+    return tuple(
+        Healthy(str(row["feature"]), str(row["unit"]), float(row["low"]), float(row["high"]))
+        for row in rows
+    )

@@ -1,0 +1,152 @@
+"""Lays a record on a grid and cuts causal windows: a row's window holds only rows up to it."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
+
+from models.features.plan import FeaturePlan
+from models.record import Record
+
+CHUNK_CELLS = 1 << 22
+"""Cells cut at once, so that memory stays bounded however long the record is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """Where the cells of a window lie.
+
+    Attributes:
+        rows: True: a cell is a row, whatever its time. False: a cell is `period_s` of time.
+        period_s: Time between cells; with `rows`, what was seen, or None where there is no time.
+        cells: Length of the window.
+        hop_cells: Cells from one assessment to the next.
+        stale_cells: A sample older than this many cells does not fill a cell.
+    """
+
+    rows: bool
+    period_s: float | None
+    cells: int
+    hop_cells: int = 1
+    stale_cells: int = 3
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Laid:
+    """One sequence of a record on its grid.
+
+    Attributes:
+        table: float64[c, k], the last sample of each cell, held for at most `stale_cells`.
+        cell: int64[n], the cell of each row.
+        value: float64[n, k], what that cell held when the row came (later rows may change it).
+        full: bool[n], the sequence has run for a whole window since its start or its last gap.
+    """
+
+    table: NDArray[np.float64]
+    cell: NDArray[np.int64]
+    value: NDArray[np.float64]
+    full: NDArray[np.bool_]
+
+
+def lay(values: NDArray[np.float64], time_s: NDArray[np.float64] | None, grid: Grid) -> Laid:
+    """Lay one sequence on the grid.
+
+    A gap longer than window and staleness together, or a clock that steps back, starts afresh.
+
+    Args:
+        values: float64[n, k], oldest first; NaN where there is no usable sample.
+        time_s: float64[n]; not used where a cell is a row.
+        grid: Where the cells lie.
+    """
+    n, k = values.shape
+    if grid.rows or time_s is None or grid.period_s is None:
+        cell = np.arange(n, dtype=np.int64)
+        start = np.zeros(n, np.int64)
+    else:
+        clock = np.where(np.isfinite(time_s), time_s, np.nan)
+        good = np.isfinite(clock)
+        if n and not good.all():
+            # A row without a time came between its neighbours.
+            clock = np.interp(np.arange(n), np.flatnonzero(good), clock[good])
+        step = np.diff(np.floor((clock - clock[:1]) / grid.period_s + 0.5), prepend=0.0)
+        restart = grid.cells + grid.stale_cells
+        broken = (step < 0) | (step > restart)
+        cell = np.cumsum(np.where(broken, restart, step)).astype(np.int64)
+        start = np.maximum.accumulate(np.where(broken, cell, 0))
+    full = cell - start >= grid.cells - 1
+    cells = int(cell[-1]) + 1 if n else 0
+    newest = np.full((cells, k), -1, np.int64)
+    rows = np.arange(n)
+    held = np.empty((n, k))
+    for column in range(k):
+        present = np.flatnonzero(~np.isnan(values[:, column]))
+        newest[cell[present], column] = present
+        # What a row's own cell holds when it comes: itself, or what was before it, if fresh enough.
+        before = np.searchsorted(present, rows, side="right") - 1
+        source = present[np.maximum(before, 0)] if len(present) else np.zeros(n, np.int64)
+        fresh = (before >= 0) & (cell - cell[source] < grid.stale_cells) if len(present) else None
+        held[:, column] = (
+            np.nan if fresh is None else np.where(fresh, values[source, column], np.nan)
+        )
+    newest = np.maximum.accumulate(newest, axis=0) if cells else newest
+    table = np.where(newest >= 0, np.take_along_axis(values, np.maximum(newest, 0), 0), np.nan)
+    age = np.arange(cells)[:, None] - cell[np.maximum(newest, 0)] if n else np.zeros((0, k))
+    table[age >= grid.stale_cells] = np.nan
+    return Laid(table, cell, held, full)
+
+
+def due(laid: Laid, grid: Grid) -> NDArray[np.int64]:
+    """int64[n], for each row, the row whose window it is judged by; -1 where there is none yet."""
+    n = len(laid.cell)
+    own = np.arange(n)
+    turn = laid.cell // grid.hop_cells
+    first = np.ones(n, bool) if grid.hop_cells == 1 else np.diff(turn, prepend=-1) != 0
+    first &= laid.full
+    out: NDArray[np.int64] = np.maximum.accumulate(np.where(first, own, -1))
+    return np.where(laid.full, out, -1)
+
+
+def windows(laid: Laid, at: NDArray[np.int64], cells: int) -> NDArray[np.float64]:
+    """float64[len(at), k, cells], the window of each row of `at`, all of them full."""
+    view = sliding_window_view(laid.table, cells, axis=0)
+    out: NDArray[np.float64] = view[laid.cell[at] - cells + 1].copy()
+    out[:, :, -1] = laid.value[at]
+    return out
+
+
+def features(
+    record: Record, plan: FeaturePlan, grid: Grid, *, every: int = 1
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """The features of each row's window, and its coverage.
+
+    Args:
+        record: With the plan's signals, in its order.
+        plan: What to compute.
+        grid: Where the cells lie.
+        every: Compute only each so many rows of a sequence, to train on long records; the others
+            are NaN.
+
+    Returns:
+        float32[n, d] and float32[n, k] (share of cells with a sample, signal by signal); NaN before
+        the first full window.
+    """
+    n, k = record.values.shape
+    out = np.full((n, len(plan.names)), np.nan, np.float32)
+    coverage = np.full((n, k), np.nan, np.float32)
+    step = max(1, CHUNK_CELLS // max(1, k * grid.cells))
+    for _, rows in record.sequences():
+        time_s = None if record.time_s is None else record.time_s[rows]
+        laid = lay(record.values[rows], time_s, grid)
+        judged_by = due(laid, grid)
+        at = np.unique(judged_by[judged_by >= 0])[::every]
+        for start in range(0, len(at), step):
+            chunk = at[start : start + step]
+            window = windows(laid, chunk, grid.cells)
+            out[rows[chunk]] = plan.compute(window)
+            coverage[rows[chunk]] = 1.0 - np.isnan(window).mean(axis=2)
+        if every == 1 and grid.hop_cells > 1:
+            have = judged_by >= 0
+            out[rows[have]] = out[rows[judged_by[have]]]
+            coverage[rows[have]] = coverage[rows[judged_by[have]]]
+    return out, coverage
