@@ -97,3 +97,98 @@ class Transition:
     drivers: tuple[Driver, ...] = ()
     who: str = ""
     note: str = ""
+
+
+class Verb(StrEnum):
+    """What a person may do to an alarm."""
+
+    ACK = "ack"
+    CONFIRM = "confirm"
+    RESET = "reset"
+    SHELVE = "shelve"
+    SHELVE_ONCE = "shelve_once"
+    UNSHELVE = "unshelve"
+    SUPPRESS = "suppress"
+    UNSUPPRESS = "unsuppress"
+    OUT_OF_SERVICE = "out_of_service"
+    IN_SERVICE = "in_service"
+    FEEDBACK = "feedback"
+
+
+class Verdict(StrEnum):
+    """What an engineer says of an episode afterwards."""
+
+    REAL = "real"
+    FALSE = "false"
+    KNOWN = "known"
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One action of one person on one alarm. Refused, with a reason, where it makes no sense.
+
+    Attributes:
+        verb: What to do.
+        asset, alarm: Which alarm.
+        who: The user; never "".
+        note: Why, in the user's words.
+        duration_s: For `SHELVE`, how long.
+        verdict: For `FEEDBACK`.
+        occurrence: The episode that the person was looking at; 0 means the present one.
+    """
+
+    verb: Verb
+    asset: str
+    alarm: str
+    who: str
+    note: str = ""
+    duration_s: float = 0.0
+    verdict: Verdict | None = None
+    occurrence: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class AlarmView:
+    """One alarm as it is now, for display.
+
+    Attributes:
+        asset, alarm, cause, severity, priority, text, drivers: As last reported.
+        state: As in `Transition`: the outermost cover, else the state of its life.
+        life: The state below any cover.
+        occurrence: Number of the present or last episode.
+        active_since_ns: UTC ns when the present episode began; 0 when normal.
+        changed_ns: UTC ns of the last transition.
+        acked_by: Who acknowledged the present episode; "" while nobody has.
+        confirmed_by: Who confirmed that it was dealt with; "" while nobody has.
+        shelved_until_ns: UTC ns; 0 when not shelved.
+        covered_by: Why nobody is called: a user's name, or the alarm that suppresses it.
+        first_out: True for the alarm that came first in its group.
+        chattering: True when it came and went too often of late.
+        stale: True when it has been active for longer than the configuration calls normal.
+        verdict: What an engineer said of the present or last episode.
+        known: False when what it rests on cannot be known at present.
+        note: The last note that a person wrote.
+    """
+
+    asset: str
+    alarm: str
+    cause: Cause
+    state: str
+    life: str
+    occurrence: int
+    active_since_ns: int
+    changed_ns: int
+    severity: float
+    priority: Priority
+    text: str
+    drivers: tuple[Driver, ...] = ()
+    acked_by: str = ""
+    confirmed_by: str = ""
+    shelved_until_ns: int = 0
+    covered_by: str = ""
+    first_out: bool = False
+    chattering: bool = False
+    stale: bool = False
+    verdict: Verdict | None = None
+    known: bool = True
+    note: str = ""

@@ -9,6 +9,7 @@
       PeerError       the peer answered "no" to one thing; that signal goes BAD, the link stays up
       DataError       bytes or a file that we cannot read; dropped and counted
       StoreError      the disk or its file fails; data is held in memory and an alarm is raised
+      Refused         a person asked for what makes no sense now; told why, nothing changes
 
 Models know nothing of the gateway; their errors are in `models/errors.py`.
 Anything else that escapes a task is a bug: it ends the process, and the process is restarted.
@@ -77,3 +78,7 @@ class DataError(GatewayError):
 
 class StoreError(GatewayError):
     """The disk, or the file on it, does not take or give what it should."""
+
+
+class Refused(GatewayError):
+    """What a person asked for makes no sense in the present state."""
