@@ -1,0 +1,5 @@
+"""OPC UA: subscriptions first, polling where a server needs it. `opcua.md` is its page."""
+
+from protocols.opcua.settings import Config
+
+__all__ = ["Config"]

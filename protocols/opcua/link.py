@@ -1,0 +1,220 @@
+"""One connection to one server: services that read, each bounded in time, errors sorted.
+
+The library's own reconnection, watchdog and publish loop are not used: they start tasks that nobody
+owns, and a new client for every link is what can be trusted.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+from asyncua import Client, ua
+from asyncua.client.ua_client import UASocketProtocol
+from asyncua.ua.ua_binary import struct_from_binary
+from asyncua.ua.uaerrors import UaError, UaStatusCodeError
+
+from gateway.core.clock import Clock
+from gateway.core.errors import (
+    ConfigError,
+    LinkError,
+    LinkLost,
+    LinkRefused,
+    LinkTimeout,
+    PeerError,
+)
+from gateway.core.meter import SourceMeter
+from gateway.core.source import SourceContext
+from protocols.opcua.settings import Config
+
+Answer = TypeVar("Answer")
+
+READ_ONLY = (
+    ua.ReadRequest,
+    ua.BrowseRequest,
+    ua.BrowseNextRequest,
+    ua.TranslateBrowsePathsToNodeIdsRequest,
+    ua.CreateSubscriptionRequest,
+    ua.DeleteSubscriptionsRequest,
+    ua.CreateMonitoredItemsRequest,
+    ua.DeleteMonitoredItemsRequest,
+    ua.PublishRequest,
+    ua.RepublishRequest,
+    ua.HistoryReadRequest,
+)
+"""Every service that this adapter calls. None of them changes a machine."""
+
+SESSION_TIMEOUT_S = 60.0
+CHANNEL_LIFETIME_S = 600.0
+CLOSE_TIMEOUT_S = 1.0
+
+_Code = ua.StatusCodes
+GONE = frozenset(
+    (
+        _Code.BadSessionIdInvalid,
+        _Code.BadSessionClosed,
+        _Code.BadSessionNotActivated,
+        _Code.BadSecureChannelClosed,
+        _Code.BadSecureChannelIdInvalid,
+        _Code.BadSecureChannelTokenUnknown,
+        _Code.BadTcpSecureChannelUnknown,
+        _Code.BadSubscriptionIdInvalid,
+        _Code.BadNoSubscription,
+        _Code.BadShutdown,
+        _Code.BadServerHalted,
+        _Code.BadConnectionClosed,
+        _Code.BadCommunicationError,
+        _Code.BadTcpInternalError,
+        _Code.BadTimeout,
+    )
+)
+"""Answers after which the link or session is of no more use."""
+
+REFUSED = {
+    _Code.BadIdentityTokenRejected: "the server does not accept this user; check its password",
+    _Code.BadIdentityTokenInvalid: "the server cannot read the sign-in; check security_policy",
+    _Code.BadUserAccessDenied: "the server denies this user; check its password and its rights",
+    _Code.BadUserSignatureInvalid: "the server does not accept user_certificate; trust it there",
+    _Code.BadCertificateUntrusted: "the server does not trust the gateway's certificate; "
+    "accept it on the server (its list of rejected certificates)",
+    _Code.BadSecurityChecksFailed: "the server refuses the gateway's certificate; "
+    "accept it on the server (its list of rejected certificates)",
+    _Code.BadCertificateUriInvalid: "the ApplicationURI and the gateway's certificate differ; "
+    "remove application_uri, or the certificate so that a new one is made",
+    _Code.BadCertificateTimeInvalid: "a certificate is outside its dates; check both clocks",
+    _Code.BadCertificateInvalid: "the server cannot use the gateway's certificate",
+    _Code.BadSecurityPolicyRejected: "the server does not offer this security_policy",
+    _Code.BadSecurityModeRejected: "the server does not offer this security_mode",
+    _Code.BadSecurityModeInsufficient: "the server wants a higher security_mode",
+    _Code.BadTooManySessions: "the server has no session left; end one of its other clients",
+    _Code.BadTcpEndpointUrlInvalid: "the server does not serve this url; check its path",
+}
+"""Answers that a person must act on, with what to do."""
+
+
+class Link:
+    """An activated session: LinkError when it is gone, PeerError when one request is refused."""
+
+    def __init__(self, client: Client, config: Config, context: SourceContext) -> None:
+        protocol = client.uaclient.protocol
+        assert protocol is not None
+        self.client = client
+        self._protocol: UASocketProtocol = protocol
+        self._timeout_s = config.timeout_s
+        self._clock: Clock = context.clock
+        self._meter: SourceMeter = context.meter
+
+    async def call(self, request: Any, answer: type[Answer]) -> Answer:
+        """Send one request and decode its answer, whose service result was Good."""
+        return struct_from_binary(answer, await self.exchange(request))
+
+    async def exchange(self, request: Any, *, waits: bool = True) -> Any:
+        """Send one request; give the undecoded answer. `waits=False` sets no time limit."""
+        assert isinstance(request, READ_ONLY), type(request).__name__
+        self._meter.requests += 1
+        began_ns = self._clock.mono_ns()
+        try:
+            data = await self._protocol.send_request(
+                request, timeout=self._timeout_s if waits else 0
+            )
+        except TimeoutError:
+            self._meter.errors["timeout"] += 1
+            name = type(request).__name__
+            raise LinkTimeout(f"no answer to {name} within {self._timeout_s:g} s") from None
+        except (UaError, OSError, ValueError) as error:
+            raise link_error(error) from error
+        if waits:
+            self._meter.observe_latency((self._clock.mono_ns() - began_ns) / 1e9)
+        return data
+
+    async def renew_channel(self) -> None:
+        """Renew the secure channel's keys for as long as the link lives."""
+        while True:
+            await asyncio.sleep(0.75 * self.client.secure_channel_timeout / 1000)
+            try:
+                await self.client.open_secure_channel(renew=True)
+            except TimeoutError:
+                raise LinkTimeout("the server did not renew the secure channel in time") from None
+            except (UaError, OSError) as error:
+                raise link_error(error) from error
+            self.client.uaclient.revolve_security_token()
+
+
+def link_error(error: Exception) -> LinkError | PeerError:
+    """What an error of the library means to us."""
+    if isinstance(error, UaStatusCodeError):
+        name = code_name(error.code)
+        if error.code in REFUSED:
+            return LinkRefused(f"{name}: {REFUSED[error.code]}")
+        if error.code in GONE:
+            return LinkLost(f"the server answered {name}")
+        return PeerError(name, code=error.code)
+    return LinkLost(str(error) or type(error).__name__)
+
+
+def code_name(code: int) -> str:
+    """A status code's name, as an operator finds it in a manual."""
+    return str(ua.StatusCode(ua.UInt32(code)).name)
+
+
+@asynccontextmanager
+async def open_link(config: Config, context: SourceContext) -> AsyncIterator[Link]:
+    """Connect, check certificates, sign in; close in order, or at once where the peer is gone."""
+    # What the library logs, it also raises; a line per retry is not wanted.
+    logging.getLogger("asyncua").setLevel(logging.CRITICAL + 1)
+    client = Client(config.url, timeout=config.timeout_s)
+    client.name = client.description = "Forewarn"
+    client.session_timeout = round(SESSION_TIMEOUT_S * 1000)
+    client.secure_channel_timeout = round(CHANNEL_LIFETIME_S * 1000)
+    client.max_messagesize = config.message_bytes_max
+    try:
+        await _connect(client, config)
+        yield Link(client, config, context)
+    finally:
+        await _close(client)
+
+
+async def _connect(client: Client, config: Config) -> None:
+    try:
+        if config.security_policy != "None":
+            raise ConfigError("security_policy: only None is built yet")
+        await client.connect_socket()
+        await client.send_hello()
+        _limit_messages(client, config.message_bytes_max)
+        await client.open_secure_channel()
+        await client.create_session()
+        password = config.password.reveal() if config.password else None
+        await client.activate_session(
+            username=config.username or None,
+            password=password,
+            certificate=client.user_certificate,
+        )
+    except TimeoutError:
+        raise LinkTimeout(f"{config.url}: no answer within {config.timeout_s:g} s") from None
+    except (UaError, OSError) as error:
+        known = link_error(error)
+        if isinstance(known, LinkRefused):
+            raise known from error
+        raise LinkLost(f"{config.url}: {known}") from error
+
+
+def _limit_messages(client: Client, bytes_max: int) -> None:
+    """Refuse what is longer than we allow: the library takes anything after the handshake."""
+    protocol = client.uaclient.protocol
+    if protocol is not None:
+        limits = protocol._connection._limits  # noqa: SLF001  # It offers no other way.
+        limits.max_message_size = bytes_max
+        limits.max_chunk_count = 0
+
+
+async def _close(client: Client) -> None:
+    try:
+        async with asyncio.timeout(CLOSE_TIMEOUT_S):
+            if client.uaclient.protocol is not None and not client.uaclient.protocol.is_closed:
+                await client.close_session()
+                await client.close_secure_channel()
+    except (TimeoutError, UaError, OSError):
+        pass  # It goes away either way; that is what closing is for.
+    finally:
+        client.disconnect_socket()

@@ -1,0 +1,102 @@
+"""One subscription at the server: its making, its items, and its sign of life."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from asyncua import ua
+
+from protocols.opcua.items import Item, in_chunks
+from protocols.opcua.link import Link, code_name
+from protocols.opcua.settings import Config, Group
+
+NOTIFICATIONS_MAX = 10_000
+"""Values in one publication; more come in the next, at once."""
+LIFETIMES = 6
+"""Keep-alives without a publish request after which the server forgets the subscription."""
+
+
+@dataclass(slots=True, eq=False)
+class Subscription:
+    """Of one group.
+
+    Attributes:
+        identifier: The server's.
+        keep_alive_s: Longest time between two signs of life that the server promised.
+        heard_ns: Monotonic time of the last one.
+    """
+
+    link: Link
+    config: Config
+    identifier: int
+    keep_alive_s: float
+    heard_ns: int = 0
+
+    async def add(self, items: Sequence[Item], per_call: int) -> list[tuple[Item, str, str]]:
+        """Monitor the items; those that the server takes get their `monitored_id`.
+
+        Returns:
+            Of each that it refuses: the item, the status name, and the reason.
+        """
+        refused: list[tuple[Item, str, str]] = []
+
+        async def create(chunk: Sequence[Item]) -> None:
+            request = ua.CreateMonitoredItemsRequest()
+            request.Parameters.SubscriptionId = ua.UInt32(self.identifier)
+            request.Parameters.TimestampsToReturn = ua.TimestampsToReturn.Both
+            request.Parameters.ItemsToCreate = [self._wish(item) for item in chunk]
+            answer = await self.link.call(request, ua.CreateMonitoredItemsResponse)
+            for item, result in zip(chunk, answer.Results, strict=True):
+                if result.StatusCode.is_good():
+                    item.monitored_id = int(result.MonitoredItemId)
+                else:
+                    name = code_name(result.StatusCode.value)
+                    refused.append((item, name, f"{name}: {item.signal.address}"))
+
+        await in_chunks(items, per_call, create)
+        return refused
+
+    async def remove(self, items: Sequence[Item], per_call: int) -> None:
+        """Stop monitoring the items."""
+
+        async def delete(chunk: Sequence[Item]) -> None:
+            request = ua.DeleteMonitoredItemsRequest()
+            request.Parameters.SubscriptionId = ua.UInt32(self.identifier)
+            request.Parameters.MonitoredItemIds = [ua.UInt32(item.monitored_id) for item in chunk]
+            await self.link.call(request, ua.DeleteMonitoredItemsResponse)
+            for item in chunk:
+                item.monitored_id = 0
+
+        await in_chunks(items, per_call, delete)
+
+    def _wish(self, item: Item) -> ua.MonitoredItemCreateRequest:
+        signal = item.signal
+        assert item.node is not None
+        wish = ua.MonitoredItemCreateRequest()
+        wish.ItemToMonitor = ua.ReadValueId(NodeId=item.node, AttributeId=ua.AttributeIds.Value)
+        wish.MonitoringMode = ua.MonitoringMode.Reporting
+        wish.RequestedParameters = ua.MonitoringParameters(
+            ClientHandle=ua.UInt32(item.handle),
+            SamplingInterval=1000 * self.config.sampling_s(signal),
+            QueueSize=ua.UInt32(self.config.queue_size(signal)),
+            DiscardOldest=signal.discard == "oldest",
+        )
+        return wish
+
+
+async def create_subscription(link: Link, config: Config, group: Group) -> Subscription:
+    """Ask for a subscription whose keep-alive is what the configuration wants."""
+    interval_s = group.publishing_interval_s
+    count = max(1, math.floor(config.keep_alive_s / interval_s))
+    request = ua.CreateSubscriptionRequest()
+    request.Parameters = ua.CreateSubscriptionParameters(
+        RequestedPublishingInterval=1000 * interval_s,
+        RequestedMaxKeepAliveCount=ua.UInt32(count),
+        RequestedLifetimeCount=ua.UInt32(LIFETIMES * count),
+        MaxNotificationsPerPublish=ua.UInt32(NOTIFICATIONS_MAX),
+        PublishingEnabled=True,
+        Priority=ua.Byte(group.priority),
+    )
+    result = (await link.call(request, ua.CreateSubscriptionResponse)).Parameters
+    keep_alive_s = result.RevisedPublishingInterval * result.RevisedMaxKeepAliveCount / 1000
+    return Subscription(link, config, int(result.SubscriptionId), max(keep_alive_s, 0.05))
