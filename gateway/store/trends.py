@@ -1,0 +1,156 @@
+"""Keeps the trends up to date with the log, and nothing else."""
+
+import asyncio
+from typing import Never
+
+import structlog
+
+from gateway.core.alarm import Transition
+from gateway.core.assessment import Assessments
+from gateway.core.clock import Clock
+from gateway.core.errors import DataError, StoreError
+from gateway.store.config import TrendBounds
+from gateway.store.cursor import Cursor
+from gateway.store.log import Log
+from gateway.store.record import Kind, Record
+from gateway.store.trend_file import FILE_NAME, WIDTHS_S, Rows, TrendFile, bucket, join
+from gateway.store.trend_reader import AssessmentHistory, Series, TrendReader
+
+WRITE_S = 2.0
+"""Between two writes while data flows; a console sees trends this old."""
+SAMPLES_MAX = 1 << 20
+RETRY_S = 5.0
+TIDY_S = 600.0
+_KINDS = (Kind.SAMPLES, Kind.ASSESSMENT, Kind.TRANSITION)
+
+_events = structlog.get_logger()
+
+
+class Trends:
+    """Mean, least and greatest of each signal; assessments; alarms. In a file of its own.
+
+    Its place in the log is kept in that file, in the transaction that moves it, so that nothing is
+    counted twice; the cursor `trends` in the log only shows its lag.
+    """
+
+    def __init__(self, log: Log, bounds: TrendBounds, clock: Clock) -> None:
+        self._log = log
+        self._bounds = bounds
+        self._clock = clock
+        self._cursor = log.cursor("trends")
+        self._reader = TrendReader(log.directory / FILE_NAME)
+        self.damaged = 0
+
+    async def run(self) -> Never:
+        """Follow the log until cancelled. A disk that fails is waited for."""
+        down = False
+        while True:
+            try:
+                file = await asyncio.to_thread(self._open)
+                try:
+                    await self._follow(file)
+                finally:
+                    file.close()
+            except StoreError as error:
+                if not down:
+                    _events.warning("trends.held", error=str(error))
+                down = True
+                await asyncio.sleep(RETRY_S)
+
+    def close(self) -> None:
+        self._reader.close()
+
+    def series(self, signal: int, start_ns: int, end_ns: int, points_max: int = 1000) -> Series:
+        """See `TrendReader.series`."""
+        return self._reader.series(signal, start_ns, end_ns, points_max)
+
+    def assessments(self, asset: str, start_ns: int, end_ns: int) -> AssessmentHistory:
+        """See `TrendReader.assessments`."""
+        return self._reader.assessments(asset, start_ns, end_ns)
+
+    def transitions(
+        self, start_ns: int, end_ns: int, asset: str | None = None, limit: int = 1000
+    ) -> list[Transition]:
+        """See `TrendReader.transitions`."""
+        return self._reader.transitions(start_ns, end_ns, asset, limit)
+
+    def _open(self) -> TrendFile:
+        file = TrendFile(self._log.directory / FILE_NAME, self._log.epoch())
+        positions = file.positions()
+        for kind in _KINDS:
+            self._cursor.restart(kind, positions.get(kind.value, 1))
+        return file
+
+    async def _follow(self, file: TrendFile) -> Never:
+        tidy_at_ns = self._clock.mono_ns()
+        while True:
+            seen = self._log.committed.rings
+            more = await asyncio.to_thread(take_in, self._cursor, file)
+            self.damaged += more.damaged
+            if self._clock.mono_ns() >= tidy_at_ns:
+                tidy_at_ns = self._clock.mono_ns() + round(TIDY_S * 1e9)
+                await asyncio.to_thread(tidy, file, self._bounds, self._clock.wall_ns())
+            if not more.full:
+                await asyncio.sleep(WRITE_S)
+                await self._log.committed.wait(seen)
+
+
+class Taken:
+    """What one pass took in."""
+
+    def __init__(self) -> None:
+        self.full = False
+        self.damaged = 0
+
+
+def take_in(cursor: Cursor, file: TrendFile) -> Taken:
+    """Bring the file up to the log, or one bounded step nearer to it."""
+    taken = Taken()
+    parts: list[Rows] = []
+    assessments: list[Assessments] = []
+    transitions: list[tuple[int, Transition]] = []
+    ends: dict[Kind, int] = {}
+
+    def read(record: Record) -> int:
+        match record.kind:
+            case Kind.SAMPLES:
+                parts.append(bucket(record.columns()))
+            case Kind.ASSESSMENT:
+                assessments.append(record.assessments())
+            case _:
+                transitions.append((record.seq, record.transition()))
+        return record.n
+
+    for kind in _KINDS:
+        count = 0
+        while count < SAMPLES_MAX and len(assessments) < 4096 and len(transitions) < 4096:
+            records = cursor.read(kind, after=ends.get(kind, 0))
+            if not records:
+                break
+            for record in records:
+                try:
+                    count += read(record)
+                except DataError:
+                    taken.damaged += record.n
+                ends[kind] = record.end
+            if len(parts) > 64:
+                parts[:] = [join(parts)]
+        else:
+            taken.full = True
+    if ends:
+        rows = join(parts) if parts else None
+        places = {kind.value: end for kind, end in ends.items()}
+        file.write(rows, assessments, transitions, places)
+        for kind, end in ends.items():
+            cursor.done(kind, cursor.position(kind), end)
+    return taken
+
+
+def tidy(file: TrendFile, bounds: TrendBounds, now_ns: int) -> None:
+    """Drop what is older than its bound."""
+    day_ns = 86_400 * 10**9
+    days = (bounds.days_10s, bounds.days_1min, bounds.days_10min, bounds.days_1h)
+    for width, kept in zip(WIDTHS_S, days, strict=True):
+        file.drop_before(f"trend_{width}", "t", now_ns // 10**9 - round(kept * 86_400))
+    file.drop_before("assessment", "t", now_ns - round(bounds.assessments_days * day_ns))
+    file.drop_before("transition", "t", now_ns - round(bounds.alarms_days * day_ns))
