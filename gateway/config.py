@@ -16,6 +16,7 @@ import protocols
 from gateway.core.errors import ConfigError, Fault
 from gateway.core.source import Identifier, SourceConfig
 from gateway.pipeline.config import AssetConfig, DeriveConfig
+from gateway.store.config import InfluxConfig, StoreConfig
 from gateway.toml_lines import Path as TomlPath
 from gateway.toml_lines import locate
 
@@ -45,6 +46,8 @@ class Settings(BaseModel):
     gateway: GatewayConfig = GatewayConfig()
     asset: tuple[AssetConfig, ...] = ()
     derive: tuple[DeriveConfig, ...] = ()
+    store: StoreConfig = StoreConfig()
+    influx: InfluxConfig | None = None
 
 
 @dataclass(frozen=True, slots=True)
