@@ -192,3 +192,42 @@ class AlarmView:
     verdict: Verdict | None = None
     known: bool = True
     note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AlarmKpis:
+    """How well the alarms serve the people who must act on them (ISA-18.2, EEMUA 191).
+
+    Attributes:
+        span_s: The time that the figures speak of, s.
+        annunciated: Alarms that people were called for.
+        per_hour: Mean of those an hour; the target is 6 per operator.
+        peak_10min: Most in any 10 minutes; more than 10 is a flood.
+        flood_share: Share of the time spent in floods, 0 to 1; the target is below 0.01.
+        priorities: Share of low, medium and high; the shape to aim at is 0.80, 0.15, 0.05.
+        standing: Active now.
+        stale: Of these, active for longer than the configuration calls normal.
+        chattering: Alarms that came and went too often.
+        shelved: Put aside now, by people.
+        suppressed: Put aside now, by design or out of service.
+        acked_s_median: Median time to acknowledgement, s; NaN where none was acknowledged.
+        judged_real, judged_false, judged_known: Episodes that an engineer judged.
+        top: The ten that came most often: (asset, alarm, times).
+    """
+
+    span_s: float
+    annunciated: int
+    per_hour: float
+    peak_10min: int
+    flood_share: float
+    priorities: tuple[float, float, float]
+    standing: int
+    stale: int
+    chattering: int
+    shelved: int
+    suppressed: int
+    acked_s_median: float
+    judged_real: int
+    judged_false: int
+    judged_known: int
+    top: tuple[tuple[str, str, int], ...]

@@ -1,0 +1,293 @@
+"""All that the console may know of the gateway, and all that it may ask of it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gateway.core.alarm import AlarmKpis, AlarmView, Command, Driver, Priority, Transition
+from gateway.core.meter import SourceMeter
+
+
+class AssetState(StrEnum):
+    """One word for one machine, from worst to best."""
+
+    ALARM = "alarm"
+    """It has an alarm that nobody has acknowledged, or a latched one."""
+    ACKED = "acked"
+    """It has alarms, all acknowledged."""
+    NO_DATA = "no_data"
+    """Its samples do not arrive, or too few of them."""
+    LEARNING = "learning"
+    """It has no model that may alarm yet."""
+    STOPPED = "stopped"
+    """It is switched off by design; nothing is judged."""
+    OK = "ok"
+
+
+@dataclass(frozen=True, slots=True)
+class SignalView:
+    """The latest of one signal. `value` is NaN where the last sample was BAD or none came."""
+
+    signal: str
+    unit: str
+    value: float
+    t_ns: int
+    quality: int
+
+
+@dataclass(frozen=True, slots=True)
+class AssetView:
+    """One machine as a tile shows it.
+
+    Attributes:
+        id, asset_class, area: As configured.
+        state: One word.
+        severity: score / limit of the last verdict; NaN where there is none.
+        priority: Of its most urgent alarm; None without one.
+        cause: The text of its most urgent alarm; else why it is not judged; else "".
+        drivers: What drives the last verdict, strongest first.
+        since_ns: UTC ns since when it is in this state; 0 where not known.
+        last_sample_ns: UTC ns of the newest sample; 0 before the first.
+        coverage: Share of usable samples in the last window, 0 to 1; NaN before the first.
+        learning: Share of the baseline gathered, 0 to 1; 1 when learnt.
+        learning_text: What is missing, in plain words; "" when nothing is.
+        bundle: The model in use; "" for none.
+        shadow: True while that model may not alarm.
+        alarms: How many alarms it has now.
+        trend: Its last severities, oldest first, at most 60; NaN where abstained.
+    """
+
+    id: str
+    asset_class: str
+    state: AssetState
+    severity: float
+    priority: Priority | None = None
+    area: str = ""
+    cause: str = ""
+    drivers: tuple[Driver, ...] = ()
+    since_ns: int = 0
+    last_sample_ns: int = 0
+    coverage: float = float("nan")
+    learning: float = 1.0
+    learning_text: str = ""
+    bundle: str = ""
+    shadow: bool = False
+    alarms: int = 0
+    trend: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class AssetDetail:
+    """One machine as its own page shows it.
+
+    Attributes:
+        view: The tile.
+        signals: The latest of each signal, as configured.
+        failures: Failure mode -> probability, 0 to 1.
+        rul: Remaining life in hours: (best guess, low, high); None without such a model.
+    """
+
+    view: AssetView
+    signals: tuple[SignalView, ...]
+    failures: Mapping[str, float] = field(default_factory=dict)
+    rul: tuple[float, float, float] | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Series:
+    """A curve, thinned to what a screen can show.
+
+    Attributes:
+        name, unit: What it is.
+        t_ns: int64[n], UTC ns, rising.
+        value: float64[n]; NaN is a gap.
+        low, high: float64[n], the extremes of what each point stands for; empty where not kept.
+    """
+
+    name: str
+    unit: str
+    t_ns: NDArray[np.int64]
+    value: NDArray[np.float64]
+    low: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+    high: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+
+
+@dataclass(frozen=True, slots=True)
+class BundleView:
+    """One model, in use or ready to be.
+
+    Attributes:
+        id, kind, asset_class: As in its manifest.
+        state: `active`, `shadow`, `candidate`, `previous` or `refused`.
+        state_text: Why, where that is not plain.
+        assets: Those that it judges.
+        trained_ns: UTC ns; 0 where not known.
+        parity: Greatest difference between int8 and fp32 scores, as a share; NaN where not known.
+        drift: How far today's data lie from its baseline, 1 is its limit; NaN where not known.
+        false_alarms: What its promise says, in words.
+        signed: Whether a signature was checked.
+        may_promote, may_roll_back: Whether these make sense now.
+    """
+
+    id: str
+    kind: str
+    asset_class: str
+    state: str
+    state_text: str = ""
+    assets: tuple[str, ...] = ()
+    trained_ns: int = 0
+    parity: float = float("nan")
+    drift: float = float("nan")
+    false_alarms: str = ""
+    signed: bool = False
+    may_promote: bool = False
+    may_roll_back: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Payload:
+    """One message that has left the plant, or would if the owner switched that on.
+
+    Attributes:
+        t_ns: UTC ns when it was sent, or made.
+        to: Where it went; "" where nothing was sent.
+        sent: Whether it left.
+        body: What was sent, to the byte, at most 64 KiB.
+        note: Status or reason.
+    """
+
+    t_ns: int
+    to: str
+    sent: bool
+    body: bytes
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ReaderView:
+    """One reader of the log: InfluxDB, the cloud, trends."""
+
+    name: str
+    lag: int
+    """Records that it has not taken yet."""
+    lag_s: float
+    """Age of the oldest of these, s; 0 when it has kept up."""
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """Whether the gateway lives, and whether it does its work.
+
+    Attributes:
+        ready: True when every configured source has been tried and the log takes writes.
+        reasons: Why not, in plain words.
+        started_ns: UTC ns.
+        gateway: Its id.
+        version: Of the program.
+        samples: Taken since the start.
+        samples_lost: Lost since the start.
+        log_bytes: Size of the log on disk.
+        readers: Who reads the log, and how far behind.
+    """
+
+    ready: bool
+    reasons: tuple[str, ...]
+    started_ns: int
+    gateway: str
+    version: str
+    samples: int = 0
+    samples_lost: int = 0
+    log_bytes: int = 0
+    readers: tuple[ReaderView, ...] = ()
+
+
+class Plant(Protocol):
+    """The gateway as the console sees it.
+
+    Methods that are not `async` answer from memory within microseconds. The others may read a
+    file; they run beside acquisition and never hold it up.
+    """
+
+    def assets(self) -> Sequence[AssetView]:
+        """Every configured asset, in the order of the configuration."""
+        ...
+
+    def asset(self, asset: str) -> AssetDetail | None:
+        """One asset; None if it is not configured."""
+        ...
+
+    def alarms(self) -> Sequence[AlarmView]:
+        """Every alarm that is not normal, most urgent first."""
+        ...
+
+    async def history(
+        self, *, start_ns: int, end_ns: int, asset: str, limit: int, before: int
+    ) -> Sequence[tuple[int, Transition]]:
+        """Transitions with their number in the log, newest first, at most `limit` of them.
+
+        `asset` "" is all of them. `before` is the number to page from, 0 the newest.
+        """
+        ...
+
+    async def kpis(self) -> AlarmKpis:
+        """How well the alarms serve, over the last day."""
+        ...
+
+    async def command(self, command: Command) -> None:
+        """Do what a person asks; returns when it is on disk.
+
+        Raises:
+            Refused: It makes no sense now.
+        """
+        ...
+
+    async def series(
+        self, asset: str, signals: Sequence[str], *, start_ns: int, end_ns: int, points_max: int
+    ) -> Sequence[Series]:
+        """Curves of signals from the trends; `@score` and `@limit` are the model's."""
+        ...
+
+    def sources(self) -> Sequence[SourceMeter]:
+        """The counters of every source."""
+        ...
+
+    async def last_bytes(self, source: str) -> bytes | None:
+        """What came last on the wire, at most 4 KiB; None where that is not kept."""
+        ...
+
+    def bundles(self) -> Sequence[BundleView]:
+        """Every model, those in use first."""
+        ...
+
+    async def promote(self, bundle: str, who: str) -> None:
+        """Let a candidate judge. Raises `Refused` where it may not."""
+        ...
+
+    async def roll_back(self, bundle: str, who: str) -> None:
+        """Go back to the model before this one. Raises `Refused` where there is none."""
+        ...
+
+    async def outgoing(self, limit: int) -> Sequence[Payload]:
+        """The last payloads, newest first."""
+        ...
+
+    def settings(self) -> Mapping[str, Any]:
+        """The configuration in use; secrets are references, so none is in it."""
+        ...
+
+    def channels(self) -> Sequence[str]:
+        """Names of the notification channels."""
+        ...
+
+    async def test_channel(self, channel: str, who: str) -> None:
+        """Send a test message. Raises `Refused` with what the receiver said where it fails."""
+        ...
+
+    def health(self) -> Health:
+        """Whether it lives and works."""
+        ...

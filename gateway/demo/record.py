@@ -1,0 +1,89 @@
+"""Records of the demo's machines over many hours: what their models are trained on."""
+
+from pathlib import Path
+
+import numpy as np
+
+from gateway.demo.machines import CLASSES, Machine
+from gateway.demo.physics import Column, Fault
+
+RATE_HZ = 4.0
+"""Near the rate at which the demo's sources are read."""
+EPOCH_S = 1_767_225_600
+"""2026-01-01T00:00:00Z: where every record begins."""
+HOURS_TO_FAIL = 120.0
+
+
+def healthy(kind: str, *, hours: float, seed: int, rate_hz: float = RATE_HZ) -> dict[str, Column]:
+    """A machine that nothing is wrong with: every regime, stops short and long, and warm-ups.
+
+    Half of the record begins warm and half cold, so that both are learned.
+
+    Returns:
+        `time` in Unix seconds, then each sensor in its unit: float64[n] each.
+    """
+    random = np.random.default_rng(np.random.SeedSequence([seed, sorted(CLASSES).index(kind)]))
+    n = round(hours * 3600 * rate_hz)
+    parts = [
+        Machine(CLASSES[kind], random, warm=warm).advance(part, 1 / rate_hz)
+        for warm, part in ((True, n - n // 2), (False, n // 2))
+    ]
+    columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    # One counter for the whole record, as one meter would show it.
+    columns["energy"][n - n // 2 :] += (
+        columns["energy"][n - n // 2 - 1] - columns["energy"][n - n // 2]
+    )
+    return {"time": EPOCH_S + np.arange(n) / rate_hz} | columns
+
+
+def failing(
+    kind: str, fault: Fault, *, hours: float, seed: int, rate_hz: float = RATE_HZ
+) -> dict[str, Column]:
+    """The same with one fault that grows; adds `severity`, 0 while healthy."""
+    random = np.random.default_rng(np.random.SeedSequence([seed, sorted(CLASSES).index(kind), 1]))
+    machine = Machine(CLASSES[kind], random)
+    machine.inject(fault)
+    n = round(hours * 3600 * rate_hz)
+    columns = machine.advance(n, 1 / rate_hz)
+    t_s = np.arange(1, n + 1, dtype=np.float64) / rate_hz
+    return {"time": EPOCH_S + t_s} | columns | {"severity": fault.severity(t_s)}
+
+
+def lives(
+    kind: str, fault_kind: str, *, machines: int, seed: int, rate_hz: float = 1 / 60
+) -> dict[str, Column]:
+    """Lives of several machines until one fault stops them: what remaining life is learned from.
+
+    Each machine works `HOURS_TO_FAIL` hours more or less; its fault is slow at first and fast at
+    the end, and the machine is stopped when the severity is 1.
+
+    Returns:
+        `machine` (its number), `time`, each sensor, `severity` and `rul_h`: float64[n] each.
+    """
+    out: list[dict[str, Column]] = []
+    for number in range(machines):
+        random = np.random.default_rng(
+            np.random.SeedSequence([seed, sorted(CLASSES).index(kind), 2, number])
+        )
+        hours = HOURS_TO_FAIL * float(random.uniform(0.6, 1.5))
+        onset_s = 3600 * hours * float(random.uniform(0.1, 0.4))
+        machine = Machine(CLASSES[kind], random)
+        machine.inject(Fault(fault_kind, onset_s, 3600 * hours - onset_s, 1.0, 2.0))
+        n = int(hours * 3600 * rate_hz)
+        columns = machine.advance(n, 1 / rate_hz)
+        t_s = np.arange(1, n + 1, dtype=np.float64) / rate_hz
+        out.append(
+            {"machine": np.full(n, float(number)), "time": EPOCH_S + t_s}
+            | columns
+            | {"severity": machine.faults[0].severity(t_s), "rul_h": hours - t_s / 3600}
+        )
+    return {name: np.concatenate([life[name] for life in out]) for name in out[0]}
+
+
+def write_csv(columns: dict[str, Column], path: Path) -> None:
+    """Write columns as CSV with a header, each number as short as it can be said exactly."""
+    names = list(columns)
+    rows = zip(*(columns[name].tolist() for name in names), strict=True)
+    with path.open("w", encoding="utf-8", newline="\n") as file:
+        file.write(",".join(names) + "\n")
+        file.writelines(",".join([f"{value:.13g}" for value in row]) + "\n" for row in rows)

@@ -1,0 +1,307 @@
+"""What a Modbus source is told: link, units and signals, checked before anything opens."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    field_validator,
+    model_validator,
+)
+
+from gateway.core.secret import Secret
+from gateway.core.source import Identifier, Session, SignalConfig, SourceConfig, SourceContext
+from protocols.modbus.address import Address, Target, parse_address, parse_url
+from protocols.modbus.profile import expand
+from protocols.modbus.values import TYPES, TypeName, letters, marker_bits
+
+UnitId = Field(ge=0, le=255)
+
+
+class ModbusSignal(SignalConfig):
+    """One signal of a Modbus source."""
+
+    address: str = Field(
+        description="holding:100, input:7, coil:3, discrete:0 (from 0), or classic 40101 (from 1);"
+        " .3 or .4-7 behind it picks bits."
+    )
+    unit_id: int | None = Field(
+        default=None, ge=0, le=255, description="Unit on the link; the source's unit_id if not set."
+    )
+    type: TypeName = Field(default="uint16", description="How the registers are read.")
+    order: str = Field(
+        default="big",
+        description="big, little, word_swap, byte_swap, or letters such as CDAB.",
+    )
+    scale: float = Field(default=1.0, description="value = raw * scale + offset")
+    offset: float = Field(default=0.0)
+    invalid: tuple[float, ...] = Field(
+        default=(), max_length=8, description="Raw values that mean absent: the sample is BAD."
+    )
+    counter: bool = Field(
+        default=False, description="An unsigned counter that rolls over; its sum is the value."
+    )
+    rollover: int | None = Field(
+        default=None, gt=1, description="Count after which the counter starts at 0 again."
+    )
+    length: int | None = Field(default=None, ge=1, le=125, description="Registers of a string.")
+    states: dict[str, float] = Field(
+        default_factory=dict, description="Number of each text that a string may hold."
+    )
+    poll_s: float | None = Field(
+        default=None, gt=0.005, le=86_400, description="Interval; the source's poll_s if not set."
+    )
+    _address: Address = PrivateAttr()
+
+    @field_validator("address", mode="before")
+    @classmethod
+    def _address_may_be_a_number(cls, value: Any) -> Any:
+        return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+    @field_validator("invalid", mode="before")
+    @classmethod
+    def _invalid_may_be_one_number(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, int | float) else value
+
+    @field_validator("address")
+    @classmethod
+    def _address_is_one(cls, value: str) -> str:
+        parse_address(value)
+        return value
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bits_are_bool(cls, data: Any) -> Any:
+        """A coil or a discrete input is a bool without saying so."""
+        if isinstance(data, dict) and "type" not in data:
+            try:
+                bits = parse_address(str(data.get("address", ""))).table.bits
+            except ValueError:
+                return data
+            return {**data, "type": "bool"} if bits else data
+        return data
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        place = self._address = parse_address(self.address)
+        if place.table.bits != (self.type == "bool"):
+            raise ValueError(
+                f"type: {place.table.name.lower()} is read as"
+                f" {'bool' if place.table.bits else 'a register type, or with .BIT behind it'},"
+                f" was {self.type}"
+            )
+        if place.start + self.registers() > 65536:
+            raise ValueError(f"address: {self.type} at {self.address} ends beyond 65535")
+        if self.type == "string":
+            if self.length is None or not self.states:
+                raise ValueError("length and states: a string needs both (states = {RUN = 1})")
+            if self.order not in ("big", "byte_swap"):
+                raise ValueError(f"order: a string is big or byte_swap, was {self.order!r}")
+            if self.counter or self.invalid or place.low >= 0:
+                raise ValueError("type: a string has neither counter nor invalid nor bits")
+            return self
+        if self.length is not None or self.states:
+            raise ValueError(f"length and states: only a string has them, was {self.type}")
+        kind = TYPES[self.type]
+        if self.type == "bool":
+            if self.counter or self.invalid:
+                raise ValueError("type: a bool has neither counter nor invalid")
+            return self
+        letters(self.order, kind.size)
+        for marker in self.invalid:
+            marker_bits(marker, kind)
+        if place.low >= 0:
+            if kind.dtype[1] != "u" or kind.bcd:
+                raise ValueError(f"type: bits are of uint16, uint32 or uint64, was {self.type}")
+            if place.high >= 8 * kind.size:
+                raise ValueError(f"address: {self.type} has bits 0 to {8 * kind.size - 1}")
+        if self.counter and (kind.dtype[1] != "u" or place.low >= 0):
+            raise ValueError(f"counter: must be a whole unsigned or BCD value, was {self.type}")
+        if self.rollover is not None and not self.counter:
+            raise ValueError("rollover: only a counter has one; add counter = true")
+        return self
+
+    def place(self) -> Address:
+        """Where the signal is."""
+        return self._address
+
+    def registers(self) -> int:
+        """Registers (or bits of a bit table) that the signal covers."""
+        if self.type == "string":
+            return self.length or 1
+        return max(1, TYPES[self.type].registers)
+
+    def modulus(self) -> int:
+        """Count after which the counter starts again."""
+        kind = TYPES[self.type]
+        return self.rollover or (10 ** (2 * kind.size) if kind.bcd else 1 << (8 * kind.size))
+
+
+class Device(BaseModel):
+    """One unit of the link that differs from the rest, or whose signals a profile lists."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    unit_id: int = Field(ge=0, le=255)
+    profile: str | None = Field(
+        default=None, description="Name of a shipped profile, or path of a .toml file."
+    )
+    asset: Identifier | None = Field(default=None, description="Asset of the profile's signals.")
+    pick: tuple[str, ...] | None = Field(
+        default=None, description="Which of the profile's signals; all if not set."
+    )
+    poll_s: float | None = Field(default=None, gt=0.005, le=86_400)
+    timeout_s: float | None = Field(default=None, gt=0, le=60)
+    retries: int | None = Field(default=None, ge=0, le=10)
+    timeout_retries: int | None = Field(default=None, ge=0, le=10)
+    turnaround_s: float | None = Field(default=None, ge=0, le=10)
+    registers_max: int | None = Field(default=None, ge=1, le=125)
+    bits_max: int | None = Field(default=None, ge=1, le=2000)
+    max_gap: int | None = Field(default=None, ge=0, le=124)
+
+
+class Tuning(BaseModel):
+    """How one unit is asked, once profile, device and source have been taken together."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    timeout_s: float
+    retries: int
+    timeout_retries: int
+    turnaround_s: float
+    registers_max: int
+    bits_max: int
+    max_gap: int
+
+
+class Config(SourceConfig):
+    """`[[source]]` with `kind = "modbus"`."""
+
+    kind: Literal["modbus"]
+    url: str = Field(
+        description="tcp://HOST:502, tls://HOST:802, udp://HOST:502, rtu:///dev/ttyUSB0,"
+        " ascii:///dev/ttyUSB0, rtu-over-tcp://HOST:PORT, ascii-over-tcp://HOST:PORT."
+    )
+    unit_id: int = Field(default=1, ge=0, le=255, description="Unit of signals that name none.")
+    poll_s: float = Field(
+        default=1.0, gt=0.005, le=86_400, description="Interval of signals that name none."
+    )
+    signals: tuple[ModbusSignal, ...] = Field(min_length=1)
+    devices: tuple[Device, ...] = ()
+
+    timeout_s: float = Field(default=1.0, gt=0, le=60, description="Longest wait for a reply.")
+    connect_timeout_s: float = Field(default=5.0, gt=0, le=120)
+    retries: int = Field(
+        default=1, ge=0, le=10, description="How often a damaged reply is asked for again at once."
+    )
+    timeout_retries: int = Field(
+        default=0, ge=0, le=10, description="How often silence is asked again at once."
+    )
+    turnaround_s: float = Field(
+        default=0.0, ge=0, le=10, description="Pause between a reply and the next request."
+    )
+    interframe_s: float | None = Field(
+        default=None, ge=0, le=1, description="Silence between frames; 3.5 characters if not set."
+    )
+    registers_max: int = Field(default=125, ge=1, le=125, description="Registers a request.")
+    bits_max: int = Field(default=2000, ge=1, le=2000, description="Bits a request.")
+    max_gap: int = Field(
+        default=16, ge=0, le=124, description="Unwanted registers read rather than ask twice."
+    )
+    in_flight: int = Field(
+        default=1, ge=1, le=16, description="Requests under way at once (tcp, tls and udp)."
+    )
+    unit_retry_s_max: float = Field(
+        default=60.0, gt=0, le=3600, description="Longest pause between probes of a silent unit."
+    )
+    quarantine_retry_s: float = Field(
+        default=600.0,
+        gt=0,
+        le=86_400,
+        description="First pause before a refused address is retried.",
+    )
+    flush_s: float = Field(
+        default=0.25, gt=0, le=10, description="Longest that a sample waits for its cycle to end."
+    )
+
+    baudrate: int = Field(default=19_200, ge=300, le=4_000_000)
+    data_bits: Literal[7, 8] = 8
+    parity: Literal["none", "even", "odd"] = "even"
+    stop_bits: Literal[1, 2] = 1
+
+    tls_ca: Path | None = Field(
+        default=None, description="Whom to trust, PEM; the system's if unset."
+    )
+    tls_cert: Path | None = Field(default=None, description="Own certificate, PEM.")
+    tls_key: Path | None = Field(default=None, description="Key of the own certificate, PEM.")
+    tls_key_password: Secret | None = None
+    tls_server_name: str | None = Field(
+        default=None, description="Name in the server's certificate; the URL's host if not set."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _profiles_become_signals(cls, data: Any) -> Any:
+        return expand(data) if isinstance(data, dict) else data
+
+    @field_validator("url")
+    @classmethod
+    def _url_is_one(cls, value: str) -> str:
+        parse_url(value)
+        return value
+
+    @model_validator(mode="after")
+    def _settings_fit_the_link(self) -> Self:
+        target = self.target()
+        if target.serial and self.in_flight != 1:
+            raise ValueError("in_flight: a serial line carries one request at a time, must be 1")
+        if target.scheme == "rtu" and self.data_bits != 8:
+            raise ValueError("data_bits: RTU needs 8")
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ValueError("tls_cert and tls_key: set both or none")
+        if target.scheme != "tls" and (self.tls_ca or self.tls_cert):
+            raise ValueError(f"tls_ca, tls_cert: only for a tls:// URL, was {self.url!r}")
+        units = [device.unit_id for device in self.devices]
+        if len(set(units)) != len(units):
+            raise ValueError("devices: a unit_id is listed twice; put its settings together")
+        if target.scheme not in ("tcp", "tls", "udp"):
+            for i, signal in enumerate(self.signals):
+                if not 1 <= self.unit_of(signal) <= 247:
+                    raise ValueError(
+                        f"signals[{i}].unit_id: must be 1 to 247 on a serial line,"
+                        f" was {self.unit_of(signal)}"
+                    )
+        return self
+
+    def target(self) -> Target:
+        """The URL, taken apart."""
+        return parse_url(self.url)
+
+    def unit_of(self, signal: ModbusSignal) -> int:
+        """The unit that holds the signal."""
+        return self.unit_id if signal.unit_id is None else signal.unit_id
+
+    def poll_of(self, signal: ModbusSignal) -> float:
+        """The signal's polling interval in seconds."""
+        return self.poll_s if signal.poll_s is None else signal.poll_s
+
+    def tuning(self, unit_id: int) -> Tuning:
+        """How that unit is asked."""
+        own = next((d for d in self.devices if d.unit_id == unit_id), None)
+        settings = {name: getattr(self, name) for name in Tuning.model_fields}
+        if own is not None:
+            settings |= own.model_dump(include=set(settings), exclude_none=True)
+        return Tuning.model_validate(settings)
+
+    @asynccontextmanager
+    async def open(self, context: SourceContext) -> AsyncIterator[Session]:
+        """Connect; see `Source.open`."""
+        from protocols.modbus.session import open_session  # noqa: PLC0415 (loaded when used)
+
+        async with open_session(self, context) as session:
+            yield session

@@ -1,0 +1,71 @@
+"""Sums of counters that roll over, so that an energy meter never jumps back."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from protocols.modbus.config import ModbusSignal
+
+
+@dataclass(frozen=True, slots=True)
+class CounterState:
+    """What must survive a restart: the last count, and what was counted before it started over."""
+
+    last: float
+    base: float
+
+
+class Counters:
+    """The counters among a group's rows.
+
+    A count below the last one is a roll-over where it lies within the half of the range that
+    follows (the counter ran forward past its end), and a reset of the device otherwise (it starts
+    at 0 again, and what it shows is added). Either way the sum goes on and never falls.
+    """
+
+    def __init__(self, signals: Sequence[ModbusSignal]) -> None:
+        self.rows = np.array([i for i, s in enumerate(signals) if s.counter], dtype=np.intp)
+        self._keys = [(signals[i].asset, signals[i].signal) for i in self.rows]
+        self._modulus = np.array([float(signals[i].modulus()) for i in self.rows])
+        self._last = np.full(len(self.rows), np.nan)
+        self._base = np.zeros(len(self.rows))
+
+    def accumulate(self, value: NDArray[np.float64], fresh: NDArray[np.bool_]) -> dict[str, int]:
+        """Replace counts by sums in `value` (float64[n], raw units) where `fresh` (bool[n]).
+
+        Returns:
+            How many started over, by cause: `counter_rollover`, `counter_reset`.
+        """
+        if not len(self.rows):
+            return {}
+        count = value[self.rows]
+        new = fresh[self.rows]
+        fell = new & (count < self._last)
+        events: dict[str, int] = {}
+        if fell.any():
+            rolled = fell & (count - self._last + self._modulus < self._modulus / 2)
+            reset = fell & ~rolled
+            self._base[rolled] += self._modulus[rolled]
+            self._base[reset] += self._last[reset]
+            for name, which in (("counter_rollover", rolled), ("counter_reset", reset)):
+                if which.any():
+                    events[name] = int(np.count_nonzero(which))
+        self._last[new] = count[new]
+        value[self.rows] = np.where(new, count + self._base, count)
+        return events
+
+    def state(self) -> dict[tuple[str, str], CounterState]:
+        """Of each counter that was read at least once."""
+        return {
+            key: CounterState(float(last), float(base))
+            for key, last, base in zip(self._keys, self._last, self._base, strict=True)
+            if not np.isnan(last)
+        }
+
+    def restore(self, state: Mapping[tuple[str, str], CounterState]) -> None:
+        """Go on from where an earlier `state` stood."""
+        for i, key in enumerate(self._keys):
+            if key in state:
+                self._last[i], self._base[i] = state[key].last, state[key].base

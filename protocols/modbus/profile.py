@@ -1,0 +1,94 @@
+"""Turns `[[source.devices]]` with a profile into plain signals; profiles are data, not code."""
+
+import tomllib
+from collections.abc import Iterator
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+_LINK = (
+    "timeout_s",
+    "retries",
+    "timeout_retries",
+    "turnaround_s",
+    "registers_max",
+    "bits_max",
+    "max_gap",
+)
+
+
+def names() -> list[str]:
+    """The profiles shipped."""
+    folder = files("protocols.modbus") / "profiles"
+    return sorted(
+        f.name.removesuffix(".toml") for f in folder.iterdir() if f.name.endswith(".toml")
+    )
+
+
+def load(name: str) -> dict[str, Any]:
+    """One profile: `title`, `[device]` settings and `[[signal]]` rows.
+
+    Raises:
+        ValueError: There is no such profile, or it is not TOML.
+    """
+    if name.endswith(".toml"):
+        try:
+            text = Path(name).read_text(encoding="utf-8")
+        except OSError as error:
+            raise ValueError(f"profile {name!r} cannot be read: {error}") from None
+    elif name in names():
+        text = (files("protocols.modbus") / "profiles" / f"{name}.toml").read_text("utf-8")
+    else:
+        raise ValueError(
+            f"profile must be one of {', '.join(names())}, or the path of a .toml file,"
+            f" was {name!r}"
+        )
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ValueError(f"profile {name!r} is not TOML: {error}") from None
+
+
+def expand(data: dict[str, Any]) -> dict[str, Any]:
+    """Add each device's profile to the source's table; what is written out wins over a profile.
+
+    Raises:
+        ValueError: A device names a profile that is not there, or no asset, or an unknown signal.
+    """
+    devices = data.get("devices")
+    if not isinstance(devices, list | tuple):
+        return data
+    signals = list(data.get("signals") or ())
+    written = {(_get(s, "asset"), _get(s, "signal")) for s in signals}
+    full: list[Any] = []
+    for i, device in enumerate(devices):
+        if not isinstance(device, dict) or not isinstance(device.get("profile"), str):
+            full.append(device)
+            continue
+        profile = load(device["profile"])
+        own = {k: v for k, v in profile.get("device", {}).items() if k in _LINK}
+        full.append({**own, **device})
+        signals.extend(
+            row
+            for row in _rows(profile, device, f"devices[{i}]")
+            if (row["asset"], row["signal"]) not in written
+        )
+    return {**data, "devices": full, "signals": signals}
+
+
+def _rows(profile: dict[str, Any], device: dict[str, Any], path: str) -> Iterator[dict[str, Any]]:
+    if not device.get("asset"):
+        raise ValueError(f"{path}.asset: must be set, because a profile names no asset")
+    rows = {row["signal"]: row for row in profile.get("signal", ())}
+    picked = device.get("pick")
+    for name in rows if picked is None else picked:
+        if name not in rows:
+            raise ValueError(f"{path}.pick: must be of {', '.join(rows)}, was {name!r}")
+        row = {"asset": device["asset"], "unit_id": device.get("unit_id"), **rows[name]}
+        if device.get("poll_s") is not None:
+            row.setdefault("poll_s", device["poll_s"])
+        yield row
+
+
+def _get(row: Any, name: str) -> Any:
+    return row.get(name) if isinstance(row, dict) else getattr(row, name, None)

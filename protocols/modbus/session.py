@@ -1,0 +1,321 @@
+"""Polls one link for ever: who is asked when, and what an answer, a refusal or silence means."""
+
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from gateway.core.batch import Batch
+from gateway.core.errors import LinkError, LinkTimeout
+from gateway.core.source import Session, Source, SourceContext
+from protocols.modbus.config import Config, ModbusSignal, Tuning
+from protocols.modbus.counter import CounterState
+from protocols.modbus.group import Group, Job
+from protocols.modbus.link import Done, Link, open_link
+from protocols.modbus.schedule import Patience, Slots
+
+SILENT_IN_A_ROW_MAX = 3
+"""Time-outs with nothing heard between them, after which the link itself is doubted."""
+
+EXCEPTIONS = {
+    1: "illegal function",
+    2: "illegal data address",
+    3: "illegal data value",
+    4: "device failure",
+    5: "acknowledge",
+    6: "device busy",
+    8: "memory parity error",
+    10: "gateway path unavailable",
+    11: "gateway target does not respond",
+}
+TRANSIENT = (5, 6)
+"""Exceptions that say "not now" rather than "never"."""
+
+UNREACHABLE = (10, 11)
+"""Exceptions by which a gateway says that the unit behind it is silent."""
+
+_FOREVER_NS = 1 << 62
+
+
+@dataclass(slots=True)
+class Unit:
+    """What is known of one unit."""
+
+    tuning: Tuning
+    patience: Patience
+    heard: bool = False
+
+
+@asynccontextmanager
+async def open_session(config: Config, context: SourceContext) -> AsyncIterator[Session]:
+    """Open the link and poll it; see `Source.open`."""
+    async with open_link(config, context) as link:
+        yield ModbusSession(config, context, link)
+
+
+class ModbusSession:
+    """One link being polled. All its state is here, so a cancelled `read` loses nothing."""
+
+    def __init__(self, config: Config, context: SourceContext, link: Link) -> None:
+        self._config = config
+        self._context = context
+        self._link = link
+        self._ready: list[Batch] = []
+        self._ended: LinkError | None = None
+        self._sent: dict[int, Job] = {}
+        self._groups: list[Group] = []
+        self._units: dict[int, Unit] = {}
+        self._not_before_ns = 0
+        self._silent_in_a_row = 0
+        self._configure(config)
+
+    def _configure(self, config: Config) -> None:
+        """Plan every group anew, keeping what is known of units, schedules and counters."""
+        self._config = config
+        now_ns = self._context.clock.mono_ns()
+        slots = {group.slots.period_ns: group.slots for group in self._groups}
+        counters: dict[tuple[str, str], CounterState] = {}
+        for group in self._groups:
+            counters |= group.counters.state()
+        by_period: dict[int, list[ModbusSignal]] = {}
+        for signal in config.signals:
+            by_period.setdefault(round(config.poll_of(signal) * 1e9), []).append(signal)
+        self._groups = []
+        for period_ns, signals in sorted(by_period.items()):
+            group = Group(
+                config, self._context, signals, slots.get(period_ns) or Slots(period_ns, now_ns)
+            )
+            group.counters.restore(counters)
+            self._groups.append(group)
+        units: dict[int, Unit] = {}
+        for signal in config.signals:
+            number = config.unit_of(signal)
+            if number not in units:
+                units[number] = self._unit(config, number)
+        self._units = units
+        self._context.meter.quarantined.clear()
+
+    def _unit(self, config: Config, number: int) -> Unit:
+        tuning = config.tuning(number)
+        first_s = min(config.poll_of(s) for s in config.signals if config.unit_of(s) == number)
+        first_s = min(max(first_s, tuning.timeout_s), config.unit_retry_s_max)
+        patience = Patience(round(first_s * 1e9), round(config.unit_retry_s_max * 1e9))
+        before = self._units.get(number)
+        if before is None:
+            return Unit(tuning, patience)
+        patience.failures, patience.retry_ns = before.patience.failures, before.patience.retry_ns
+        return Unit(tuning, patience, before.heard)
+
+    async def apply(self, source: Source) -> bool:
+        """Take on other signals, rates and limits without touching the link."""
+        if not isinstance(source, Config) or _link_settings(source) != _link_settings(self._config):
+            return False
+        self._flush(self._context.clock.mono_ns(), 0)
+        self._configure(source)
+        return True
+
+    async def read(self) -> Batch:
+        """Wait for the next batch: the end of a group's sweep, or part of a long one.
+
+        Raises:
+            LinkError: The wire is gone, or nobody on it answers.
+        """
+        clock = self._context.clock
+        while True:
+            if self._ready:
+                return self._ready.pop(0)
+            if self._ended is not None:
+                raise self._ended
+            now_ns = clock.mono_ns()
+            for group in self._groups:
+                if now_ns >= group.slots.next_ns:
+                    group.begin(now_ns, clock.wall_ns())
+            try:
+                until_ns = self._pump(now_ns)
+                self._flush(now_ns, round(self._config.flush_s * 1e9))
+                if self._ready:
+                    continue
+                await self._link.wait(until_ns)
+                for done in self._link.take():
+                    self._settle(done)
+            except LinkError as error:
+                # What was read before the link ended is handed over first.
+                self._ended = error
+                self._flush(now_ns, 0)
+
+    def _flush(self, now_ns: int, wait_ns: int) -> None:
+        for group in self._groups:
+            batch = group.flush(now_ns, wait_ns)
+            if batch is not None:
+                self._ready.append(batch)
+
+    def _pump(self, now_ns: int) -> int:
+        """Send what may be sent now; give the time at which to look again."""
+        wait_ns = round(self._config.flush_s * 1e9)
+        until_ns = min(group.slots.next_ns for group in self._groups)
+        for group in self._groups:
+            flush_ns = group.flush_at_ns(wait_ns)
+            if flush_ns is not None:
+                until_ns = min(until_ns, flush_ns)
+        while len(self._link) < self._config.in_flight:
+            busy = [group for group in self._groups if group.queue]
+            if not busy:
+                break
+            free_ns = max(self._not_before_ns, self._link.free_at_ns())
+            if now_ns < free_ns:
+                return min(until_ns, free_ns)
+            job = min(busy, key=lambda group: group.deadline_ns).queue.popleft()
+            unit = self._units[job.request.unit]
+            if unit.patience.resting(now_ns) or self._being_probed(unit, job):
+                self._give_up(job)
+                continue
+            self._send(job, unit)
+        return until_ns
+
+    def _being_probed(self, unit: Unit, job: Job) -> bool:
+        """True while a silent unit has its one probe under way."""
+        return unit.patience.silent and any(
+            sent.request.unit == job.request.unit for sent in self._sent.values()
+        )
+
+    def _send(self, job: Job, unit: Unit) -> None:
+        self._context.meter.requests += 1
+        job.group.under_way += 1
+        self._sent[id(job.request)] = job
+        self._link.send(job.request, round(unit.tuning.timeout_s * 1e9))
+
+    def _settle(self, done: Done) -> None:
+        job = self._sent.pop(id(done.request))
+        job.group.under_way -= 1
+        unit = self._units.get(done.request.unit)
+        if unit is None or job.group not in self._groups:
+            return  # Asked for by a configuration that was replaced meanwhile.
+        meter, outcome = self._context.meter, done.outcome
+        now_ns, wall_ns = self._context.clock.mono_ns(), self._context.clock.wall_ns()
+        if outcome.fault == "timeout":
+            meter.errors["timeout"] += 1
+            self._silence(job, unit)
+            return
+        self._silent_in_a_row = 0
+        self._not_before_ns = now_ns + round(unit.tuning.turnaround_s * 1e9)
+        meter.observe_latency(done.took_ns / 1e9)
+        if outcome.fault:
+            meter.errors[outcome.fault] += 1
+            job.damaged += 1
+            if job.damaged <= unit.tuning.retries:
+                job.group.queue.appendleft(job)
+            else:
+                self._give_up(job)
+            return
+        if outcome.payload is not None:
+            self._alive(job.request.unit, unit)
+            job.group.store(job.request, outcome.payload, now_ns, wall_ns)
+            job.group.settle(job, good=True)
+            if job.retrial:
+                self._release(job)
+            return
+        meter.errors[f"exception_{outcome.exception}"] += 1
+        if outcome.exception in UNREACHABLE:
+            self._silent(job.request.unit, unit, EXCEPTIONS[outcome.exception])
+            self._give_up(job)
+            return
+        self._alive(job.request.unit, unit)
+        if outcome.exception in TRANSIENT:
+            self._give_up(job)
+        elif not job.group.split(job):
+            self._quarantine(job, outcome.exception)
+
+    def _silence(self, job: Job, unit: Unit) -> None:
+        """Nobody answered in time."""
+        job.silent += 1
+        if job.silent <= unit.tuning.timeout_retries:
+            job.group.queue.appendleft(job)
+            return
+        self._give_up(job)
+        self._silent(job.request.unit, unit, f"no answer within {unit.tuning.timeout_s} s")
+        self._silent_in_a_row += 1
+        if self._silent_in_a_row < SILENT_IN_A_ROW_MAX:
+            return
+        trusted = [n for n, u in self._units.items() if not u.patience.silent]
+        if not trusted:
+            raise LinkTimeout(f"{self._config.url}: no unit answers")
+        # Is it these units or the link? Ask one that answered before.
+        for number in trusted:
+            if self._units[number].heard:
+                self._prefer(number)
+                return
+
+    def _prefer(self, number: int) -> None:
+        for group in self._groups:
+            for job in group.queue:
+                if job.request.unit == number:
+                    group.queue.remove(job)
+                    group.queue.appendleft(job)
+                    return
+
+    def _give_up(self, job: Job) -> None:
+        """This sweep goes without the job's rows."""
+        clock = self._context.clock
+        job.group.mark_bad(job.request.rows, clock.mono_ns(), clock.wall_ns())
+        job.group.settle(job, good=False)
+
+    def _alive(self, number: int, unit: Unit) -> None:
+        unit.heard = True
+        if not unit.patience.silent:
+            return
+        unit.patience.answered()
+        self._context.log.info("modbus.unit_answers", unit=number)
+        for name in self._names(number):
+            self._context.meter.quarantined.pop(name, None)
+        for group in self._groups:
+            for row, quarantine in group.quarantined.items():
+                self._context.meter.quarantined[_name(group.signals[row])] = quarantine.reason
+
+    def _silent(self, number: int, unit: Unit, why: str) -> None:
+        edge = not unit.patience.silent
+        unit.patience.failed(self._context.clock.mono_ns())
+        if edge:
+            self._context.log.warning("modbus.unit_silent", unit=number, why=why)
+            for name in self._names(number):
+                self._context.meter.quarantined[name] = f"unit {number}: {why}"
+
+    def _names(self, number: int) -> Iterable[str]:
+        return (_name(s) for s in self._config.signals if self._config.unit_of(s) == number)
+
+    def _quarantine(self, job: Job, exception: int) -> None:
+        clock, meter = self._context.clock, self._context.meter
+        now_ns = clock.mono_ns()
+        job.group.mark_bad(job.request.rows, now_ns, clock.wall_ns())
+        job.group.settle(job, good=False, culprits=job.request.rows.tolist())
+        text = EXCEPTIONS.get(exception, "unknown exception")
+        pause_ns = round(self._config.quarantine_retry_s * 1e9)
+        for row in job.request.rows.tolist():
+            signal = job.group.signals[row]
+            reason = f"{signal.address}: refused with exception {exception} ({text})"
+            if row not in job.group.quarantined:
+                self._context.log.warning(
+                    "modbus.signal_refused", signal=_name(signal), reason=reason
+                )
+            job.group.quarantine(row, reason, now_ns, pause_ns)
+            meter.quarantined[_name(signal)] = reason
+
+    def _release(self, job: Job) -> None:
+        for row in job.request.rows.tolist():
+            name = _name(job.group.signals[row])
+            job.group.release(row)
+            self._context.meter.quarantined.pop(name, None)
+            self._context.log.info("modbus.signal_answers", signal=name)
+
+
+def _name(signal: ModbusSignal) -> str:
+    return f"{signal.asset}/{signal.signal}"
+
+
+def _link_settings(config: Config) -> dict[str, object]:
+    """What only a new link can change."""
+    return config.model_dump(
+        exclude={
+            *("signals", "devices", "unit_id", "poll_s", "timeout_s", "retries", "timeout_retries"),
+            *("turnaround_s", "registers_max", "bits_max", "max_gap", "in_flight", "flush_s"),
+            *("unit_retry_s_max", "quarantine_retry_s"),
+        }
+    )
