@@ -90,12 +90,13 @@ def _signals(asset: str, rows: Mapping[str, str]) -> str:
 def _opcua(asset: str, url: str) -> str:
     # A namespace is written by its URI: its index may change when the server is changed.
     rows = {
-        name: f'node = "nsu={NAMESPACE};s={asset}.{name}"'
+        name: f'address = "nsu={NAMESPACE};s={asset}.{name}"'
         for name in CLASSES[ASSETS[asset]].sensors
     }
     return (
-        f'[[source]]\nkind = "opcua"\nid = "{asset}"\nurl = "{url}"\nsecurity = "None"\n'
-        f"publishing_s = {POLL_S}\nsampling_s = {POLL_S}\n" + _signals(asset, rows)
+        f'[[source]]\nkind = "opcua"\nid = "{asset}"\nurl = "{url}"\nsecurity_policy = "None"\n'
+        f"publishing_interval_s = {POLL_S}\nsampling_interval_s = {POLL_S}\n"
+        + _signals(asset, rows)
     )
 
 

@@ -19,6 +19,7 @@ from modbus_tk import defines, modbus_rtu
 from modbus_tk.modbus import ModbusInvalidResponseError
 from pyModbusTCP.client import ModbusClient
 
+from gateway.config import load
 from gateway.demo.layout import ASSETS, LINE, NAMESPACE, REGISTERS, Register
 from gateway.demo.machines import CLASSES
 from gateway.demo.modbus_device import answer_pdu, answer_rtu, crc16
@@ -203,3 +204,20 @@ def test_a_line_that_nobody_reads_loses_old_lines_and_never_blocks() -> None:
             lines = reader.read(4096).split(b"\r\n")
     assert lines[-2] == b"S 299"
     assert len(lines) < 200
+
+
+def test_the_plant_writes_a_configuration_that_the_gateway_takes(tmp_path: Path) -> None:
+    file = tmp_path / "forewarn.toml"
+    with plant(tmp_path, "--config", str(file)):
+        config = load(file)
+    assert {source.id: source.kind for source in config.sources} == {
+        "pump-1": "opcua",
+        "compressor-1": "modbus",
+        "conveyor-1": "modbus",
+        "lathe-1": "serial",
+    }
+    for source in config.sources:
+        sensors = CLASSES[ASSETS[source.id]].sensors
+        assert {(s.signal, s.unit) for s in source.signals} == {
+            (name, sensor.unit) for name, sensor in sensors.items()
+        }
