@@ -1,1 +1,270 @@
 """The composition root: the only module that knows every layer."""
+
+import asyncio
+import re
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from random import Random
+
+import structlog
+
+import protocols
+from gateway.alarms.engine import Engine
+from gateway.alarms.limits import Limits
+from gateway.config import Asset, Config, load
+from gateway.core.alarm import Cause, Condition, Priority
+from gateway.core.channel import Channel, WhenFull
+from gateway.core.clock import Clock, SystemClock, sleep_until
+from gateway.core.errors import ConfigError
+from gateway.core.meter import SourceMeter
+from gateway.core.signals import Signal
+from gateway.core.source import SourceConfig, SourceContext
+from gateway.flow import Flow
+from gateway.pipeline.fleet import Post, muster
+from gateway.pipeline.supervise import Supervisor
+from gateway.store.log import Log
+from gateway.store.trends import Trends
+from gateway.view import View
+
+CHANNEL_SAMPLES_MAX = 1_000_000
+TICK_NS = 200_000_000
+CONFIG_POLL_NS = 2_000_000_000
+STOP_S_MAX = 3.0
+"""How long the log may take at the end; together with the rest this keeps a stop under 5 s."""
+
+_events = structlog.get_logger()
+
+
+class Gateway:
+    """One gateway: made of a configuration, run until told to stop.
+
+    Attributes:
+        config: What it runs by at present; a reload replaces it.
+        meters: Counters of each source, by its id.
+        log: The durable log.
+        trends: Its aggregates.
+        engine: Every alarm.
+        flow: What becomes of the samples.
+        channel: Between the sources and the flow.
+        sampled: Set as soon as the first sample has come out of the channel.
+    """
+
+    def __init__(
+        self, config: Config, *, clock: Clock | None = None, random: Random | None = None
+    ) -> None:
+        """Open the log and load the models; reach out to nothing.
+
+        Raises:
+            ConfigError: A bundle does not fit its asset.
+            StoreError: The data directory is in use, or cannot be written.
+        """
+        self.config = config
+        self.clock: Clock = clock or SystemClock()
+        self._random = random or Random()
+        self.meters: dict[str, SourceMeter] = {}
+        self.channel = Channel(samples_max=CHANNEL_SAMPLES_MAX, when_full=WhenFull.BLOCK)
+        self._supervisors: dict[str, tuple[Supervisor, asyncio.Task[None]]] = {}
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="assess")
+        settings = config.settings
+        self.log = Log.open(config.data_dir, settings.store, self.clock)
+        try:
+            self.trends = Trends(self.log, settings.store.trends, self.clock)
+            self.engine = Engine(settings.alarms)
+            self.flow = Flow(
+                clock=self.clock,
+                log=self.log,
+                engine=self.engine,
+                limits=self._limits(config),
+                posts=self._posts(config),
+                executor=self._executor,
+            )
+        except BaseException:
+            self.log.close()
+            raise
+        self.view = View(self)
+
+    def asset_ids(self) -> Sequence[str]:
+        """Every asset that is configured, or that a source has a signal of."""
+        named = [asset.id for asset in self.config.settings.asset]
+        read = [s.asset for source in self.config.sources for s in source.signals]
+        return list(dict.fromkeys([*named, *read]))
+
+    def asset_config(self, asset: str) -> Asset | None:
+        """Its `[[asset]]` table; None where there is none."""
+        return next((a for a in self.config.settings.asset if a.id == asset), None)
+
+    def signals_of(self, asset: str) -> Sequence[tuple[int, Signal]]:
+        """The signals of an asset with their numbers, as configured."""
+        keys = [
+            s.key() for source in self.config.sources for s in source.signals if s.asset == asset
+        ]
+        return [(self.log.signals.intern(key), key) for key in keys]
+
+    def learning_of(self, asset: str) -> tuple[float, str]:
+        """How far the learning of an asset is, 0 to 1, and what is missing."""
+        config = self.asset_config(asset)
+        if config is None or config.learn is None:
+            return (1.0, "")
+        return (0.0, "collecting")
+
+    def samples_lost(self) -> int:
+        """Samples that did not reach the log: lost by a peer, dropped by a full queue or disk."""
+        lost = sum(meter.samples_lost for meter in self.meters.values())
+        dropped = self.log.counters()["samples_dropped"]
+        return lost + self.channel.samples_dropped + dropped
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Read, judge and alarm until `stop` is set; then end everything in order.
+
+        In order: the sources, then what is left in the channel, then the log, then its readers.
+        """
+        mono_ns, wall_ns = self.clock.mono_ns(), self.clock.wall_ns()
+        saved = self.log.state_get("alarms", "engine")
+        if saved is not None:
+            self.engine.restore(saved, mono_ns=mono_ns, wall_ns=wall_ns)
+        warmed = await self.flow.warm_up(self._source_of(self.config))
+        _events.info(
+            "gateway.start",
+            id=self.config.settings.gateway.id,
+            sources=len(self.config.sources),
+            signals=len(self.log.signals),
+            samples_read_again=warmed,
+        )
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                readers = [
+                    tasks.create_task(self.log.run(self.flow.report), name="log"),
+                    tasks.create_task(self.trends.run(), name="trends"),
+                    tasks.create_task(self._tick(), name="tick"),
+                    tasks.create_task(self._watch_config(tasks), name="config"),
+                ]
+                flow = tasks.create_task(self.flow.run(self.channel), name="flow")
+                for source in self.config.sources:
+                    self._start(tasks, source)
+                await stop.wait()
+                await self._stop_sources()
+                flow.cancel()
+                await asyncio.wait([flow])
+                if self.channel.samples:
+                    await self.flow.take(await self.channel.receive())
+                try:
+                    async with asyncio.timeout(STOP_S_MAX):
+                        await self.log.flush()
+                except TimeoutError:
+                    _events.error("log.unflushed", held=self.log.held)
+                for task in readers:
+                    task.cancel()
+        finally:
+            self._executor.shutdown()
+            self.trends.close()
+            self.log.close()
+            _events.info("gateway.stop", samples=self.flow.samples)
+
+    def reload(self, tasks: asyncio.TaskGroup, config: Config) -> None:
+        """Go over to another configuration; links whose settings did not change stay up.
+
+        Raises:
+            ConfigError: It cannot run; nothing has changed.
+        """
+        posts, limits = self._posts(config), self._limits(config)
+        before = {source.id: source for source in self.config.sources}
+        after = {source.id: source for source in config.sources}
+        for gone in before.keys() - after.keys():
+            _, task = self._supervisors.pop(gone)
+            task.cancel()
+            del self.meters[gone]
+        for source in config.sources:
+            if source.id not in before:
+                self._start(tasks, source)
+            elif source != before[source.id]:
+                self._supervisors[source.id][0].change(protocols.as_source(source))
+        self.flow.station(posts, limits)
+        self.config = config
+        _events.info("config.reloaded", sources=len(config.sources))
+
+    def _start(self, tasks: asyncio.TaskGroup, source: SourceConfig) -> None:
+        meter = self.meters[source.id] = SourceMeter(source.id, source.kind)
+        folder = self.config.data_dir / "sources" / re.sub(r"[^\w.-]", "_", source.id)
+        folder.mkdir(parents=True, exist_ok=True)
+        context = SourceContext(
+            clock=self.clock,
+            random=self._random,
+            log=_events.bind(source=source.id),
+            signals=self.log.signals,
+            meter=meter,
+            data_dir=folder,
+            report=self.flow.report,
+        )
+        supervisor = Supervisor(protocols.as_source(source), context, self.channel)
+        task: asyncio.Task[None] = tasks.create_task(supervisor.run(), name=f"source:{source.id}")
+        self._supervisors[source.id] = (supervisor, task)
+
+    async def _stop_sources(self) -> None:
+        running = [task for _, task in self._supervisors.values()]
+        for task in running:
+            task.cancel()
+        if running:
+            await asyncio.wait(running, timeout=STOP_S_MAX)
+
+    async def _tick(self) -> None:
+        due_ns = self.clock.mono_ns()
+        while True:
+            due_ns = max(due_ns + TICK_NS, self.clock.mono_ns())
+            await sleep_until(self.clock, due_ns)
+            await self.flow.tick()
+
+    async def _watch_config(self, tasks: asyncio.TaskGroup) -> None:
+        """Take a changed file when it is valid; keep the last good one, and say so, otherwise."""
+        seen = _stamp(self.config)
+        while True:
+            await sleep_until(self.clock, self.clock.mono_ns() + CONFIG_POLL_NS)
+            now = await asyncio.to_thread(_stamp, self.config)
+            if now == seen:
+                continue
+            seen = now
+            error = ""
+            try:
+                self.reload(tasks, await asyncio.to_thread(load, self.config.path))
+            except ConfigError as fault:
+                error = str(fault)
+                _events.error("config.refused", error=error)
+            self.flow.report(
+                Condition(
+                    asset="",
+                    alarm="config.refused",
+                    cause=Cause.SYSTEM,
+                    active=bool(error),
+                    t_ns=self.clock.wall_ns(),
+                    priority=Priority.LOW,
+                    text=f"The changed configuration is not used: {error}" if error else "",
+                )
+            )
+
+    def _limits(self, config: Config) -> Limits:
+        rows = [(asset.id, limit) for asset in config.settings.asset for limit in asset.limits]
+        return Limits(rows, self.log.signals)
+
+    def _posts(self, config: Config) -> Sequence[Post]:
+        sources_of = {
+            signal.key(): source.id for source in config.sources for signal in source.signals
+        }
+        for key in sources_of:
+            self.log.signals.intern(key)
+        return muster(config.settings.asset, sources_of, self.log.signals, config.resolve)
+
+    def _source_of(self, config: Config) -> dict[int, str]:
+        table = self.log.signals
+        return {
+            table.intern(Signal(s.asset, s.signal, s.unit)): source.id
+            for source in config.sources
+            for s in source.signals
+        }
+
+
+def _stamp(config: Config) -> tuple[int, int]:
+    """Changes whenever the configuration file does."""
+    try:
+        stat = config.path.stat()
+    except OSError:
+        return (0, 0)
+    return (stat.st_mtime_ns, stat.st_size)

@@ -2,6 +2,7 @@
 
 import csv
 import difflib
+import json
 import re
 import tomllib
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
 
 import protocols
+from gateway.alarms.config import AlarmsConfig, LimitList
 from gateway.core.errors import ConfigError, Fault
 from gateway.core.source import Identifier, SourceConfig
 from gateway.pipeline.config import AssetConfig, DeriveConfig
@@ -38,16 +40,23 @@ class GatewayConfig(BaseModel):
     )
 
 
+class Asset(AssetConfig):
+    """`[[asset]]`, with the limits that need no model."""
+
+    limits: LimitList = Field(default_factory=list, description="Static limits of its signals.")
+
+
 class Settings(BaseModel):
     """Everything in `forewarn.toml` but its sources, which each protocol types for itself."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     gateway: GatewayConfig = GatewayConfig()
-    asset: tuple[AssetConfig, ...] = ()
-    derive: tuple[DeriveConfig, ...] = ()
+    asset: tuple[Asset, ...] = ()
+    alarms: AlarmsConfig = AlarmsConfig()
     store: StoreConfig = StoreConfig()
     influx: InfluxConfig | None = None
+    derive: tuple[DeriveConfig, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +81,12 @@ class Config:
     def data_dir(self) -> Path:
         """Where the log, the models and the keys are kept."""
         return self.resolve(self.settings.gateway.data_dir)
+
+    def as_table(self) -> dict[str, Any]:
+        """The whole configuration as plain values; a secret is its reference."""
+        table: dict[str, Any] = self.settings.model_dump(mode="json", by_alias=True)
+        table["source"] = [source.model_dump(mode="json", by_alias=True) for source in self.sources]
+        return table
 
 
 def load(path: Path) -> Config:
@@ -217,6 +232,8 @@ class _Reading:
             return model.model_validate(table)
         except ValidationError as error:
             for details in error.errors():
+                if details["type"] == "too_short" and details["input"]:
+                    continue  # Its elements have faults of their own, and those say more.
                 place = (*at, *_without_tags(details["loc"], table))
                 self._fault(place, _rule(details, model))
             return None
@@ -310,3 +327,32 @@ def _models_in(annotation: Any) -> list[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
     return [model for inner in get_args(annotation) for model in _models_in(inner)]
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema of a whole configuration file, every protocol's sources included."""
+    schema = Settings.model_json_schema(by_alias=True)
+    definitions = schema.setdefault("$defs", {})
+    kinds = []
+    for kind in protocols.KINDS:
+        source = protocols.config_type(kind).model_json_schema(by_alias=True)
+        # Each protocol has its own idea of, say, `Signal`: keep their definitions apart.
+        own = source.pop("$defs", {})
+        text = json.dumps({"source": source, "own": own})
+        for name in own:
+            text = text.replace(f'"#/$defs/{name}"', f'"#/$defs/{kind}.{name}"')
+        moved = json.loads(text)
+        definitions |= {f"{kind}.{name}": value for name, value in moved["own"].items()}
+        table = moved["source"]
+        rows = table["properties"]["signals"]
+        table["properties"]["signals"] = {
+            "anyOf": [rows, {"type": "string", "description": "A CSV file with one signal a row."}]
+        }
+        table["properties"]["profile"] = {"type": "string", "description": "A [profile.NAME]."}
+        definitions[f"source.{kind}"] = table
+        kinds.append({"$ref": f"#/$defs/source.{kind}"})
+    schema["title"] = "forewarn.toml"
+    schema["properties"]["source"] = {"type": "array", "minItems": 1, "items": {"anyOf": kinds}}
+    schema["properties"]["profile"] = {"type": "object", "additionalProperties": {"type": "object"}}
+    schema["required"] = ["source"]
+    return schema

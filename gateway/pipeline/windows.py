@@ -182,7 +182,12 @@ class _Watching:
 
 
 class WindowBuilder:
-    """Takes batches, gives windows."""
+    """Takes batches, gives windows.
+
+    Attributes:
+        counters: What was seen, and what was not used.
+        span_ns: A batch that spans more time than this is taken in slices.
+    """
 
     def __init__(self, watches: Sequence[Watch], signals: int) -> None:
         """Prepare for `watches` over a signal table of `signals` entries."""
@@ -201,7 +206,7 @@ class WindowBuilder:
         self._watching = [
             _Watching(watch, self._grids[watch.period_ns], self._source_index) for watch in watches
         ]
-        self._span_ns = min(
+        self.span_ns = min(
             (grid.period_ns * grid.length // 4 for grid in self._grids.values()),
             default=np.iinfo(np.int64).max,
         )
@@ -225,11 +230,11 @@ class WindowBuilder:
             return
         start_ns, end_ns = int(batch.t_ns.min()), int(batch.t_ns.max())
         yield from self._pass_gap(self._source_index[batch.source], start_ns, mono_ns)
-        if end_ns - start_ns <= self._span_ns:
+        if end_ns - start_ns <= self.span_ns:
             self._put(batch, slice(None), mono_ns)
             return
         order = np.argsort(batch.t_ns, kind="stable")
-        edges = np.arange(start_ns, end_ns, self._span_ns)[1:]
+        edges = np.arange(start_ns, end_ns, self.span_ns)[1:]
         cuts = np.searchsorted(batch.t_ns[order], edges)
         for part in np.split(order, cuts):
             if len(part):
@@ -261,9 +266,9 @@ class WindowBuilder:
         if passed_ns <= _NEVER:
             return
         for _ in range(_GAP_STEPS):
-            if start_ns - passed_ns <= self._span_ns:
+            if start_ns - passed_ns <= self.span_ns:
                 return
-            passed_ns += self._span_ns
+            passed_ns += self.span_ns
             self._passed_ns[source], self._mono_ns[source] = passed_ns, mono_ns
             yield from self.close(mono_ns)
 
@@ -294,14 +299,14 @@ class WindowBuilder:
         source = self._source_index[batch.source]
         oldest_ns, newest_ns = int(t_ns.min()), int(t_ns.max())
         passed_ns = int(self._passed_ns[source])
-        if passed_ns > _NEVER and newest_ns < passed_ns - self._span_ns:
+        if passed_ns > _NEVER and newest_ns < passed_ns - self.span_ns:
             # The device's clock was set back by more than the rings span: begin again from there.
             self.counters.clock_steps += 1
             self._rewind(source)
             passed_ns = _NEVER
         if passed_ns > _NEVER:
             self.counters.samples_late += int(
-                np.count_nonzero(t_ns < passed_ns - self._span_ns // 2)
+                np.count_nonzero(t_ns < passed_ns - self.span_ns // 2)
             )
         usable = batch.quality[part] != Quality.BAD
         signal, value = batch.signal[part], batch.value[part]

@@ -1,0 +1,184 @@
+"""`forewarn check`: is the configuration right, and with --connect, does every signal answer?"""
+
+import asyncio
+import json
+import sys
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from gateway.config import Config
+    from gateway.core.source import SourceConfig
+
+
+@click.command()
+@click.argument("config", type=click.Path(path_type=Path))
+@click.option("--connect", is_flag=True, help="Read every signal once; nothing is stored.")
+@click.option(
+    "--timeout-s", default=15.0, show_default=True, help="How long each source may take to answer."
+)
+@click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
+def command(*, config: Path, connect: bool, timeout_s: float, as_json: bool) -> None:
+    """Check CONFIG and show every fault at once, each with its line.
+
+    Exit code 0: it can run. 1: a source or signal does not answer. 2: the file is wrong.
+
+    \b
+    Examples:
+      forewarn check forewarn.toml
+      forewarn check forewarn.toml --connect
+    """
+    from gateway.config import load
+    from gateway.core.errors import ConfigError
+
+    try:
+        settings = load(config)
+    except ConfigError as error:
+        if as_json:
+            faults = [
+                {"path": f.path, "message": f.message, "file": f.file, "line": f.line}
+                for f in error.faults
+            ]
+            click.echo(json.dumps({"valid": False, "faults": faults}, ensure_ascii=False))
+        else:
+            for fault in error.faults:
+                click.echo(str(fault), err=True)
+            click.echo(f"{config}: {len(error.faults)} fault(s); nothing was started", err=True)
+        sys.exit(2)
+    results = asyncio.run(_read_all(settings, timeout_s)) if connect else []
+    answered = all(result.ok for result in results)
+    if as_json:
+        click.echo(json.dumps(_report(settings, results, connect=connect), ensure_ascii=False))
+    else:
+        _show(settings, results)
+    sys.exit(0 if answered else 1)
+
+
+@dataclass
+class _Result:
+    """What one source said."""
+
+    source: str
+    error: str = ""
+    value: dict[str, float] = field(default_factory=dict)
+    bad: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def ok(self) -> bool:
+        return not self.error and not self.bad
+
+
+async def _read_all(config: "Config", timeout_s: float) -> list[_Result]:
+    async with asyncio.TaskGroup() as tasks:
+        running = [
+            tasks.create_task(_read(source, timeout_s), name=f"check:{source.id}")
+            for source in config.sources
+        ]
+    return [task.result() for task in running]
+
+
+async def _read(source: "SourceConfig", timeout_s: float) -> _Result:
+    import structlog
+
+    import protocols
+    from gateway.core.batch import Batch, Quality
+    from gateway.core.clock import SystemClock
+    from gateway.core.errors import GatewayError
+    from gateway.core.meter import SourceMeter
+    from gateway.core.signals import SignalTable
+    from gateway.core.source import SourceContext
+
+    table = SignalTable()
+    wanted = {table.intern(signal.key()): str(signal.key()) for signal in source.signals}
+    result = _Result(source.id)
+    seen: dict[int, bool] = {}
+    meter = SourceMeter(source.id, source.kind)
+    with tempfile.TemporaryDirectory() as folder:
+        context = SourceContext(
+            clock=SystemClock(),
+            random=Random(),
+            log=structlog.get_logger(),
+            signals=table,
+            meter=meter,
+            data_dir=Path(folder),
+            report=lambda _condition: None,
+        )
+        try:
+            async with (
+                asyncio.timeout(timeout_s),
+                protocols.as_source(source).open(context) as session,
+            ):
+                while not all(seen.get(number) for number in wanted):
+                    item = await session.read()
+                    if not isinstance(item, Batch):
+                        seen[item.signal] = True
+                        continue
+                    for number, value, quality in zip(
+                        item.signal.tolist(),
+                        item.value.tolist(),
+                        item.quality.tolist(),
+                        strict=True,
+                    ):
+                        seen[number] = seen.get(number, False) or quality != Quality.BAD
+                        if quality != Quality.BAD:
+                            result.value[wanted[number]] = value
+                    if set(seen) == set(wanted):
+                        break  # Each has answered once, if only with "no".
+        except TimeoutError:
+            if not seen:
+                result.error = f"no answer within {timeout_s:g} s"
+        except GatewayError as error:
+            result.error = str(error)
+    for number, name in wanted.items():
+        if not seen.get(number):
+            why = "answered BAD" if number in seen else "did not answer"
+            result.bad[name] = meter.quarantined.get(name, why)
+    return result
+
+
+def _report(config: "Config", results: list[_Result], *, connect: bool) -> dict[str, Any]:
+    report: dict[str, Any] = {
+        "valid": True,
+        "faults": [],
+        "sources": [
+            {"id": source.id, "kind": source.kind, "signals": len(source.signals)}
+            for source in config.sources
+        ],
+        "assets": sorted({signal.asset for s in config.sources for signal in s.signals}),
+    }
+    if connect:
+        report["read"] = [
+            {"source": r.source, "error": r.error, "values": r.value, "bad": r.bad} for r in results
+        ]
+    return report
+
+
+def _show(config: "Config", results: list[_Result]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    n = sum(len(source.signals) for source in config.sources)
+    assets = {signal.asset for source in config.sources for signal in source.signals}
+    console.print(
+        f"{config.path}: valid. {len(config.sources)} sources, {n} signals, {len(assets)} assets."
+    )
+    judged = {asset.id for asset in config.settings.asset if asset.bundle or asset.learn}
+    if assets - judged:
+        console.print(f"Recorded, but judged by no model: {', '.join(sorted(assets - judged))}.")
+    if not results:
+        return
+    table = Table("source", "signal", "value", "")
+    for result in results:
+        if result.error:
+            table.add_row(result.source, "", "", f"[red]{result.error}")
+        for name, value in result.value.items():
+            table.add_row(result.source, name, f"{value:g}", "[green]ok")
+        for name, why in result.bad.items():
+            table.add_row(result.source, name, "", f"[red]{why}")
+    console.print(table)

@@ -1,0 +1,295 @@
+"""What becomes of everything that comes out of the channel: logged, windowed, judged, alarmed."""
+
+import asyncio
+import json
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+
+import numpy as np
+import structlog
+
+from gateway.alarms.engine import Engine
+from gateway.alarms.limits import Limits
+from gateway.core.alarm import Cause, Command, Condition, Driver, Priority, Transition
+from gateway.core.assessment import Abstained, ModelKind
+from gateway.core.batch import Batch, Quality, Waveform
+from gateway.core.channel import Channel
+from gateway.core.clock import Clock
+from gateway.pipeline.assess import SEVERITY_TOLD, Judged
+from gateway.pipeline.fleet import Post
+from gateway.pipeline.windows import WindowBuilder, Windows
+from gateway.store.log import Log
+from models.errors import DeviceError
+
+WARM_UP_NS_MAX = 6 * 3600 * 1_000_000_000
+"""Longest stretch of the log that is read again at start to fill the windows."""
+TREND_LENGTH = 60
+"""Severities remembered of each asset, for a spark line."""
+
+_events = structlog.get_logger()
+
+
+@dataclass(slots=True)
+class Verdict:
+    """The last that one bundle said of one asset.
+
+    Attributes:
+        kind, bundle, shadow: Who said it.
+        severity: score / limit; NaN where abstained, or for kinds without a score.
+        coverage: Share of usable samples, 0 to 1.
+        abstained: Why there is no verdict.
+        drivers: What drives it, where it is worth a word.
+        output: Failure mode -> probability, or hours, low and high.
+        trend: The last severities, oldest first.
+    """
+
+    kind: ModelKind
+    bundle: str
+    shadow: bool
+    severity: float = float("nan")
+    coverage: float = float("nan")
+    abstained: Abstained = Abstained.NO
+    drivers: tuple[Driver, ...] = ()
+    output: dict[str, float] = field(default_factory=dict)
+    trend: deque[float] = field(default_factory=lambda: deque(maxlen=TREND_LENGTH))
+
+
+class Latest:
+    """The last values and verdicts, for whoever shows them.
+
+    Attributes:
+        verdicts: Asset -> bundle -> verdict.
+    """
+
+    def __init__(self) -> None:
+        self.verdicts: dict[str, dict[str, Verdict]] = {}
+        self._value = np.empty(0)
+        self._t_ns = np.empty(0, np.int64)
+        self._quality = np.empty(0, np.uint8)
+
+    def take(self, batch: Batch, signals: int) -> None:
+        """Remember the newest sample of each signal, of a table of `signals`."""
+        if len(self._value) < signals:
+            more = signals - len(self._value)
+            self._value = np.append(self._value, np.full(more, np.nan))
+            self._t_ns = np.append(self._t_ns, np.zeros(more, np.int64))
+            self._quality = np.append(self._quality, np.full(more, Quality.BAD, np.uint8))
+        if not batch.history:
+            self._value[batch.signal] = batch.value
+            self._t_ns[batch.signal] = batch.t_ns
+            self._quality[batch.signal] = batch.quality
+
+    def of(self, signal: int) -> tuple[float, int, int]:
+        """Value, UTC ns and quality; NaN, 0 and BAD before the first sample."""
+        if signal >= len(self._value):
+            return (float("nan"), 0, int(Quality.BAD))
+        return (float(self._value[signal]), self.t_of(signal), int(self._quality[signal]))
+
+    def t_of(self, signal: int) -> int:
+        """UTC ns of the newest sample; 0 before the first."""
+        return int(self._t_ns[signal]) if signal < len(self._t_ns) else 0
+
+    def judge(self, post: Post, judged: Judged) -> None:
+        """Remember what a bundle said."""
+        a = judged.assessments
+        severity = a.severity.tolist()
+        for row, asset in enumerate(a.assets):
+            verdicts = self.verdicts.setdefault(asset, {})
+            verdict = verdicts.get(a.bundle)
+            if verdict is None:
+                verdict = verdicts[a.bundle] = Verdict(a.kind, a.bundle, a.shadow)
+            verdict.severity = severity[row]
+            verdict.coverage = float(a.coverage[row])
+            verdict.abstained = a.abstained[row]
+            verdict.trend.append(severity[row])
+            verdict.drivers = (
+                post.judge.drivers(judged, row) if severity[row] > SEVERITY_TOLD else ()
+            )
+            if a.output is not None:
+                verdict.output = dict(zip(a.outputs, a.output[row].tolist(), strict=True))
+
+    def forget(self, posts: Sequence[Post]) -> None:
+        """Drop the verdicts of bundles that judge no more."""
+        judging = {(asset, p.judge.bundle.id) for p in posts for asset in p.judge.assets}
+        for asset, verdicts in self.verdicts.items():
+            for bundle in [b for b in verdicts if (asset, b) not in judging]:
+                del verdicts[bundle]
+
+
+class Flow:
+    """The one consumer of the channel. Its state belongs to one task.
+
+    Attributes:
+        latest: What was seen last.
+        samples: Samples taken from the channel since the start.
+        assessed: Assessments made since the start, one per asset and window.
+        builder: Cuts the windows.
+        posts: The judges at their watches.
+    """
+
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        log: Log,
+        engine: Engine,
+        limits: Limits,
+        posts: Sequence[Post],
+        executor: Executor,
+    ) -> None:
+        self.latest = Latest()
+        self.samples = 0
+        self.assessed = 0
+        self.on_transition: Callable[[Transition], None] = lambda _transition: None
+        self._clock = clock
+        self._log = log
+        self._engine = engine
+        self._limits = limits
+        self._executor = executor
+        self._conditions: list[Condition] = []
+        self._failed: set[str] = set()
+        self.station(posts, limits)
+
+    def station(self, posts: Sequence[Post], limits: Limits) -> None:
+        """Go over to other judges, watches and limits: at start, and after a reload."""
+        self.posts = tuple(posts)
+        self.latest.forget(posts)
+        self._limits = limits
+        self.builder = WindowBuilder([post.watch for post in posts], len(self._log.signals))
+
+    def report(self, condition: Condition) -> None:
+        """Take a condition that a source or the log reports; judged with the next tick."""
+        self._conditions.append(condition)
+
+    async def run(self, channel: Channel) -> None:
+        """Take all that comes, until cancelled; then what is left in the channel is taken too."""
+        while True:
+            await self.take(await channel.receive())
+
+    async def take(self, items: Iterable[Batch | Waveform]) -> None:
+        """Log the items, cut the windows that they close, judge them, and tell the alarms."""
+        mono_ns = self._clock.mono_ns()
+        cut: list[tuple[int, Windows]] = []
+        conditions: list[Condition] = []
+        signals = len(self._log.signals)
+        for item in items:
+            self._log.append(item)
+            self.samples += len(item)
+            if isinstance(item, Batch):
+                self.latest.take(item, signals)
+                conditions += self._limits.update(item)
+                cut += self.builder.add(item, mono_ns)
+        cut += self.builder.close(mono_ns)
+        await self._judge(cut, conditions)
+
+    async def tick(self) -> None:
+        """Let time pass where nothing arrives: late windows, delays of alarms, reports."""
+        cut = list(self.builder.close(self._clock.mono_ns()))
+        conditions, self._conditions = self._conditions, []
+        await self._judge(cut, conditions)
+        mono_ns, wall_ns = self._clock.mono_ns(), self._clock.wall_ns()
+        self._record(self._engine.tick(mono_ns=mono_ns, wall_ns=wall_ns))
+
+    def command(self, command: Command) -> list[Transition]:
+        """Do what a person asks of an alarm. Raises Refused where it makes no sense."""
+        mono_ns, wall_ns = self._clock.mono_ns(), self._clock.wall_ns()
+        done = self._engine.command(command, mono_ns=mono_ns, wall_ns=wall_ns)
+        self._record(done)
+        return done
+
+    async def warm_up(self, sources_of: Mapping[int, str]) -> int:
+        """Fill the windows from the log, as after a restart; give the number of samples read.
+
+        Windows that were judged before are not judged again; those that were not, are.
+        """
+        state = self._log.state_get("pipeline", "ends")
+        if state is None or not self.posts:
+            return 0
+        ends: dict[str, int] = json.loads(state)
+        self.builder.resume(ends)
+        needed_ns = max(
+            (p.watch.cells + p.watch.stale_cells + p.watch.hop_cells) * p.watch.period_ns
+            for p in self.posts
+        )
+        now_ns = self._clock.wall_ns()
+        start_ns = max(min(ends.values(), default=now_ns), now_ns - WARM_UP_NS_MAX) - needed_ns
+        signal, t_ns, value, quality = self._log.samples(start_ns, 1 << 62)
+        if not len(t_ns):
+            return 0
+        source = np.array([sources_of.get(i, "") for i in range(len(self._log.signals))])
+        # In slices of time, all sources abreast, or the first would run away from the others.
+        slice_ns = max(1, self.builder.span_ns // 2)
+        edges = np.arange(int(t_ns[0]), int(t_ns[-1]), slice_ns)[1:]
+        cut: list[tuple[int, Windows]] = []
+        for part in np.split(np.arange(len(t_ns)), np.searchsorted(t_ns, edges)):
+            for name in np.unique(source[signal[part]]):
+                mine = part[source[signal[part]] == name]
+                batch = Batch(
+                    str(name), signal[mine], t_ns[mine], value[mine], quality[mine], now_ns
+                )
+                self.latest.take(batch, len(self._log.signals))
+                cut += self.builder.add(batch, self._clock.mono_ns())
+            cut += self.builder.close(self._clock.mono_ns())
+        await self._judge(cut, [])
+        return len(t_ns)
+
+    async def _judge(self, cut: Sequence[tuple[int, Windows]], conditions: list[Condition]) -> None:
+        loop = asyncio.get_running_loop()
+        for number, windows in cut:
+            post = self.posts[number]
+            try:
+                judged = await loop.run_in_executor(
+                    self._executor, post.judge.judge, windows, post.coverage_min
+                )
+            except DeviceError as error:
+                conditions.append(self._device_condition(post, str(error)))
+                continue
+            if post.judge.bundle.id in self._failed:
+                conditions.append(self._device_condition(post, ""))
+            conditions += self._assessed(post, windows, judged)
+        if cut:
+            self._log.state_put("pipeline", "ends", json.dumps(self.builder.ends_ns()).encode())
+        if conditions:
+            mono_ns, wall_ns = self._clock.mono_ns(), self._clock.wall_ns()
+            self._record(self._engine.update(conditions, mono_ns=mono_ns, wall_ns=wall_ns))
+
+    def _assessed(self, post: Post, windows: Windows, judged: Judged) -> list[Condition]:
+        assessments = judged.assessments
+        self._log.append(assessments)
+        self.latest.judge(post, judged)
+        self.assessed += len(assessments)
+        return post.judge.conditions(windows, judged)
+
+    def _device_condition(self, post: Post, error: str) -> Condition:
+        name = post.judge.bundle.id
+        (self._failed.add if error else self._failed.discard)(name)
+        return Condition(
+            asset="",
+            alarm=f"device.{name}",
+            cause=Cause.SYSTEM,
+            active=bool(error),
+            t_ns=self._clock.wall_ns(),
+            priority=Priority.HIGH,
+            text=f"Model {name} cannot run on {post.judge.session.device}: {error}"
+            if error
+            else "",
+        )
+
+    def _record(self, transitions: Sequence[Transition]) -> None:
+        if not transitions:
+            return
+        for transition in transitions:
+            self._log.append(transition)
+            self.on_transition(transition)
+            _events.info(
+                "alarm",
+                asset=transition.asset,
+                alarm=transition.alarm,
+                state=transition.state,
+                event_=transition.event,
+                severity=round(transition.severity, 3),
+                text=transition.text,
+            )
+        self._log.state_put("alarms", "engine", self._engine.dump())

@@ -1,0 +1,174 @@
+"""Turns windows into assessments, one inference call for all assets that share a bundle."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gateway.core.alarm import Cause, Condition, Driver, Priority
+from gateway.core.assessment import Abstained, Assessments, ModelKind
+from gateway.pipeline.windows import Windows
+from models.bundle import Bundle
+from models.explain import drivers, healthy_of
+from models.features.plan import FeaturePlan
+from models.runtime import Session
+
+SEVERITY_HIGH = 3.0
+"""An anomaly so far past its limit calls for action now."""
+SEVERITY_TOLD = 0.5
+"""Below this, and unchanged, an asset is not mentioned: silence about it means that it is well."""
+SHARE_MIN = 0.1
+DRIVERS_MAX = 3
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Judged:
+    """What one bundle said of one set of windows.
+
+    Attributes:
+        assessments: As they are recorded.
+        features: float32[n, d], what the model saw; texts are made of it.
+    """
+
+    assessments: Assessments
+    features: NDArray[np.float32]
+
+
+class Judge:
+    """One loaded bundle, for the assets that share it."""
+
+    def __init__(self, bundle: Bundle, session: Session, assets: Sequence[str]) -> None:
+        self.bundle = bundle
+        self.session = session
+        self.assets = tuple(assets)
+        self.plan = FeaturePlan.from_manifest(bundle.manifest)
+        self._healthy = healthy_of(bundle.manifest.detail)
+        self._told = np.full(len(assets), np.inf, dtype=np.float32)
+
+    @property
+    def kind(self) -> ModelKind:
+        """What the model answers."""
+        return ModelKind(self.bundle.manifest.kind)
+
+    def judge(self, windows: Windows, coverage_min: NDArray[np.float64]) -> Judged:
+        """Assess windows.
+
+        Args:
+            windows: As the builder cut them; `rows` index this judge's assets.
+            coverage_min: float64[a], below which an asset's window gets no verdict.
+
+        Raises:
+            DeviceError: The device failed; the caller falls back to another.
+        """
+        manifest = self.bundle.manifest
+        features = self.plan.compute(windows.value)
+        outputs = self.session.run(features)
+        n, k = len(windows.rows), len(self.plan.signals)
+        coverage = windows.coverage.mean(axis=1).astype(np.float32)
+        score = outputs["score"] if "score" in outputs else np.full(n, np.nan, np.float32)
+        abstained = np.full(n, Abstained.NO, dtype=object)
+        if "score" in outputs:
+            abstained[~np.isfinite(score)] = Abstained.NOT_FINITE
+        abstained[coverage < coverage_min[windows.rows]] = Abstained.COVERAGE
+        abstained[~windows.full] = Abstained.WARMING_UP
+        silent = abstained != Abstained.NO
+        names, output = _head(manifest.labels, manifest.outputs, outputs)
+        if output is not None and silent.any():
+            output = np.where(silent[:, None], np.float32(np.nan), output)
+        limit = manifest.limit.value if manifest.limit is not None else np.nan
+        return Judged(
+            Assessments(
+                kind=self.kind,
+                bundle=self.bundle.id,
+                shadow=manifest.state == "shadow",
+                assets=tuple(self.assets[row] for row in windows.rows.tolist()),
+                t_ns=windows.end_ns,
+                score=np.where(silent, np.float32(np.nan), score).astype(np.float32),
+                limit=np.full(n, limit, dtype=np.float32),
+                coverage=coverage,
+                abstained=tuple(abstained.tolist()),
+                signals=self.plan.signals,
+                contribution=_matrix(outputs, "contribution", (n, k)).astype(np.float32),
+                direction=np.sign(_matrix(outputs, "direction", (n, k))).astype(np.int8),
+                outputs=names,
+                output=output,
+            ),
+            features,
+        )
+
+    def conditions(self, windows: Windows, judged: Judged) -> list[Condition]:
+        """What the alarms must know of these assessments.
+
+        A bundle in shadow alarms nobody. An abstention is neither alarm nor all-clear.
+        """
+        a = judged.assessments
+        if a.kind is not ModelKind.ANOMALY or a.shadow:
+            return []
+        severity = np.where([reason != Abstained.NO for reason in a.abstained], -1, a.severity)
+        before = self._told[windows.rows]
+        worth = (
+            (severity > SEVERITY_TOLD)
+            | (before > SEVERITY_TOLD)
+            | (np.sign(severity) != np.sign(before))
+        )
+        self._told[windows.rows] = severity
+        return [
+            self._condition(judged, row, float(severity[row]))
+            for row in np.flatnonzero(worth).tolist()
+        ]
+
+    def _condition(self, judged: Judged, row: int, severity: float) -> Condition:
+        a = judged.assessments
+        asset, t_ns = a.assets[row], int(a.t_ns[row])
+        if severity < 0:
+            return Condition(asset, "anomaly", Cause.ANOMALY, None, t_ns, severity=0.0)
+        why = self.drivers(judged, row) if severity > SEVERITY_TOLD else ()
+        text = f"{asset} does not run as it does when healthy"
+        if why:
+            text += ": " + "; ".join(driver.text for driver in why)
+        return Condition(
+            asset=asset,
+            alarm="anomaly",
+            cause=Cause.ANOMALY,
+            active=severity > 1,
+            t_ns=t_ns,
+            severity=severity,
+            priority=Priority.HIGH if severity >= SEVERITY_HIGH else Priority.MEDIUM,
+            text=text,
+            drivers=why,
+        )
+
+    def drivers(self, judged: Judged, row: int) -> tuple[Driver, ...]:
+        """What drives the score of one window, in words, strongest first."""
+        a = judged.assessments
+        share = a.contribution[row]
+        order = [int(i) for i in np.argsort(-share, kind="stable")[:DRIVERS_MAX] if share[i] > 0]
+        named = [i for i in order if share[i] >= SHARE_MIN] or order[:1]
+        texts = drivers(
+            share, a.direction[row], a.signals, judged.features[row], self._healthy, top=DRIVERS_MAX
+        )
+        return tuple(
+            Driver(a.signals[i], float(share[i]), text)
+            for i, text in zip(named, texts, strict=False)
+        )
+
+
+def _head(
+    labels: tuple[str, ...], graph_outputs: tuple[str, ...], outputs: dict[str, NDArray[np.float32]]
+) -> tuple[tuple[str, ...], NDArray[np.float32] | None]:
+    """The columns of a failure or remaining-life head, if the graph has one."""
+    if "probability" in outputs:
+        value = outputs["probability"]
+        return labels, value.reshape(len(value), -1)
+    if "rul" in outputs:
+        columns = [name for name in ("rul", "low", "high") if name in graph_outputs]
+        stacked = np.stack([outputs[name].reshape(-1) for name in columns], axis=1)
+        return tuple(columns), stacked
+    return (), None
+
+
+def _matrix(
+    outputs: dict[str, NDArray[np.float32]], name: str, shape: tuple[int, int]
+) -> NDArray[np.float32]:
+    return outputs[name] if name in outputs else np.zeros(shape, np.float32)

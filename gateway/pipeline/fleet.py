@@ -1,0 +1,137 @@
+"""Which assets are judged by which bundle, and what windows that takes."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gateway.core.errors import ConfigError, Fault
+from gateway.core.signals import Signal, SignalTable
+from gateway.pipeline.assess import Judge
+from gateway.pipeline.config import AssetConfig
+from gateway.pipeline.windows import Watch
+from models.bundle import Bundle, Manifest, read
+from models.errors import ModelError
+from models.runtime import Session, open_session
+
+STALE_CELLS = 3
+"""A sample fills so many cells by default: one lost poll or two do not blind a model."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Post:
+    """One judge at its watch.
+
+    Attributes:
+        judge: The loaded bundle, for its assets.
+        watch: The windows that it wants to see.
+        coverage_min: float64[a], below which an asset's window gets no verdict.
+    """
+
+    judge: Judge
+    watch: Watch
+    coverage_min: NDArray[np.float64]
+
+
+def muster(
+    assets: Sequence[AssetConfig],
+    sources_of: Mapping[Signal, str],
+    signals: SignalTable,
+    resolve: Callable[[str], Path],
+    *,
+    opener: Callable[[Bundle], Session] = open_session,
+) -> list[Post]:
+    """Load every bundle once, prove it on its device, and group the assets that share it.
+
+    Args:
+        assets: As configured.
+        sources_of: Every configured or derived signal, and the source that feeds it.
+        signals: Gives each signal its number.
+        resolve: Makes a path written in the configuration absolute.
+        opener: Loads a bundle on its device.
+
+    Raises:
+        ConfigError: A bundle cannot be read, or wants other signals or units than its asset has;
+            all such faults at once.
+    """
+    faults: list[Fault] = []
+    groups: dict[tuple[str, float | None, float | None, float], list[tuple[int, AssetConfig]]] = {}
+    for i, asset in enumerate(assets):
+        for name in (*filter(None, [asset.bundle]), *asset.bundles):
+            key = (name, asset.hop_s, asset.stale_s, asset.lateness_s)
+            groups.setdefault(key, []).append((i, asset))
+    loaded: dict[str, Bundle] = {}
+    posts = []
+    for (name, _, _, _), members in groups.items():
+        try:
+            bundle = loaded.get(name) or read(resolve(name))
+            loaded[name] = bundle
+            fitting = []
+            for i, asset in members:
+                differences = _differences(bundle.manifest, asset.id, sources_of)
+                faults += [Fault(f"asset[{i}].bundle", f"{name}: {d}") for d in differences]
+                if not differences:
+                    fitting.append(asset)
+            if fitting:
+                posts.append(_post(bundle, opener(bundle), fitting, sources_of, signals))
+        except ModelError as error:
+            faults += [Fault(f"asset[{i}].bundle", f"{name}: {error}") for i, _ in members]
+    if faults:
+        raise ConfigError(faults)
+    return posts
+
+
+def _post(
+    bundle: Bundle,
+    session: Session,
+    assets: Sequence[AssetConfig],
+    sources_of: Mapping[Signal, str],
+    signals: SignalTable,
+) -> Post:
+    judge = Judge(bundle, session, [asset.id for asset in assets])
+    plan, first = judge.plan, assets[0]
+    period_ns = round(plan.period_s * 1e9)
+    hop_cells = max(1, round(first.hop_s / plan.period_s)) if first.hop_s else plan.hop_cells
+    stale_s = first.stale_s or bundle.manifest.window.stale_s or STALE_CELLS * plan.period_s
+    keys = [
+        [_find(asset.id, signal.name, sources_of) for signal in bundle.manifest.signals]
+        for asset in assets
+    ]
+    watch = Watch(
+        assets=judge.assets,
+        signals=np.array(
+            [[signals.intern(key) if key else -1 for key in row] for row in keys], dtype=np.int32
+        ),
+        sources=tuple(tuple(sorted({sources_of[key] for key in row if key})) for row in keys),
+        period_ns=period_ns,
+        cells=plan.cells,
+        hop_cells=hop_cells,
+        stale_ns=round(stale_s * 1e9),
+        lateness_ns=round(first.lateness_s * 1e9),
+    )
+    return Post(judge, watch, np.array([asset.coverage_min for asset in assets]))
+
+
+def _find(asset: str, name: str, sources_of: Mapping[Signal, str]) -> Signal | None:
+    return next((s for s in sources_of if s.asset == asset and s.name == name), None)
+
+
+def _differences(manifest: Manifest, asset: str, sources_of: Mapping[Signal, str]) -> list[str]:
+    """What a bundle wants of an asset's signals and does not find."""
+    out = []
+    for wanted in manifest.signals:
+        signal = _find(asset, wanted.name, sources_of)
+        if signal is None:
+            there = sorted(s.name for s in sources_of if s.asset == asset)
+            out.append(
+                f"was trained on signal {wanted.name!r}, which {asset} does not have"
+                f" (it has {', '.join(there)}); name the signal so, or train on this machine"
+            )
+        elif wanted.unit and signal.unit != wanted.unit:
+            out.append(
+                f"was trained on {wanted.name} in {wanted.unit!r}, {asset} has it in"
+                f" {signal.unit!r}; convert it with `scale` and `offset`, or train anew"
+            )
+    return out
