@@ -4,11 +4,14 @@ import asyncio
 import contextlib
 import errno
 import os
+import select
+import socket
+import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from gateway.core.clock import Clock
-from gateway.core.errors import ConfigError, LinkError, LinkLost, LinkRefused
+from gateway.core.errors import ConfigError, LinkError, LinkLost, LinkRefused, LinkTimeout
 
 if TYPE_CHECKING:
     from protocols.serial.config import Config
@@ -16,6 +19,10 @@ if TYPE_CHECKING:
 BUFFER_BYTES_MAX = 1_048_576
 """Bytes held for a reader that does not come; then the operating system is left to push back."""
 CHUNK_BYTES = 65_536
+RFC2217_WAIT_S = 0.2
+"""How long pyserial's RFC 2217 port is waited for at a time; it has no descriptor to watch."""
+KEEPALIVE = ((socket.TCP_KEEPIDLE, 10), (socket.TCP_KEEPINTVL, 5), (socket.TCP_KEEPCNT, 3))
+"""A network port whose peer vanished is found within 25 s, however silent the device is."""
 
 
 class Wire(Protocol):
@@ -31,6 +38,18 @@ class Wire(Protocol):
         """
         ...
 
+    def ask(self, request: bytes) -> None:
+        """Send the bytes of one configured read request; there is no other way to send.
+
+        Raises:
+            LinkLost: The port is gone, or takes nothing.
+        """
+        ...
+
+    def discard(self) -> int:
+        """Drop what arrived and was not received; give how many bytes that was."""
+        ...
+
     async def close(self) -> None:
         """Give the port back."""
         ...
@@ -43,7 +62,49 @@ async def open_wire(config: "Config", clock: Clock) -> Wire:
         LinkError: It is not there, or somebody else has it.
         ConfigError: The port cannot do what the configuration asks.
     """
+    if config.port.startswith("socket://"):
+        return await _open_socket(config, clock)
+    if config.port.startswith("rfc2217://"):
+        return await _open_rfc2217(config, clock)
     return _open_device(config, clock)
+
+
+class _Inbox:
+    """Bytes that arrived, and the end of the link behind them."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._buffer = bytearray()
+        self._received_ns = 0
+        self._lost: LinkError | None = None
+        self._arrived = asyncio.Event()
+
+    def __len__(self) -> int:
+        return len(self._buffer)
+
+    def put(self, data: bytes) -> None:
+        self._buffer += data
+        self._received_ns = self._clock.wall_ns()
+        self._arrived.set()
+
+    def end(self, error: LinkError) -> None:
+        self._lost = self._lost or error
+        self._arrived.set()
+
+    async def get(self) -> tuple[bytes, int]:
+        while not self._buffer:
+            if self._lost is not None:
+                raise self._lost
+            self._arrived.clear()
+            await self._arrived.wait()
+        data = bytes(self._buffer)
+        self._buffer.clear()
+        return data, self._received_ns
+
+    def drop(self) -> int:
+        n = len(self._buffer)
+        self._buffer.clear()
+        return n
 
 
 class FdWire:
@@ -52,28 +113,34 @@ class FdWire:
     def __init__(self, name: str, fd: int, clock: Clock, release: Callable[[], None]) -> None:
         self._name = name
         self._fd = fd
-        self._clock = clock
         self._release = release
         self._loop = asyncio.get_running_loop()
-        self._buffer = bytearray()
-        self._received_ns = 0
-        self._lost: LinkError | None = None
-        self._arrived = asyncio.Event()
+        self._inbox = _Inbox(clock)
         self._watching = False
+        self._ended = False
         os.set_blocking(fd, False)
         self._watch()
 
     async def receive(self) -> tuple[bytes, int]:
-        while not self._buffer:
-            if self._lost is not None:
-                raise self._lost
-            self._arrived.clear()
-            await self._arrived.wait()
-        data = bytes(self._buffer)
-        self._buffer.clear()
-        if not self._watching and self._lost is None:
-            self._watch()
-        return data, self._received_ns
+        received = await self._inbox.get()
+        self._watch()
+        return received
+
+    def ask(self, request: bytes) -> None:
+        try:
+            sent = os.write(self._fd, request)
+        except OSError as error:
+            raise _lost(self._name, error) from error
+        if sent < len(request):
+            raise LinkLost(f"port {self._name} takes no more bytes; see its flow_control")
+
+    def discard(self) -> int:
+        # Asked first, since a terminal in pyserial's mode reads as ended where it is only empty.
+        poll = select.poll()
+        poll.register(self._fd, select.POLLIN)
+        if not self._ended and poll.poll(0):
+            self._on_readable()
+        return self._inbox.drop()
 
     async def close(self) -> None:
         self._unwatch()
@@ -81,8 +148,9 @@ class FdWire:
             self._release()
 
     def _watch(self) -> None:
-        self._loop.add_reader(self._fd, self._on_readable)
-        self._watching = True
+        if not self._watching and not self._ended:
+            self._loop.add_reader(self._fd, self._on_readable)
+            self._watching = True
 
     def _unwatch(self) -> None:
         if self._watching:
@@ -90,35 +158,184 @@ class FdWire:
             self._watching = False
 
     def _on_readable(self) -> None:
+        if self._ended:
+            return
         try:
             data = os.read(self._fd, CHUNK_BYTES)
         except (BlockingIOError, InterruptedError):
             return
         except OSError as error:
-            # EIO is what Linux says of a terminal whose other end, or whose USB plug, is gone.
-            why = "it was unplugged" if error.errno == errno.EIO else str(error)
-            self._end(LinkLost(f"port {self._name} is gone: {why}; plug it in again"))
+            self._end(_lost(self._name, error))
             return
         if not data:
             self._end(LinkLost(f"port {self._name} is gone: the other end closed it"))
             return
-        self._buffer += data
-        self._received_ns = self._clock.wall_ns()
-        if len(self._buffer) >= BUFFER_BYTES_MAX:
+        self._inbox.put(data)
+        if len(self._inbox) >= BUFFER_BYTES_MAX:
             self._unwatch()
-        self._arrived.set()
 
     def _end(self, error: LinkError) -> None:
         self._unwatch()
-        self._lost = error
-        self._arrived.set()
+        self._ended = True
+        self._inbox.end(error)
+
+
+class PumpedWire:
+    """A pyserial port without a descriptor, read by a thread of its own."""
+
+    def __init__(self, name: str, port: Any, clock: Clock) -> None:
+        self._name = name
+        self._port = port
+        self._loop = asyncio.get_running_loop()
+        self._inbox = _Inbox(clock)
+        self._space = threading.Event()
+        self._space.set()
+        self._stopping = False
+        self._pump = threading.Thread(target=self._run, name=f"rfc2217 {name}", daemon=True)
+        self._pump.start()
+
+    async def receive(self) -> tuple[bytes, int]:
+        received = await self._inbox.get()
+        self._space.set()
+        return received
+
+    def ask(self, request: bytes) -> None:
+        try:
+            self._port.write(request)
+        except OSError as error:
+            raise _lost(self._name, error) from error
+
+    def discard(self) -> int:
+        n = self._inbox.drop()
+        self._space.set()
+        return n
+
+    async def close(self) -> None:
+        self._stopping = True
+        self._space.set()
+        await asyncio.to_thread(self._pump.join)
+        await asyncio.to_thread(self._port.close)
+
+    def _run(self) -> None:
+        while not self._stopping:
+            self._space.wait()
+            try:
+                data = self._port.read(max(1, min(self._port.in_waiting, CHUNK_BYTES)))
+            except OSError as error:
+                self._tell(self._inbox.end, _lost(self._name, error))
+                return
+            if data:
+                self._tell(self._take, data)
+
+    def _tell(self, function: Callable[..., None], value: object) -> None:
+        # The loop may be closed by now, when the process ends in a hurry.
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(function, value)
+
+    def _take(self, data: bytes) -> None:
+        self._inbox.put(data)
+        if len(self._inbox) >= BUFFER_BYTES_MAX:
+            self._space.clear()
+
+
+def _lost(name: str, error: OSError) -> LinkLost:
+    # EIO is what Linux says of a terminal whose other end, or whose USB plug, is gone.
+    why = "it was unplugged" if error.errno in (errno.EIO, errno.ENXIO, errno.ENODEV) else error
+    return LinkLost(f"port {name} is gone: {why}; plug it in again")
 
 
 def _open_device(config: "Config", clock: Clock) -> Wire:
     import serial  # noqa: PLC0415
 
     port = serial.Serial()
-    port.port = config.port
+    _set_line(port, config)
+    port.exclusive = True
+    port.timeout = 0
+    try:
+        port.port = config.port
+        port.open()
+    except ValueError as error:
+        raise ConfigError(f"source {config.id}: port {config.port}: {error}") from error
+    except serial.SerialException as error:
+        raise _open_error(config.port, error) from error
+    return FdWire(config.port, port.fileno(), clock, port.close)
+
+
+async def _open_socket(config: "Config", clock: Clock) -> Wire:
+    host, _, number = config.port.removeprefix("socket://").rpartition(":")
+    try:
+        async with asyncio.timeout(config.open_timeout_s):
+            raw = await _connect(host.strip("[]"), int(number))
+    except TimeoutError:
+        raise LinkTimeout(
+            f"port {config.port} did not answer in {config.open_timeout_s:g} s; "
+            "see that the serial server is on and its address is right"
+        ) from None
+    except OSError as error:
+        raise LinkError(f"port {config.port} cannot be reached: {error}") from error
+    raw.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in KEEPALIVE:
+        raw.setsockopt(socket.IPPROTO_TCP, option, value)
+    return FdWire(config.port, raw.fileno(), clock, raw.close)
+
+
+async def _connect(host: str, number: int) -> socket.socket:
+    loop = asyncio.get_running_loop()
+    failed: OSError = OSError("the name has no address")
+    for family, kind, _, _, address in await loop.getaddrinfo(
+        host, number, type=socket.SOCK_STREAM
+    ):
+        raw = socket.socket(family, kind)
+        raw.setblocking(False)
+        try:
+            await loop.sock_connect(raw, address)
+        except OSError as error:
+            raw.close()
+            failed = error
+        except asyncio.CancelledError:
+            raw.close()
+            raise
+        else:
+            return raw
+    raise failed
+
+
+async def _open_rfc2217(config: "Config", clock: Clock) -> Wire:
+    import serial  # noqa: PLC0415
+
+    # pyserial's own time-out is a little longer, so that its thread ends soon after ours.
+    patience_s = 1.5 * config.open_timeout_s
+    port = serial.serial_for_url(f"{config.port}?timeout={patience_s}", do_not_open=True)
+    _set_line(port, config)
+    port.timeout = RFC2217_WAIT_S
+    abandoned = threading.Event()
+
+    def open_port() -> None:
+        # A thread cannot be stopped: one that nobody waits for any more closes what it opened.
+        port.open()
+        if abandoned.is_set():
+            port.close()
+
+    try:
+        async with asyncio.timeout(config.open_timeout_s):
+            await asyncio.to_thread(open_port)
+    except asyncio.CancelledError:
+        abandoned.set()
+        raise
+    except TimeoutError:
+        abandoned.set()
+        raise LinkTimeout(
+            f"port {config.port} did not answer in {config.open_timeout_s:g} s; "
+            "see that the serial server is on and speaks RFC 2217"
+        ) from None
+    except ValueError as error:
+        raise ConfigError(f"source {config.id}: port {config.port}: {error}") from error
+    except OSError as error:
+        raise LinkError(f"port {config.port} cannot be opened: {error}") from error
+    return PumpedWire(config.port, port, clock)
+
+
+def _set_line(port: Any, config: "Config") -> None:
     port.baudrate = config.baud_rate
     port.bytesize = config.data_bits
     port.parity = config.parity[0].upper()
@@ -127,15 +344,6 @@ def _open_device(config: "Config", clock: Clock) -> Wire:
     port.xonxoff = config.flow_control == "xon_xoff"
     port.dtr = config.dtr
     port.rts = config.rts
-    port.exclusive = True
-    port.timeout = 0
-    try:
-        port.open()
-    except ValueError as error:
-        raise ConfigError(f"source {config.id}: port {config.port}: {error}") from error
-    except serial.SerialException as error:
-        raise _open_error(config.port, error) from error
-    return FdWire(config.port, port.fileno(), clock, port.close)
 
 
 def _open_error(name: str, error: OSError) -> LinkError:

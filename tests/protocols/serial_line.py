@@ -12,8 +12,10 @@ class PtyMachine:
     `port` is a link of its own, as /dev/serial/by-id is, that follows the terminal behind it.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, held: bool = True) -> None:
+        """Without `held` only the gateway opens the terminal, so the machine sees when it does."""
         self.port = folder / "usb-machine"
+        self._held = held
         self._master = -1
         self._slave = -1
         self.plug()
@@ -25,14 +27,23 @@ class PtyMachine:
         tty.setraw(self._slave)
         self.port.unlink(missing_ok=True)
         self.port.symlink_to(os.ttyname(self._slave))
+        if not self._held:
+            os.close(self._slave)
+            self._slave = -1
 
     def unplug(self) -> None:
         """Vanish in the middle of whatever goes on."""
         if self._master != -1:
             os.close(self._master)
-            os.close(self._slave)
+            if self._slave != -1:
+                os.close(self._slave)
             self._master = self._slave = -1
             self.port.unlink()
+
+    @property
+    def fd(self) -> int:
+        """The machine's end, for an event loop to watch."""
+        return self._master
 
     def say(self, data: bytes) -> None:
         """Send bytes to whoever listens."""

@@ -13,8 +13,8 @@ from gateway.core.errors import LinkError, LinkLost, LinkRefused, LinkTimeout
 from gateway.core.source import Session
 from protocols.serial import Config
 
+from ..conformance import bench
 from .serial_line import PtyMachine
-from .source_context import make_context
 
 PATTERN = r"RPM\s+(?P<rpm>\S+)\s+T\s+(?P<temp>\S+)(?:\s+(?P<state>\w+))?"
 
@@ -55,7 +55,7 @@ async def take(session: Session, n: int) -> list[tuple[int, float, int]]:
 
 
 async def test_lines_become_samples(machine: PtyMachine, tmp_path: Path) -> None:
-    context = make_context(tmp_path, protocol="serial")
+    context = bench("lathe", "serial", tmp_path).context
     async with lathe(machine).open(context) as session:
         before_ns = context.clock.wall_ns()
         machine.say(b"RPM 1500 T 41.5\r\nRPM 1501 T 41.75\r\nRPM 15")
@@ -74,7 +74,7 @@ async def test_lines_become_samples(machine: PtyMachine, tmp_path: Path) -> None
 async def test_what_is_no_number_is_bad_and_its_neighbour_lives(
     machine: PtyMachine, tmp_path: Path
 ) -> None:
-    context = make_context(tmp_path, protocol="serial")
+    context = bench("lathe", "serial", tmp_path).context
     async with lathe(machine).open(context) as session:
         machine.say(b"RPM nan T 41.5\nRPM 1_0 T inf\n")
         got = await take(session, 4)
@@ -85,7 +85,7 @@ async def test_what_is_no_number_is_bad_and_its_neighbour_lives(
 async def test_an_unplugged_port_is_lost_and_read_again_when_plugged_in(
     machine: PtyMachine, tmp_path: Path
 ) -> None:
-    context = make_context(tmp_path, protocol="serial")
+    context = bench("lathe", "serial", tmp_path).context
     source = lathe(machine)
     async with source.open(context) as session:
         machine.say(b"RPM 1 T 1\n")
@@ -104,7 +104,7 @@ async def test_an_unplugged_port_is_lost_and_read_again_when_plugged_in(
 
 
 async def test_a_port_in_use_is_refused(machine: PtyMachine, tmp_path: Path) -> None:
-    context = make_context(tmp_path, protocol="serial")
+    context = bench("lathe", "serial", tmp_path).context
     async with lathe(machine).open(context):
         with pytest.raises(LinkRefused, match="in use by another program"):
             async with lathe(machine).open(context):
@@ -114,14 +114,14 @@ async def test_a_port_in_use_is_refused(machine: PtyMachine, tmp_path: Path) -> 
 async def test_silence_is_a_time_out_where_it_is_configured(
     machine: PtyMachine, tmp_path: Path
 ) -> None:
-    context = make_context(tmp_path, protocol="serial")
+    context = bench("lathe", "serial", tmp_path).context
     async with lathe(machine, silence_timeout_s=0.05).open(context) as session:
         with pytest.raises(LinkTimeout, match=r"silent for 0\.05 s"):
             await session.read()
 
 
 async def test_cancelling_a_read_loses_nothing(machine: PtyMachine, tmp_path: Path) -> None:
-    context = make_context(tmp_path, protocol="serial")
+    context = bench("lathe", "serial", tmp_path).context
     async with lathe(machine).open(context) as session:
         machine.say(b"RPM 7 T")
         with pytest.raises(TimeoutError):
@@ -134,7 +134,7 @@ async def test_cancelling_a_read_loses_nothing(machine: PtyMachine, tmp_path: Pa
 async def test_one_signal_is_added_and_removed_without_touching_the_link(
     machine: PtyMachine, tmp_path: Path
 ) -> None:
-    context = make_context(tmp_path, protocol="serial")
+    context = bench("lathe", "serial", tmp_path).context
     source = lathe(machine)
     speed, temperature = source.signals
     state = {
@@ -159,7 +159,7 @@ async def test_one_signal_is_added_and_removed_without_touching_the_link(
 async def test_a_stretch_of_unreadable_records_is_told_once(
     machine: PtyMachine, tmp_path: Path
 ) -> None:
-    context = make_context(tmp_path, protocol="serial")
+    context = bench("lathe", "serial", tmp_path).context
     with capture_logs() as logs:
         async with lathe(machine).open(context) as session:
             machine.say(b"?\n" * 50 + b"RPM 1 T 1\n")
