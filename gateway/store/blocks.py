@@ -13,6 +13,7 @@ factor (what converters and PLCs send), float32 widened to float64, or float64.
 
 import struct
 import zlib
+from collections.abc import Sequence
 from typing import TypeAlias
 
 import numpy as np
@@ -60,6 +61,24 @@ _FORM_DOUBLE = len(_FORMS) - 1
 _FORM_UNKNOWN = 255
 _INTEGER_MAX = float(1 << 53)
 _TIME_UNITS = (1_000_000_000, 1_000_000, 1_000, 1)
+
+
+def cut(columns: Columns, start: int, end: int) -> Columns:
+    """Samples start to end of the columns."""
+    signal, t_ns, value, quality = columns
+    return signal[start:end], t_ns[start:end], value[start:end], quality[start:end]
+
+
+def joined(parts: Sequence[Columns]) -> Columns:
+    """Several lots of columns as one."""
+    if len(parts) == 1:
+        return parts[0]
+    return (
+        np.concatenate([part[0] for part in parts]) if parts else np.empty(0, np.int32),
+        np.concatenate([part[1] for part in parts]) if parts else np.empty(0, np.int64),
+        np.concatenate([part[2] for part in parts]) if parts else np.empty(0, np.float64),
+        np.concatenate([part[3] for part in parts]) if parts else np.empty(0, np.uint8),
+    )
 
 
 class FormMemory:

@@ -2,10 +2,19 @@
 
 import threading
 from collections.abc import Callable, Sequence
+from enum import StrEnum
 
 from gateway.store.reader import BLOCKS_MAX, LogReader
 from gateway.store.record import Kind, Record
 from gateway.store.spans import OPEN_END, Spans
+
+
+class Part(StrEnum):
+    """Which of the undone ranges to read."""
+
+    ALL = "all"
+    LIVE = "live"
+    BACKLOG = "backlog"
 
 
 class Cursor:
@@ -43,9 +52,9 @@ class Cursor:
         *,
         records_max: int = BLOCKS_MAX,
         after: int = 0,
-        live: bool = False,
+        part: Part = Part.ALL,
     ) -> Sequence[Record]:
-        """The next records of a kind, oldest first; with `live`, those of the newest range.
+        """The next records of a kind, oldest first; with `part`, of the newest range or all others.
 
         Only what is committed is given. With `after` (the `end` of the last record that was read),
         a reader may run ahead of what it has advanced past. A range that was dropped is counted in
@@ -58,8 +67,10 @@ class Cursor:
         while True:
             with self._lock:
                 spans = self._spans[kind]
-                start, end = (spans.live, OPEN_END) if live else _next(spans, after)
-                start = max(start, after)
+                found = _next(spans, after, part)
+                if found is None:
+                    return ()
+                start, end = max(found[0], after), found[1]
             end = min(end, head)
             if start >= end:
                 return ()
@@ -67,7 +78,7 @@ class Cursor:
             first = records[0].seq if records else end
             if first > start:
                 self._miss(kind, start, min(first, end))
-            if records or live:
+            if records or end == head:
                 return _until(records, end)
 
     def advance(self, record: Record) -> None:
@@ -81,7 +92,7 @@ class Cursor:
             self._store(kind)
 
     def skip_to_live(self, kind: Kind) -> bool:
-        """Let `live` reads begin at the present head; what lies before stays to be read."""
+        """Let reads of `Part.LIVE` begin at the present head; what lies before stays to be read."""
         with self._lock:
             moved = self._spans[kind].skip_to(self._heads()[kind])
             if moved:
@@ -129,12 +140,13 @@ class Cursor:
         self._put(self.name, kind, self._spans[kind].to_json(), self.missed[kind])
 
 
-def _next(spans: Spans, after: int) -> tuple[int, int]:
-    """The oldest undone range that reaches past `after`."""
-    for start, end in spans:
-        if end > after:
-            return start, end
-    raise AssertionError("the last range has no end")
+def _next(spans: Spans, after: int, part: Part) -> tuple[int, int] | None:
+    """The oldest undone range of the part that reaches past `after`."""
+    live = (spans.live, OPEN_END)
+    if part is Part.LIVE:
+        return live
+    ranges = (r for r in spans if r[1] > after and (part is Part.ALL or r != live))
+    return next(ranges, None)
 
 
 def _until(records: list[Record], end: int) -> list[Record]:

@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from gateway.core.batch import Batch
 from gateway.core.signals import Signal, SignalTable
-from gateway.store.blocks import SAMPLES_MAX, Columns, FormMemory, encode
+from gateway.store.blocks import SAMPLES_MAX, Columns, FormMemory, cut, encode, joined
 from gateway.store.pending import Group
 from gateway.store.record import DROP_ORDER, Kind, encode_item
 from gateway.store.schema import connect_writer
@@ -161,13 +160,9 @@ def _pieces(batches: list[Batch]) -> Iterable[Columns]:
     """All batches as one block; several where one would be larger than a block may be."""
     if not batches:
         return
-    columns: tuple[NDArray[Any], ...] = tuple(
-        np.concatenate([getattr(b, name) for b in batches])
-        for name in ("signal", "t_ns", "value", "quality")
-    )
+    columns = joined([(b.signal, b.t_ns, b.value, b.quality) for b in batches])
     for start in range(0, len(columns[0]), SAMPLES_MAX):
-        signal, t_ns, value, quality = (c[start : start + SAMPLES_MAX] for c in columns)
-        yield signal, t_ns, value, quality
+        yield cut(columns, start, start + SAMPLES_MAX)
 
 
 class Transaction:

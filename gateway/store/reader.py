@@ -13,7 +13,7 @@ from gateway.core.alarm import Transition
 from gateway.core.assessment import Assessments
 from gateway.core.errors import DataError, StoreError
 from gateway.core.signals import Signal, SignalTable
-from gateway.store.blocks import Columns
+from gateway.store.blocks import Columns, joined
 from gateway.store.record import Kind, Record
 from gateway.store.schema import connect_reader
 
@@ -31,16 +31,6 @@ _BY_TIME = {
     "WHERE seq > ? AND t_max >= ? AND t_min <= ? ORDER BY seq LIMIT ?"
     for kind in Kind
 }
-
-
-def empty_columns() -> Columns:
-    """No samples."""
-    return (
-        np.empty(0, np.int32),
-        np.empty(0, np.int64),
-        np.empty(0, np.float64),
-        np.empty(0, np.uint8),
-    )
 
 
 class LogReader:
@@ -128,11 +118,7 @@ class LogReader:
         Samples that the disk has damaged are left out and counted in `damaged`.
         """
         parts = list(self.sample_blocks(start_ns, end_ns, signals))
-        if not parts:
-            return empty_columns()
-        signal, t_ns, value, quality = (
-            np.concatenate([part[i] for part in parts]) for i in range(4)
-        )
+        signal, t_ns, value, quality = joined(parts)
         order = np.argsort(t_ns, kind="stable")
         return signal[order], t_ns[order], value[order], quality[order]
 

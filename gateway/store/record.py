@@ -13,7 +13,7 @@ from gateway.core.alarm import Cause, Driver, Priority, Transition
 from gateway.core.assessment import Abstained, Assessments, ModelKind
 from gateway.core.batch import Batch, Waveform
 from gateway.core.errors import DataError
-from gateway.store.blocks import Columns, decode, decode_waveform, encode_waveform
+from gateway.store.blocks import Columns, cut, decode, decode_waveform, encode_waveform
 
 RECORD_BYTES_MAX = 256 * 1024 * 1024
 
@@ -117,9 +117,7 @@ class Record:
             DataError: The bytes were altered on the disk.
         """
         assert self.kind is Kind.SAMPLES
-        signal, t_ns, value, quality = decode(self.payload)
-        mine = slice(self.skip, self.skip + self.n)
-        return signal[mine], t_ns[mine], value[mine], quality[mine]
+        return cut(decode(self.payload), self.skip, self.skip + self.n)
 
     def waveform(self) -> Waveform:
         """The waveform of a `WAVEFORM` record. Raises DataError."""

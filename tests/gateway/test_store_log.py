@@ -13,6 +13,7 @@ from gateway.core.clock import SystemClock
 from gateway.core.errors import StoreError
 from gateway.core.signals import Signal
 from gateway.store.config import StoreConfig
+from gateway.store.cursor import Part
 from gateway.store.log import Log
 from gateway.store.record import Kind, Packed
 from gateway.store.spans import OPEN_END, Spans
@@ -82,7 +83,7 @@ async def test_a_cursor_may_take_live_data_before_its_backlog(tmp_path: Path) ->
         assert cursor.skip_to_live(Kind.SAMPLES)
         log.append(numbered(300, 100))
         await log.flush()
-        (live,) = cursor.read(Kind.SAMPLES, live=True)
+        (live,) = cursor.read(Kind.SAMPLES, part=Part.LIVE)
         assert live.columns()[2].tolist() == list(range(300, 400))
         cursor.advance(live)
         assert cursor.lag() == 300
