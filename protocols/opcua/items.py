@@ -35,6 +35,7 @@ _LIMITS = (
     ua.ObjectIds.Server_ServerCapabilities_OperationLimits_MaxNodesPerHistoryReadData,
 )
 _ROOT = ua.NodeId(ua.Int32(ua.ObjectIds.RootFolder))
+_HAS_PROPERTY = ua.NodeId(ua.Int32(ua.ObjectIds.HasProperty))
 _HIERARCHICAL = ua.NodeId(ua.Int32(ua.ObjectIds.HierarchicalReferences))
 
 
@@ -49,6 +50,7 @@ class Item:
         steps: The field path, parsed.
         node: Where it is; None until resolved.
         monitored_id: The server's name for it; 0 while it is not monitored.
+        filtered: Whether the server was asked to apply the deadband.
         deadband: Applied by the gateway where the server refuses to; in the server's unit.
         retry_at_ns, backoff_ns: When a refused one is tried again, monotonic.
     """
@@ -59,6 +61,7 @@ class Item:
     steps: tuple[str | int, ...] = ()
     node: ua.NodeId | None = None
     monitored_id: int = 0
+    filtered: bool = False
     deadband: float = 0.0
     retry_at_ns: int = 0
     backoff_ns: int = 0
@@ -132,14 +135,40 @@ async def resolve(
         answer = await link.call(request, ua.TranslateBrowsePathsToNodeIdsResponse)
         for (item, _), result in zip(chunk, answer.Results, strict=True):
             if result.StatusCode.is_good() and result.Targets:
-                found = result.Targets[0].TargetId
-                item.node = ua.NodeId(found.Identifier, found.NamespaceIndex, found.NodeIdType)
+                item.node = _plain_id(result.Targets[0].TargetId)
             else:
                 name = code_name(result.StatusCode.value)
                 failed.append((item, name, f"{name}: no node at {item.signal.address}"))
 
     await in_chunks(paths, per_call, translate)
     return failed
+
+
+async def read_properties(
+    link: Link, nodes: Sequence[ua.NodeId | None], name: str
+) -> list[object | None]:
+    """Read one standard property (EURange, EngineeringUnits) of each node; None where none is.
+
+    Nodes of one call only; the caller cuts them to what the server allows.
+    """
+    request = ua.TranslateBrowsePathsToNodeIdsRequest()
+    target = ua.QualifiedName(name, ua.UInt16(0))
+    request.Parameters.BrowsePaths = [
+        ua.BrowsePath(StartingNode=node, RelativePath=_path([(_HAS_PROPERTY, target)]))
+        for node in nodes
+        if node is not None
+    ]
+    answer = await link.call(request, ua.TranslateBrowsePathsToNodeIdsResponse)
+    found: dict[int, ua.NodeId] = {}
+    for i, result in enumerate(answer.Results):
+        if result.StatusCode.is_good() and result.Targets:
+            found[i] = _plain_id(result.Targets[0].TargetId)
+    values = await read_values(link, list(found.values())) if found else []
+    by_row = dict(zip(found, values, strict=True))
+    return [
+        data.Value.Value if (data := by_row.get(i)) is not None and data.Value else None
+        for i in range(len(nodes))
+    ]
 
 
 async def in_chunks(
@@ -184,20 +213,26 @@ def node_id(address: NodeAddress, uris: Sequence[str]) -> ua.NodeId:
 
 
 def _browse_path(address: PathAddress, uris: Sequence[str]) -> ua.BrowsePath:
-    return ua.BrowsePath(
-        StartingNode=_ROOT,
-        RelativePath=ua.RelativePath(
-            Elements=[
-                ua.RelativePathElement(
-                    ReferenceTypeId=_HIERARCHICAL,
-                    IsInverse=cast("ua.Boolean", False),
-                    IncludeSubtypes=cast("ua.Boolean", True),
-                    TargetName=ua.QualifiedName(name, ua.UInt16(_index(namespace, uris))),
-                )
-                for namespace, name in address.names
-            ]
-        ),
-    )
+    steps = [
+        (_HIERARCHICAL, ua.QualifiedName(name, ua.UInt16(_index(namespace, uris))))
+        for namespace, name in address.names
+    ]
+    return ua.BrowsePath(StartingNode=_ROOT, RelativePath=_path(steps))
+
+
+def _path(steps: Sequence[tuple[ua.NodeId, ua.QualifiedName]]) -> ua.RelativePath:
+    elements = []
+    for reference, name in steps:
+        element = ua.RelativePathElement(ReferenceTypeId=reference, TargetName=name)
+        element.IsInverse = cast("ua.Boolean", False)
+        element.IncludeSubtypes = cast("ua.Boolean", True)
+        elements.append(element)
+    return ua.RelativePath(Elements=elements)
+
+
+def _plain_id(found: ua.NodeId) -> ua.NodeId:
+    """A node of this server, which the wire calls an ExpandedNodeId."""
+    return ua.NodeId(found.Identifier, found.NamespaceIndex, found.NodeIdType)
 
 
 def _index(namespace: Namespace, uris: Sequence[str]) -> int:

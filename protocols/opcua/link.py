@@ -128,6 +128,20 @@ class Link:
             self._meter.observe_latency((self._clock.mono_ns() - began_ns) / 1e9)
         return data
 
+    async def keep_alive(self, interval_s: float) -> None:
+        """Ask for the server's state now and then: polled or idle, a link must prove itself."""
+        request = ua.ReadRequest()
+        node = ua.NodeId(ua.Int32(ua.ObjectIds.Server_ServerStatus_State))
+        request.Parameters.NodesToRead = [
+            ua.ReadValueId(NodeId=node, AttributeId=ua.AttributeIds.Value)
+        ]
+        while True:
+            await asyncio.sleep(interval_s)
+            try:
+                await self.call(request, ua.ReadResponse)
+            except PeerError as error:
+                raise LinkLost(f"the server does not tell its state: {error}") from error
+
     async def renew_channel(self) -> None:
         """Renew the secure channel's keys for as long as the link lives."""
         while True:

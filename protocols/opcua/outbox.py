@@ -38,6 +38,11 @@ class Outbox:
             self._failure = error
         self._filled.set()
 
+    @property
+    def full(self) -> bool:
+        """Whether the reader is behind."""
+        return not self._space.is_set()
+
     async def space(self) -> None:
         """Wait until the reader has caught up."""
         await self._space.wait()

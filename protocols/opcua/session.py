@@ -1,29 +1,26 @@
-"""One session: signals monitored in subscriptions, publications turned into batches."""
+"""One session: which signals are monitored how, and what becomes of those that cannot be."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterable, Sequence
 from contextlib import asynccontextmanager
+from typing import Any
 
-import numpy as np
-from asyncua import ua
+from asyncua.ua.uaerrors import UaError
 
-from gateway.core.batch import Batch, Waveform, bad_batch, make_batch
-from gateway.core.errors import DataError, LinkLost, LinkTimeout, PeerError
+from gateway.core.batch import Batch, Waveform
+from gateway.core.errors import LinkLost, PeerError
 from gateway.core.source import Session, Source, SourceContext
 from protocols.opcua.address import parse_field
-from protocols.opcua.columns import Columns
 from protocols.opcua.crew import Crew
+from protocols.opcua.history import GapFiller
+from protocols.opcua.intake import Intake
 from protocols.opcua.items import Item, Limits, read_server, resolve
-from protocols.opcua.link import Link, code_name, open_link
+from protocols.opcua.link import Link, open_link
 from protocols.opcua.outbox import Outbox
+from protocols.opcua.poll import Poller
+from protocols.opcua.publish import PUBLISH_REQUESTS, Publisher
 from protocols.opcua.settings import Config, SignalSettings
-from protocols.opcua.slow import decode_slowly, decode_whole
-from protocols.opcua.status import ClockRule, overflows, quality_of, values_stamps
 from protocols.opcua.subscription import Subscription, create_subscription
-from protocols.opcua.wire import Publication, Values, decode_publish
-
-PUBLISH_REQUESTS = 3
-"""Outstanding at the server, so that it always has one to answer."""
 
 
 @asynccontextmanager
@@ -32,8 +29,11 @@ async def open_session(config: Config, context: SourceContext) -> AsyncIterator[
     async with open_link(config, context) as link:
         session = OpcUaSession(config, context, link)
         async with Crew(session.outbox.fail) as crew:
-            await session.start(crew)
-            yield session
+            try:
+                await session.start(crew)
+                yield session
+            finally:
+                session.remember()
 
 
 class OpcUaSession:
@@ -44,20 +44,20 @@ class OpcUaSession:
         self._config = config
         self._context = context
         self._link = link
-        self._columns = Columns()
+        self._intake = Intake(config, context, self.outbox)
         self._items: dict[str, Item] = {}
         self._by_handle: dict[int, Item] = {}
         self._subscriptions: dict[str, Subscription] = {}
+        self._publisher = Publisher(link, context, self._intake, self.outbox, self._by_handle)
+        self._pollers: dict[str, Poller] = {}
+        self._gaps = GapFiller(config, context, link, self.outbox, self._intake)
+        self._groups = ["", *(group.name for group in config.groups)]
         self._uris: list[str] = []
         self._limits = Limits(1, 1, 1, 1)
-        self._acks: list[ua.SubscriptionAcknowledgement] = []
         self._refused: set[Item] = set()
         self._wake_retry = asyncio.Event()
-        self._clock_rule = ClockRule(
-            stamp=config.timestamp,
-            oldest_ns=int(np.datetime64(f"{config.clock_year_min}", "ns").astype(np.int64)),
-            ahead_ns_max=round(config.clock_ahead_s_max * 1e9),
-        )
+        self._crew: Crew | None = None
+        self._types_known = False
 
     async def read(self) -> Batch | Waveform:
         return await self.outbox.take()
@@ -79,39 +79,72 @@ class OpcUaSession:
 
     async def start(self, crew: Crew) -> None:
         """Learn about the server, subscribe, and start what keeps the session alive."""
+        self._crew = crew
+        self._gaps.recall()
         try:
             self._uris, self._limits = await read_server(self._link, self._config)
             await self._add(self._config.signals)
         except PeerError as error:
             raise LinkLost(f"{self._config.url}: {error}") from error
-        name = f"source:{self._config.id}"
-        crew.start(self._link.renew_channel(), f"{name}:renew")
-        crew.start(self._retry(), f"{name}:retry")
-        crew.start(self._watch(), f"{name}:watch")
+        self._start("renew", self._link.renew_channel())
+        self._start("alive", self._link.keep_alive(self._config.keep_alive_s))
+        self._start("retry", self._retry())
+        self._start("watch", self._publisher.watch())
+        self._start("history", self._gaps.fill(self._items, self._limits.history))
         for i in range(PUBLISH_REQUESTS):
-            crew.start(self._publish(), f"{name}:publish-{i}")
+            self._start(f"publish-{i}", self._publisher.run())
+
+    def remember(self) -> None:
+        """Keep for the next session where this one ended."""
+        self._gaps.remember(self._items.values())
+
+    def _start(self, what: str, work: Coroutine[Any, Any, None]) -> None:
+        assert self._crew is not None
+        self._crew.start(work, f"source:{self._config.id}:{what}")
 
     async def _add(self, signals: Iterable[SignalSettings]) -> None:
         items = []
         for signal in signals:
-            number = self._context.signals.intern(signal.key())
-            handle = self._columns.add(number, signal.scale, signal.offset)
-            item = Item(signal, str(signal.key()), handle, parse_field(signal.field))
+            name, steps = str(signal.key()), parse_field(signal.field)
+            handle = self._intake.columns.add(
+                self._context.signals.intern(signal.key()),
+                group=self._groups.index(signal.group),
+                scale=signal.scale,
+                offset=signal.offset,
+                plain=not steps,
+                resumed_ns=self._gaps.resumed_ns(name),
+            )
+            item = Item(signal, name, handle, steps)
             self._items[item.name] = self._by_handle[handle] = item
             items.append(item)
-        await self._subscribe(items)
+        await self._learn_types(items)
+        await self._monitor(items)
+
+    async def _learn_types(self, items: Sequence[Item]) -> None:
+        """Read the server's description of its structures, once, where a field is wanted."""
+        if self._types_known or not any(isinstance(s, str) for item in items for s in item.steps):
+            return
+        self._types_known = True
+        try:
+            async with asyncio.timeout(4 * self._config.timeout_s):
+                await self._link.client.load_data_type_definitions()
+        except (TimeoutError, UaError, OSError) as error:
+            # Standard structures are known without it; others become BAD with their reason.
+            self._context.log.warning("structures.unknown", error=str(error))
 
     async def _remove(self, items: Sequence[Item]) -> None:
         for item in items:
             del self._items[item.name], self._by_handle[item.handle]
-            self._columns.remove(item.handle)
+            self._intake.columns.remove(item.handle)
             self._refused.discard(item)
             self._context.meter.quarantined.pop(item.name, None)
         for name, subscription in self._subscriptions.items():
             mine = [item for item in items if item.signal.group == name and item.monitored_id]
             await subscription.remove(mine, self._limits.monitored)
+        for poller in self._pollers.values():
+            poller.remove(items)
 
-    async def _subscribe(self, items: Sequence[Item]) -> None:
+    async def _monitor(self, items: Sequence[Item]) -> None:
         """Monitor what can be; what cannot becomes BAD, and is tried again later."""
         for item, name, reason in await resolve(
             self._link, items, self._uris, self._limits.translate
@@ -121,24 +154,45 @@ class OpcUaSession:
             mine = [i for i in items if i.signal.group == group and i.node is not None]
             if not mine:
                 continue
-            subscription = self._subscriptions.get(group)
-            if subscription is None:
-                subscription = await create_subscription(
-                    self._link, self._config, self._config.group_of(mine[0].signal)
-                )
-                subscription.heard_ns = self._context.clock.mono_ns()
-                self._subscriptions[group] = subscription
-            refusals = await subscription.add(mine, self._limits.monitored)
-            for item, name, reason in refusals:
+            if self._config.group_of(mine[0].signal).mode == "poll":
+                self._poller(group, mine[0]).add(mine)
+                continue
+            subscription = await self._subscription(group, mine[0])
+            for item, name, reason in await subscription.add(mine, self._limits.monitored):
                 self._refuse(item, name, reason)
             for item in mine:
                 if item.monitored_id:
+                    self._intake.columns.deadband[item.handle] = item.deadband
                     self._accept(item)
 
+    async def _subscription(self, group: str, like: Item) -> Subscription:
+        if group not in self._subscriptions:
+            settings, number = self._config.group_of(like.signal), self._groups.index(group)
+            made = await create_subscription(self._link, self._config, settings, number)
+            self._subscriptions[group] = made
+            self._publisher.add(made)
+        return self._subscriptions[group]
+
+    def _poller(self, group: str, like: Item) -> Poller:
+        if group not in self._pollers:
+            poller = Poller(
+                self._link,
+                self._context,
+                self._intake,
+                interval_s=self._config.group_of(like.signal).publishing_interval_s,
+                per_call=self._limits.read,
+                on_refused=self._refuse,
+                on_accepted=self._accept,
+            )
+            self._pollers[group] = poller
+            self._start(f"poll-{group}", poller.run())
+        return self._pollers[group]
+
     def _accept(self, item: Item) -> None:
-        self._refused.discard(item)
         item.backoff_ns = 0
-        if self._context.meter.quarantined.pop(item.name, None) is not None:
+        if item in self._refused:
+            self._refused.discard(item)
+            self._context.meter.quarantined.pop(item.name, None)
             self._context.log.info("signal.accepted", signal=item.name)
 
     def _refuse(self, item: Item, name: str, reason: str) -> None:
@@ -152,13 +206,10 @@ class OpcUaSession:
         largest_ns = round(self._config.retry_s_max * 1e9)
         item.backoff_ns = min(max(smallest_ns, 2 * item.backoff_ns), largest_ns)
         item.retry_at_ns = context.clock.mono_ns() + item.backoff_ns
+        item.node = None
         self._refused.add(item)
         self._wake_retry.set()
-        self._put_bad(item)
-
-    def _put_bad(self, item: Item) -> None:
-        number = self._columns.number[item.handle : item.handle + 1]
-        self.outbox.put(bad_batch(self._config.id, number, self._context.clock.wall_ns()))
+        self._intake.put_bad(item)
 
     async def _retry(self) -> None:
         """Try refused nodes again, each when its time has come."""
@@ -171,107 +222,6 @@ class OpcUaSession:
             await asyncio.sleep(max(0, soonest_ns - clock.mono_ns()) / 1e9)
             due = [item for item in self._refused if item.retry_at_ns <= clock.mono_ns()]
             try:
-                await self._subscribe(due)
+                await self._monitor(due)
             except PeerError as error:
                 raise LinkLost(f"{self._config.url}: {error}") from error
-
-    async def _watch(self) -> None:
-        """Find a silent link: two keep-alive intervals without a word on a subscription."""
-        clock = self._context.clock
-        while True:
-            interval_s = min((s.keep_alive_s for s in self._subscriptions.values()), default=1.0)
-            await asyncio.sleep(interval_s / 4)
-            for subscription in self._subscriptions.values():
-                silent_s = (clock.mono_ns() - subscription.heard_ns) / 1e9
-                if silent_s > 2 * subscription.keep_alive_s:
-                    self._context.meter.errors["silence"] += 1
-                    raise LinkTimeout(
-                        f"silent for {silent_s:.1f} s; a keep-alive was due "
-                        f"every {subscription.keep_alive_s:g} s"
-                    )
-
-    async def _publish(self) -> None:
-        """Keep one publish request at the server, and pass on what it answers."""
-        clock = self._context.clock
-        while True:
-            if not self._subscriptions:
-                await asyncio.sleep(0.1)
-                continue
-            await self.outbox.space()
-            request = ua.PublishRequest()
-            request.Parameters.SubscriptionAcknowledgements, self._acks = self._acks, []
-            try:
-                data = bytes(await self._link.exchange(request, waits=False))
-            except PeerError as error:
-                if error.code == ua.StatusCodes.BadTooManyPublishRequests:
-                    return  # The others suffice.
-                raise LinkLost(f"{self._config.url}: {error}") from error
-            received_ns = clock.wall_ns()
-            try:
-                publication = self._decode(data)
-            except DataError as error:
-                self._context.meter.errors["decode"] += 1
-                raise LinkLost(f"{self._config.url}: {error}") from error
-            self._take(publication, received_ns)
-
-    @staticmethod
-    def _decode(data: bytes) -> Publication:
-        """Fast where it is plain, else by the library."""
-        try:
-            return decode_publish(data, decode_slowly)
-        except DataError:
-            return decode_whole(data)
-
-    def _take(self, publication: Publication, received_ns: int) -> None:
-        """Turn one publication into a batch, and owe the server an acknowledgement."""
-        subscription = self._subscription(publication.subscription)
-        if subscription is None:
-            return
-        subscription.heard_ns = self._context.clock.mono_ns()
-        if publication.status is not None:
-            raise LinkLost(f"the server ended a subscription: {code_name(publication.status)}")
-        if publication.values is None:
-            return
-        self._acks.append(
-            ua.SubscriptionAcknowledgement(
-                SubscriptionId=ua.UInt32(publication.subscription),
-                SequenceNumber=ua.UInt32(publication.sequence),
-            )
-        )
-        self._put_values(publication.values, received_ns)
-
-    def _subscription(self, identifier: int) -> Subscription | None:
-        for subscription in self._subscriptions.values():
-            if subscription.identifier == identifier:
-                return subscription
-        return None
-
-    def _put_values(self, values: Values, received_ns: int) -> None:
-        columns, meter = self._columns, self._context.meter
-        lost = overflows(values.status)
-        if lost:
-            meter.errors["overflow"] += lost
-            meter.samples_lost += lost
-        rows = np.flatnonzero(columns.known(values.handle))
-        handle = values.handle[rows]
-        source_ns, server_ns = values_stamps(values)
-        t_ns, off = self._clock_rule.apply(source_ns[rows], server_ns[rows], received_ns)
-        if off:
-            meter.errors["clock"] += off
-        value = values.value[rows] * columns.scale[handle] + columns.offset[handle]
-        self.outbox.put(
-            make_batch(
-                self._config.id,
-                columns.number[handle],
-                t_ns,
-                value,
-                quality_of(values.status[rows]),
-                received_ns,
-            )
-        )
-        for slow_handle, _ in values.slow:
-            item = self._by_handle.get(slow_handle)
-            if item is not None:
-                meter.errors["type"] += 1
-                meter.quarantined[item.name] = "the value is not a number"
-                self._put_bad(item)

@@ -6,12 +6,22 @@ from dataclasses import dataclass
 
 from asyncua import ua
 
-from protocols.opcua.items import Item, in_chunks
+from protocols.opcua.items import Item, in_chunks, read_properties
 from protocols.opcua.link import Link, code_name
 from protocols.opcua.settings import Config, Group
 
 NOTIFICATIONS_MAX = 10_000
 """Values in one publication; more come in the next, at once."""
+_Code = ua.StatusCodes
+NO_FILTER = frozenset(
+    (
+        _Code.BadFilterNotAllowed,
+        _Code.BadMonitoredItemFilterInvalid,
+        _Code.BadMonitoredItemFilterUnsupported,
+        _Code.BadDeadbandFilterInvalid,
+    )
+)
+"""Answers of a server that will not apply a deadband."""
 LIFETIMES = 6
 """Keep-alives without a publish request after which the server forgets the subscription."""
 
@@ -23,14 +33,24 @@ class Subscription:
     Attributes:
         identifier: The server's.
         keep_alive_s: Longest time between two signs of life that the server promised.
+        group: Its number in the session's columns.
         heard_ns: Monotonic time of the last one.
+        expected: Sequence number of the next message; 0 before the first.
     """
 
     link: Link
     config: Config
     identifier: int
     keep_alive_s: float
+    group: int
     heard_ns: int = 0
+    expected: int = 0
+
+    def missing_before(self, sequence: int) -> int:
+        """How many messages are missing before this one, by its number."""
+        if self.expected == 0:
+            return max(0, sequence - 1)
+        return max(0, sequence - self.expected)
 
     async def add(self, items: Sequence[Item], per_call: int) -> list[tuple[Item, str, str]]:
         """Monitor the items; those that the server takes get their `monitored_id`.
@@ -39,6 +59,7 @@ class Subscription:
             Of each that it refuses: the item, the status name, and the reason.
         """
         refused: list[tuple[Item, str, str]] = []
+        unfiltered: list[Item] = []
 
         async def create(chunk: Sequence[Item]) -> None:
             request = ua.CreateMonitoredItemsRequest()
@@ -47,13 +68,35 @@ class Subscription:
             request.Parameters.ItemsToCreate = [self._wish(item) for item in chunk]
             answer = await self.link.call(request, ua.CreateMonitoredItemsResponse)
             for item, result in zip(chunk, answer.Results, strict=True):
+                code = result.StatusCode.value
                 if result.StatusCode.is_good():
                     item.monitored_id = int(result.MonitoredItemId)
+                elif code in NO_FILTER and item.filtered:
+                    unfiltered.append(item)
                 else:
-                    name = code_name(result.StatusCode.value)
+                    name = code_name(code)
                     refused.append((item, name, f"{name}: {item.signal.address}"))
 
         await in_chunks(items, per_call, create)
+        if unfiltered:
+            refused += await self._filter_here(unfiltered)
+            await in_chunks([i for i in unfiltered if i.deadband], per_call, create)
+        return refused
+
+    async def _filter_here(self, items: Sequence[Item]) -> list[tuple[Item, str, str]]:
+        """Take over the deadband that the server refuses to apply."""
+        refused: list[tuple[Item, str, str]] = []
+        ranges = await read_properties(self.link, [item.node for item in items], "EURange")
+        for item, found in zip(items, ranges, strict=True):
+            item.filtered = False
+            signal = item.signal
+            if signal.deadband is not None:
+                item.deadband = signal.deadband
+            elif isinstance(found, ua.Range) and found.High > found.Low:
+                item.deadband = (signal.deadband_percent or 0) / 100 * (found.High - found.Low)
+            else:
+                reason = "deadband_percent needs a node with an EURange; use deadband"
+                refused.append((item, "BadFilterNotAllowed", reason))
         return refused
 
     async def remove(self, items: Sequence[Item], per_call: int) -> None:
@@ -81,10 +124,23 @@ class Subscription:
             QueueSize=ua.UInt32(self.config.queue_size(signal)),
             DiscardOldest=signal.discard == "oldest",
         )
+        item.filtered = (signal.deadband or signal.deadband_percent) is not None and (
+            item.deadband == 0
+        )
+        if item.filtered:
+            percent = signal.deadband is None
+            kind = ua.DeadbandType.Percent if percent else ua.DeadbandType.Absolute
+            wish.RequestedParameters.Filter = ua.DataChangeFilter(
+                Trigger=ua.DataChangeTrigger.StatusValue,
+                DeadbandType=ua.UInt32(kind.value),
+                DeadbandValue=signal.deadband_percent if percent else signal.deadband,
+            )
         return wish
 
 
-async def create_subscription(link: Link, config: Config, group: Group) -> Subscription:
+async def create_subscription(
+    link: Link, config: Config, group: Group, number: int
+) -> Subscription:
     """Ask for a subscription whose keep-alive is what the configuration wants."""
     interval_s = group.publishing_interval_s
     count = max(1, math.floor(config.keep_alive_s / interval_s))
@@ -99,4 +155,5 @@ async def create_subscription(link: Link, config: Config, group: Group) -> Subsc
     )
     result = (await link.call(request, ua.CreateSubscriptionResponse)).Parameters
     keep_alive_s = result.RevisedPublishingInterval * result.RevisedMaxKeepAliveCount / 1000
-    return Subscription(link, config, int(result.SubscriptionId), max(keep_alive_s, 0.05))
+    identifier = int(result.SubscriptionId)
+    return Subscription(link, config, identifier, max(keep_alive_s, 0.05), number)

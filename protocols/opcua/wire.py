@@ -7,7 +7,7 @@ other shape (text, arrays, structures) is handed to a decoder that the caller br
 Source: OPC UA Part 6, 5.2.2.16 (Variant), 5.2.2.17 (DataValue); Part 4, 7.25 (notifications).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from struct import Struct, error
@@ -80,6 +80,20 @@ class Publication:
     status: int | None = None
 
 
+def join(parts: Sequence[Values]) -> Values:
+    """One block of columns of several."""
+    if len(parts) == 1:
+        return parts[0]
+    return Values(
+        handle=np.concatenate([part.handle for part in parts]),
+        value=np.concatenate([part.value for part in parts]),
+        status=np.concatenate([part.status for part in parts]),
+        source_ticks=np.concatenate([part.source_ticks for part in parts]),
+        server_ticks=np.concatenate([part.server_ticks for part in parts]),
+        slow=[record for part in parts for record in part.slow],
+    )
+
+
 _RESPONSE_HEAD = Struct("<qIIB")
 _U32 = Struct("<I")
 _I32 = Struct("<i")
@@ -150,7 +164,7 @@ def _decode_publish(data: bytes, slow: SlowDecoder) -> Publication:
             raise DataError("a record longer than its notification")
         decoded.append(values)
         pos += length
-    return Publication(subscription, sequence, publish_ticks, _join(decoded))
+    return Publication(subscription, sequence, publish_ticks, join(decoded))
 
 
 def _skip_response_header(data: bytes, pos: int) -> int:
@@ -232,19 +246,6 @@ def _gather(
         if "server" in names:
             values.server_ticks[rows] = records["server"]
     return values
-
-
-def _join(parts: list[Values]) -> Values:
-    if len(parts) == 1:
-        return parts[0]
-    return Values(
-        handle=np.concatenate([part.handle for part in parts]),
-        value=np.concatenate([part.value for part in parts]),
-        status=np.concatenate([part.status for part in parts]),
-        source_ticks=np.concatenate([part.source_ticks for part in parts]),
-        server_ticks=np.concatenate([part.server_ticks for part in parts]),
-        slow=[record for part in parts for record in part.slow],
-    )
 
 
 @cache

@@ -121,6 +121,7 @@ class PlantPeer:
     broken: Source
     resets: bool = True
     asked: bool = True
+    polled: bool = False
     _next: float = 0.0
 
     def __post_init__(self) -> None:
@@ -135,7 +136,7 @@ class PlantPeer:
             await self.plant.set("speed", self._next)
             values.append(self._next)
             self._next += 1
-        return values
+        return values[-1:] if self.polled else values
 
     async def hang_up(self, *, reset: bool) -> None:
         self.relay.cut(reset=reset)
@@ -156,4 +157,5 @@ async def plant_peer(made: Plant, **settings: Any) -> AsyncIterator[PlantPeer]:
             source(url, speed, **settings),
             source(url, speed, signal("load"), **settings),
             source(url, speed, signal("load", address=f"nsu={URI};s=missing"), **settings),
+            polled=settings.get("mode") == "poll",
         )

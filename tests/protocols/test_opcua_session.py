@@ -18,6 +18,11 @@ async def test_conforms(tmp_path: Path) -> None:
         await check_source(lambda: plant_peer(made), tmp_path)
 
 
+async def test_conforms_when_polled(tmp_path: Path) -> None:
+    async with plant() as made:
+        await check_source(lambda: plant_peer(made, mode="poll"), tmp_path)
+
+
 def test_module_conforms() -> None:
     check_module("opcua", libraries=["asyncua", "cryptography"])
 
