@@ -1,11 +1,14 @@
 """Sums of counters that roll over, so that an energy meter never jumps back."""
 
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gateway.core.source import SourceContext
 from protocols.modbus.config import ModbusSignal
 
 
@@ -27,7 +30,7 @@ class Counters:
 
     def __init__(self, signals: Sequence[ModbusSignal]) -> None:
         self.rows = np.array([i for i, s in enumerate(signals) if s.counter], dtype=np.intp)
-        self._keys = [(signals[i].asset, signals[i].signal) for i in self.rows]
+        self._keys = [_key(signals[i]) for i in self.rows]
         self._modulus = np.array([float(signals[i].modulus()) for i in self.rows])
         self._last = np.full(len(self.rows), np.nan)
         self._base = np.zeros(len(self.rows))
@@ -56,7 +59,7 @@ class Counters:
         value[self.rows] = np.where(new, count + self._base, count)
         return events
 
-    def state(self) -> dict[tuple[str, str], CounterState]:
+    def state(self) -> dict[str, CounterState]:
         """Of each counter that was read at least once."""
         return {
             key: CounterState(float(last), float(base))
@@ -64,8 +67,40 @@ class Counters:
             if not np.isnan(last)
         }
 
-    def restore(self, state: Mapping[tuple[str, str], CounterState]) -> None:
+    def restore(self, state: Mapping[str, CounterState]) -> None:
         """Go on from where an earlier `state` stood."""
         for i, key in enumerate(self._keys):
             if key in state:
                 self._last[i], self._base[i] = state[key].last, state[key].base
+
+
+def _key(signal: ModbusSignal) -> str:
+    """Another place or type is another counter, even under the same name."""
+    return f"{signal.asset}/{signal.signal}@{signal.unit_id}:{signal.address}:{signal.type}"
+
+
+def load_counters(path: Path, context: SourceContext) -> dict[str, CounterState]:
+    """What `save_counters` left; nothing where there is no file or it cannot be read."""
+    try:
+        rows = json.loads(path.read_text(encoding="utf-8"))
+        return {
+            str(key): CounterState(float(row["last"]), float(row["base"]))
+            for key, row in rows.items()
+        }
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        context.meter.errors["counter_file"] += 1
+        context.log.warning("modbus.counters_lost", path=str(path), error=str(error))
+        return {}
+
+
+def save_counters(path: Path, state: Mapping[str, CounterState], context: SourceContext) -> None:
+    """Replace the file as a whole, so that a crash leaves the old one or the new one."""
+    new = path.with_suffix(".new")
+    try:
+        new.write_text(json.dumps({k: asdict(v) for k, v in state.items()}), encoding="utf-8")
+        new.replace(path)
+    except OSError as error:
+        context.meter.errors["counter_file"] += 1
+        context.log.warning("modbus.counters_not_saved", path=str(path), error=str(error))

@@ -228,6 +228,8 @@ class Rtu(_Serial):
         good = bytes([request.unit, function, size])
         refused = bytes([request.unit, function | 0x80])
         damaged = False
+        if buffer.startswith(good) and len(buffer) < 3 + size + 2:
+            return None  # Its data may look like anything; what it is, its end will tell.
         for head, length in ((good, 3 + size + 2), (refused, 5)):
             at = buffer.find(head)
             while 0 <= at <= len(buffer) - length:

@@ -39,6 +39,8 @@ class Job:
     group: "Group"
     request: Request
     search: Search | None = None
+    decoy: bool = False
+    """What is under way is a decoy, sent first to bring the line into step."""
     retrial: bool = False
     """It asks for one quarantined row, to see whether it is there by now."""
     damaged: int = 0

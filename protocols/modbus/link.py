@@ -56,10 +56,12 @@ class Link:
 
     Attributes:
         silence_ns: Silence kept on the wire before a request; 0 where the framing needs none.
+        has_ids: A reply says which request it answers.
     """
 
     def __init__(self, framing: Framing, clock: Clock, silence_ns: int, name: str) -> None:
         self.silence_ns = silence_ns
+        self.has_ids = isinstance(framing, Mbap)
         self._framing = framing
         self._clock = clock
         self._name = name

@@ -1,16 +1,18 @@
 """Polls one link for ever: who is asked when, and what an answer, a refusal or silence means."""
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gateway.core.batch import Batch
 from gateway.core.errors import LinkError, LinkTimeout
 from gateway.core.source import Session, Source, SourceContext
+from protocols.modbus.address import Table
 from protocols.modbus.config import Config, ModbusSignal, Tuning
-from protocols.modbus.counter import CounterState
+from protocols.modbus.counter import CounterState, load_counters, save_counters
 from protocols.modbus.group import Group, Job
 from protocols.modbus.link import Done, Link, open_link
+from protocols.modbus.plan import Request
 from protocols.modbus.schedule import Patience, Slots
 
 SILENT_IN_A_ROW_MAX = 3
@@ -33,7 +35,8 @@ TRANSIENT = (5, 6)
 UNREACHABLE = (10, 11)
 """Exceptions by which a gateway says that the unit behind it is silent."""
 
-_FOREVER_NS = 1 << 62
+COUNTERS_FILE = "counters.json"
+COUNTERS_SAVED_EVERY_NS = 60 * 10**9
 
 
 @dataclass(slots=True)
@@ -43,19 +46,33 @@ class Unit:
     tuning: Tuning
     patience: Patience
     heard: bool = False
+    doubt: tuple[Table, int] | None = None
+    """Shape of a request that was given up. Where the framing has no id, its reply, should it
+    still come, could be taken for that of the next request of the same shape."""
 
 
 @asynccontextmanager
 async def open_session(config: Config, context: SourceContext) -> AsyncIterator[Session]:
     """Open the link and poll it; see `Source.open`."""
+    path = context.data_dir / COUNTERS_FILE
     async with open_link(config, context) as link:
-        yield ModbusSession(config, context, link)
+        session = ModbusSession(config, context, link, load_counters(path, context))
+        try:
+            yield session
+        finally:
+            session.save_counters()
 
 
 class ModbusSession:
     """One link being polled. All its state is here, so a cancelled `read` loses nothing."""
 
-    def __init__(self, config: Config, context: SourceContext, link: Link) -> None:
+    def __init__(
+        self,
+        config: Config,
+        context: SourceContext,
+        link: Link,
+        counters: Mapping[str, CounterState],
+    ) -> None:
         self._config = config
         self._context = context
         self._link = link
@@ -66,6 +83,8 @@ class ModbusSession:
         self._units: dict[int, Unit] = {}
         self._not_before_ns = 0
         self._silent_in_a_row = 0
+        self._counters = dict(counters)
+        self._counters_saved_ns = context.clock.mono_ns()
         self._configure(config)
 
     def _configure(self, config: Config) -> None:
@@ -73,9 +92,8 @@ class ModbusSession:
         self._config = config
         now_ns = self._context.clock.mono_ns()
         slots = {group.slots.period_ns: group.slots for group in self._groups}
-        counters: dict[tuple[str, str], CounterState] = {}
         for group in self._groups:
-            counters |= group.counters.state()
+            self._counters |= group.counters.state()
         by_period: dict[int, list[ModbusSignal]] = {}
         for signal in config.signals:
             by_period.setdefault(round(config.poll_of(signal) * 1e9), []).append(signal)
@@ -84,7 +102,7 @@ class ModbusSession:
             group = Group(
                 config, self._context, signals, slots.get(period_ns) or Slots(period_ns, now_ns)
             )
-            group.counters.restore(counters)
+            group.counters.restore(self._counters)
             self._groups.append(group)
         units: dict[int, Unit] = {}
         for signal in config.signals:
@@ -147,6 +165,16 @@ class ModbusSession:
             batch = group.flush(now_ns, wait_ns)
             if batch is not None:
                 self._ready.append(batch)
+        if now_ns >= self._counters_saved_ns + COUNTERS_SAVED_EVERY_NS:
+            self.save_counters()
+
+    def save_counters(self) -> None:
+        """Put the counters' state where the next session, or the next start, finds it."""
+        self._counters_saved_ns = self._context.clock.mono_ns()
+        for group in self._groups:
+            self._counters |= group.counters.state()
+        if self._counters:
+            save_counters(self._context.data_dir / COUNTERS_FILE, self._counters, self._context)
 
     def _pump(self, now_ns: int) -> int:
         """Send what may be sent now; give the time at which to look again."""
@@ -178,14 +206,19 @@ class ModbusSession:
         )
 
     def _send(self, job: Job, unit: Unit) -> None:
+        request = job.request
+        if unit.doubt == (request.table, request.count):
+            request = decoy(request)
+            job.decoy = True
         self._context.meter.requests += 1
         job.group.under_way += 1
-        self._sent[id(job.request)] = job
-        self._link.send(job.request, round(unit.tuning.timeout_s * 1e9))
+        self._sent[id(request)] = job
+        self._link.send(request, round(unit.tuning.timeout_s * 1e9))
 
     def _settle(self, done: Done) -> None:
         job = self._sent.pop(id(done.request))
         job.group.under_way -= 1
+        was_decoy, job.decoy = job.decoy, False
         unit = self._units.get(done.request.unit)
         if unit is None or job.group not in self._groups:
             return  # Asked for by a configuration that was replaced meanwhile.
@@ -193,6 +226,8 @@ class ModbusSession:
         now_ns, wall_ns = self._context.clock.mono_ns(), self._context.clock.wall_ns()
         if outcome.fault == "timeout":
             meter.errors["timeout"] += 1
+            if not self._link.has_ids and not was_decoy:
+                unit.doubt = (done.request.table, done.request.count)
             self._silence(job, unit)
             return
         self._silent_in_a_row = 0
@@ -205,6 +240,12 @@ class ModbusSession:
                 job.group.queue.appendleft(job)
             else:
                 self._give_up(job)
+            return
+        if was_decoy:
+            # An answer of any kind: the line is in step again, and the question can be asked.
+            unit.doubt = None
+            self._alive(job.request.unit, unit)
+            job.group.queue.appendleft(job)
             return
         if outcome.payload is not None:
             self._alive(job.request.unit, unit)
@@ -304,6 +345,18 @@ class ModbusSession:
             job.group.release(row)
             self._context.meter.quarantined.pop(name, None)
             self._context.log.info("modbus.signal_answers", signal=name)
+
+
+def decoy(request: Request) -> Request:
+    """A read near `request` whose reply has another length, so that neither is taken for the other.
+
+    Its data are not used. Bit tables count in bytes, so the length changes by eight bits at least.
+    """
+    step = 8 if request.table.bits else 1
+    if request.count > step:
+        return replace(request, count=request.count - step)
+    start = min(request.start, 65536 - request.count - step)
+    return replace(request, start=start, count=request.count + step)
 
 
 def _name(signal: ModbusSignal) -> str:
