@@ -99,7 +99,8 @@ def save_counters(path: Path, state: Mapping[str, CounterState], context: Source
     """Replace the file as a whole, so that a crash leaves the old one or the new one."""
     new = path.with_suffix(".new")
     try:
-        new.write_text(json.dumps({k: asdict(v) for k, v in state.items()}), encoding="utf-8")
+        with new.open("w", encoding="utf-8") as file:
+            json.dump({key: asdict(one) for key, one in state.items()}, file)
         new.replace(path)
     except OSError as error:
         context.meter.errors["counter_file"] += 1

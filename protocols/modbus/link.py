@@ -5,6 +5,7 @@ Knows nothing of signals. No task runs here: bytes arrive by callback, and whoev
 """
 
 import asyncio
+import os
 import ssl
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -242,22 +243,27 @@ class _Port:
     """A serial port, read when the event loop says that bytes are there."""
 
     def __init__(self, config: Config, link: Link) -> None:
+        import termios  # noqa: PLC0415 (not on every system)
+
         import serial  # noqa: PLC0415 (loaded when used)
 
         self._link = link
         self._name = config.url
+        path = config.target().path
+        # A pseudo-terminal (a serial server's, a simulator's) has no parity, and refuses it.
+        pseudo = os.path.realpath(path).startswith("/dev/pts/")
         try:
             self._port = serial.Serial(
-                config.target().path,
+                path,
                 baudrate=config.baudrate,
                 bytesize=config.data_bits,
-                parity=config.parity[0].upper(),
+                parity="N" if pseudo else config.parity[0].upper(),
                 stopbits=config.stop_bits,
                 timeout=0,
                 write_timeout=0,
                 exclusive=True,
             )
-        except (OSError, ValueError) as error:  # SerialException is an OSError.
+        except (OSError, ValueError, termios.error) as error:  # SerialException is an OSError.
             raise LinkLost(f"{config.url}: cannot be opened: {error}") from error
         self._port.reset_input_buffer()
         asyncio.get_running_loop().add_reader(self._port.fileno(), self._readable)

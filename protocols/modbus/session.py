@@ -46,9 +46,11 @@ class Unit:
     tuning: Tuning
     patience: Patience
     heard: bool = False
-    doubt: tuple[Table, int] | None = None
-    """Shape of a request that was given up. Where the framing has no id, its reply, should it
-    still come, could be taken for that of the next request of the same shape."""
+    doubt: bool = False
+    """A request was given up whose reply, should it still come, could be taken for the next one's:
+    a framing without ids tells them apart by length only. The next request is sent after a decoy
+    of another length was answered, because a device answers in the order in which it was asked."""
+    decoys: int = 0
 
 
 @asynccontextmanager
@@ -83,6 +85,8 @@ class ModbusSession:
         self._units: dict[int, Unit] = {}
         self._not_before_ns = 0
         self._silent_in_a_row = 0
+        self._heard = False
+        """Until anybody was heard, the link is not up, and no BAD sample may say that it is."""
         self._counters = dict(counters)
         self._counters_saved_ns = context.clock.mono_ns()
         self._configure(config)
@@ -119,9 +123,11 @@ class ModbusSession:
         patience = Patience(round(first_s * 1e9), round(config.unit_retry_s_max * 1e9))
         before = self._units.get(number)
         if before is None:
-            return Unit(tuning, patience)
+            # A reply to the last session's questions may still be on its way.
+            doubt = not self._link.has_ids and self._context.meter.errors["timeout"] > 0
+            return Unit(tuning, patience, doubt=doubt)
         patience.failures, patience.retry_ns = before.patience.failures, before.patience.retry_ns
-        return Unit(tuning, patience, before.heard)
+        return Unit(tuning, patience, before.heard, before.doubt)
 
     async def apply(self, source: Source) -> bool:
         """Take on other signals, rates and limits without touching the link."""
@@ -161,6 +167,8 @@ class ModbusSession:
                 self._flush(now_ns, 0)
 
     def _flush(self, now_ns: int, wait_ns: int) -> None:
+        if not self._heard:
+            return
         for group in self._groups:
             batch = group.flush(now_ns, wait_ns)
             if batch is not None:
@@ -182,7 +190,7 @@ class ModbusSession:
         until_ns = min(group.slots.next_ns for group in self._groups)
         for group in self._groups:
             flush_ns = group.flush_at_ns(wait_ns)
-            if flush_ns is not None:
+            if flush_ns is not None and self._heard:
                 until_ns = min(until_ns, flush_ns)
         while len(self._link) < self._config.in_flight:
             busy = [group for group in self._groups if group.queue]
@@ -207,8 +215,9 @@ class ModbusSession:
 
     def _send(self, job: Job, unit: Unit) -> None:
         request = job.request
-        if unit.doubt == (request.table, request.count):
-            request = decoy(request)
+        if unit.doubt:
+            unit.decoys += 1
+            request = decoy(request, unit.decoys)
             job.decoy = True
         self._context.meter.requests += 1
         job.group.under_way += 1
@@ -226,11 +235,11 @@ class ModbusSession:
         now_ns, wall_ns = self._context.clock.mono_ns(), self._context.clock.wall_ns()
         if outcome.fault == "timeout":
             meter.errors["timeout"] += 1
-            if not self._link.has_ids and not was_decoy:
-                unit.doubt = (done.request.table, done.request.count)
+            unit.doubt = not self._link.has_ids
             self._silence(job, unit)
             return
         self._silent_in_a_row = 0
+        self._heard = True
         self._not_before_ns = now_ns + round(unit.tuning.turnaround_s * 1e9)
         meter.observe_latency(done.took_ns / 1e9)
         if outcome.fault:
@@ -243,7 +252,7 @@ class ModbusSession:
             return
         if was_decoy:
             # An answer of any kind: the line is in step again, and the question can be asked.
-            unit.doubt = None
+            unit.doubt = False
             self._alive(job.request.unit, unit)
             job.group.queue.appendleft(job)
             return
@@ -347,16 +356,25 @@ class ModbusSession:
             self._context.log.info("modbus.signal_answers", signal=name)
 
 
-def decoy(request: Request) -> Request:
-    """A read near `request` whose reply has another length, so that neither is taken for the other.
+def decoy(request: Request, n: int) -> Request:
+    """A read whose reply cannot be taken for that of `request`, nor for that of the last decoys.
 
-    Its data are not used. Bit tables count in bytes, so the length changes by eight bits at least.
+    Its data are not used. It reads less of the same block, so that it is refused no more than the
+    block itself, each time (`n`) another length; where the block is too short for that, the sister
+    table, whose replies bear another function code. Bits come in bytes, so they differ by eight.
     """
     step = 8 if request.table.bits else 1
-    if request.count > step:
-        return replace(request, count=request.count - step)
-    start = min(request.start, 65536 - request.count - step)
-    return replace(request, start=start, count=request.count + step)
+    shorter = [request.count - k * step for k in range(1, 8) if request.count > k * step]
+    if len(shorter) >= 4:
+        return replace(request, count=shorter[n % len(shorter)])
+    sister = {
+        Table.COIL: Table.DISCRETE,
+        Table.DISCRETE: Table.COIL,
+        Table.HOLDING: Table.INPUT,
+        Table.INPUT: Table.HOLDING,
+    }[request.table]
+    count = request.count + n % 4 * step
+    return replace(request, table=sister, start=min(request.start, 65536 - count), count=count)
 
 
 def _name(signal: ModbusSignal) -> str:

@@ -81,16 +81,20 @@ def test_halves_hold_the_same_rows(spans: list[Span], limits: Limits) -> None:
 
 
 @given(st.sampled_from(list(Table)), st.integers(0, 65535), st.integers(1, 124))
-def test_a_decoy_is_legal_and_its_reply_has_another_length(
+def test_decoys_are_legal_and_their_replies_unlike_the_last_ones(
     table: Table, start: int, count: int
 ) -> None:
     (request,) = plan([Span(0, 1, table, min(start, 65536 - count), count)],
                       lambda _: Limits(125, 2000, 0))  # fmt: skip
-    other = decoy(request)
-    assert data_bytes(other) != data_bytes(request)
-    assert other.start >= 0
-    assert other.end <= 65536
-    assert 1 <= other.count <= 125
+    shapes = {(request.table, data_bytes(request))}
+    for n in range(4):
+        other = decoy(request, n)
+        assert other.table.bits == table.bits
+        assert other.start >= 0
+        assert other.end <= 65536
+        assert 1 <= other.count <= 125
+        shapes.add((other.table, data_bytes(other)))
+    assert len(shapes) == 5
 
 
 @given(st.integers(1, 10**10), st.lists(st.integers(0, 10**11), min_size=1, max_size=40))
