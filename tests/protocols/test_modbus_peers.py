@@ -25,6 +25,7 @@ from gateway.core.errors import ConfigError, LinkRefused
 from gateway.core.source import Source
 from protocols.modbus import Config
 from tests.conformance import check_module, check_source
+from tests.eventually import eventually
 from tests.faults.modbus_device import Asked, Device, Write, on_tcp
 from tests.protocols.modbus_peers import make_config, make_context, pty_pair, registers
 
@@ -41,6 +42,12 @@ def free_port() -> int:
         sock.bind(("127.0.0.1", 0))
         port: int = sock.getsockname()[1]
         return port
+
+
+def listens(port: int) -> bool:
+    """Whether the server, which starts in a thread of its own, takes connections by now."""
+    with socket.socket() as sock:
+        return sock.connect_ex(("127.0.0.1", port)) == 0
 
 
 MIXED = [
@@ -78,6 +85,7 @@ async def test_modbus_tk_over_tcp(tmp_path: Path) -> None:
     fill(server.add_slave(1))
     server.start()
     try:
+        await eventually(lambda: listens(port))
         config = make_config(f"tcp://127.0.0.1:{port}", MIXED)
         context = make_context(tmp_path)
         async with asyncio.timeout(10), config.open(context) as session:
@@ -113,6 +121,7 @@ async def test_pymodbustcp(tmp_path: Path) -> None:
     server = ModbusServer("127.0.0.1", port, no_block=True)
     server.start()
     try:
+        await eventually(lambda: listens(port))
         server.data_bank.set_holding_registers(2, [65531])
         server.data_bank.set_input_registers(1, [22])
         server.data_bank.set_coils(3, [True])
