@@ -20,7 +20,8 @@ from gateway.core.meter import SourceMeter
 from gateway.core.signals import Signal
 from gateway.core.source import SourceConfig, SourceContext
 from gateway.flow import Flow
-from gateway.pipeline.fleet import Post, muster
+from gateway.learning import Learning
+from gateway.pipeline.fleet import Post, assignments, muster
 from gateway.pipeline.supervise import Supervisor
 from gateway.store.log import Log
 from gateway.store.trends import Trends
@@ -70,6 +71,13 @@ class Gateway:
         try:
             self.trends = Trends(self.log, settings.store.trends, self.clock)
             self.engine = Engine(settings.alarms)
+            self.learning = Learning(
+                clock=self.clock,
+                log=self.log,
+                trends=self.trends,
+                report=self._report,
+                folder=config.data_dir / "models",
+            )
             self.flow = Flow(
                 clock=self.clock,
                 log=self.log,
@@ -78,6 +86,7 @@ class Gateway:
                 posts=self._posts(config),
                 executor=self._executor,
             )
+            self.flow.on_judged = self.learning.saw
         except BaseException:
             self.log.close()
             raise
@@ -102,10 +111,10 @@ class Gateway:
 
     def learning_of(self, asset: str) -> tuple[float, str]:
         """How far the learning of an asset is, 0 to 1, and what is missing."""
-        config = self.asset_config(asset)
-        if config is None or config.learn is None:
+        progress = self.learning.progress(asset)
+        if progress is None:
             return (1.0, "")
-        return (0.0, "collecting")
+        return (progress.share if not progress.bundle else 1.0, progress.text())
 
     def samples_lost(self) -> int:
         """Samples that did not reach the log: lost by a peer, dropped by a full queue or disk."""
@@ -137,6 +146,7 @@ class Gateway:
                     tasks.create_task(self.trends.run(), name="trends"),
                     tasks.create_task(self._tick(), name="tick"),
                     tasks.create_task(self._watch_config(tasks), name="config"),
+                    tasks.create_task(self.learning.run(self._restation), name="learning"),
                 ]
                 flow = tasks.create_task(self.flow.run(self.channel), name="flow")
                 for source in self.config.sources:
@@ -160,7 +170,7 @@ class Gateway:
             self.log.close()
             _events.info("gateway.stop", samples=self.flow.samples)
 
-    def reload(self, tasks: asyncio.TaskGroup, config: Config) -> None:
+    async def reload(self, tasks: asyncio.TaskGroup, config: Config) -> None:
         """Go over to another configuration; links whose settings did not change stay up.
 
         Raises:
@@ -178,8 +188,8 @@ class Gateway:
                 self._start(tasks, source)
             elif source != before[source.id]:
                 self._supervisors[source.id][0].change(protocols.as_source(source))
-        self.flow.station(posts, limits)
         self.config = config
+        await self.flow.restation(posts, limits, self._source_of(config))
         _events.info("config.reloaded", sources=len(config.sources))
 
     def _start(self, tasks: asyncio.TaskGroup, source: SourceConfig) -> None:
@@ -224,7 +234,7 @@ class Gateway:
             seen = now
             error = ""
             try:
-                self.reload(tasks, await asyncio.to_thread(load, self.config.path))
+                await self.reload(tasks, await asyncio.to_thread(load, self.config.path))
             except ConfigError as fault:
                 error = str(fault)
                 _events.error("config.refused", error=error)
@@ -248,9 +258,21 @@ class Gateway:
         sources_of = {
             signal.key(): source.id for source in config.sources for signal in source.signals
         }
+        numbers: dict[str, list[tuple[int, Signal]]] = {}
         for key in sources_of:
-            self.log.signals.intern(key)
-        return muster(config.settings.asset, sources_of, self.log.signals, config.resolve)
+            numbers.setdefault(key.asset, []).append((self.log.signals.intern(key), key))
+        assets = config.settings.asset
+        self.learning.enroll(assets, numbers)
+        wanted = [*assignments(assets, config.resolve), *self.learning.assignments()]
+        return muster(wanted, sources_of, self.log.signals)
+
+    async def _restation(self) -> None:
+        """Let the judges that learning asks for take up their posts."""
+        posts = await asyncio.to_thread(self._posts, self.config)
+        await self.flow.restation(posts, None, self._source_of(self.config))
+
+    def _report(self, condition: Condition) -> None:
+        self.flow.report(condition)
 
     def _source_of(self, config: Config) -> dict[int, str]:
         table = self.log.signals

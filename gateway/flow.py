@@ -150,14 +150,29 @@ class Flow:
         self._executor = executor
         self._conditions: list[Condition] = []
         self._failed: set[str] = set()
+        self._busy = asyncio.Lock()
+        self.on_judged: Callable[[Post, Judged], None] = lambda _post, _judged: None
         self.station(posts, limits)
 
     def station(self, posts: Sequence[Post], limits: Limits) -> None:
-        """Go over to other judges, watches and limits: at start, and after a reload."""
+        """Take up judges, watches and limits, with empty windows."""
         self.posts = tuple(posts)
         self.latest.forget(posts)
         self._limits = limits
         self.builder = WindowBuilder([post.watch for post in posts], len(self._log.signals))
+
+    async def restation(
+        self, posts: Sequence[Post], limits: Limits | None, sources_of: Mapping[int, str]
+    ) -> None:
+        """Go over to other judges while data flow; the windows are filled from the log.
+
+        Limits that are None stay as they are. What arrives meanwhile waits in the
+        channel, so that no window is missed.
+        """
+        async with self._busy:
+            await self._log.flush()
+            self.station(posts, limits or self._limits)
+            await self._fill(sources_of)
 
     def report(self, condition: Condition) -> None:
         """Take a condition that a source or the log reports; judged with the next tick."""
@@ -170,6 +185,10 @@ class Flow:
 
     async def take(self, items: Iterable[Batch | Waveform]) -> None:
         """Log the items, cut the windows that they close, judge them, and tell the alarms."""
+        async with self._busy:
+            await self._take(items)
+
+    async def _take(self, items: Iterable[Batch | Waveform]) -> None:
         mono_ns = self._clock.mono_ns()
         cut: list[tuple[int, Windows]] = []
         conditions: list[Condition] = []
@@ -186,9 +205,10 @@ class Flow:
 
     async def tick(self) -> None:
         """Let time pass where nothing arrives: late windows, delays of alarms, reports."""
-        cut = list(self.builder.close(self._clock.mono_ns()))
-        conditions, self._conditions = self._conditions, []
-        await self._judge(cut, conditions)
+        async with self._busy:
+            cut = list(self.builder.close(self._clock.mono_ns()))
+            conditions, self._conditions = self._conditions, []
+            await self._judge(cut, conditions)
         mono_ns, wall_ns = self._clock.mono_ns(), self._clock.wall_ns()
         self._record(self._engine.tick(mono_ns=mono_ns, wall_ns=wall_ns))
 
@@ -204,6 +224,10 @@ class Flow:
 
         Windows that were judged before are not judged again; those that were not, are.
         """
+        async with self._busy:
+            return await self._fill(sources_of)
+
+    async def _fill(self, sources_of: Mapping[int, str]) -> int:
         state = self._log.state_get("pipeline", "ends")
         if state is None or not self.posts:
             return 0
@@ -215,7 +239,7 @@ class Flow:
         )
         now_ns = self._clock.wall_ns()
         start_ns = max(min(ends.values(), default=now_ns), now_ns - WARM_UP_NS_MAX) - needed_ns
-        signal, t_ns, value, quality = self._log.samples(start_ns, 1 << 62)
+        signal, t_ns, value, quality = await asyncio.to_thread(self._log.samples, start_ns, 1 << 62)
         if not len(t_ns):
             return 0
         source = np.array([sources_of.get(i, "") for i in range(len(self._log.signals))])
@@ -259,6 +283,7 @@ class Flow:
         assessments = judged.assessments
         self._log.append(assessments)
         self.latest.judge(post, judged)
+        self.on_judged(post, judged)
         self.assessed += len(assessments)
         return post.judge.conditions(windows, judged)
 

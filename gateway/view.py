@@ -149,7 +149,15 @@ class View:
         gateway = self._gateway
         config = gateway.asset_config(asset)
         verdicts = gateway.flow.latest.verdicts.get(asset, {})
-        verdict = next((v for v in verdicts.values() if v.kind is ModelKind.ANOMALY), None)
+        # The one that may alarm goes before the one that only watches in shadow.
+        verdict = next(
+            (
+                v
+                for v in sorted(verdicts.values(), key=lambda v: v.shadow)
+                if v.kind is ModelKind.ANOMALY
+            ),
+            None,
+        )
         last_ns = max(
             (gateway.flow.latest.t_of(number) for number, _ in gateway.signals_of(asset)), default=0
         )

@@ -38,8 +38,17 @@ class Judged:
 class Judge:
     """One loaded bundle, for the assets that share it."""
 
-    def __init__(self, bundle: Bundle, session: Session, assets: Sequence[str]) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        session: Session,
+        assets: Sequence[str],
+        *,
+        shadow: bool | None = None,
+    ) -> None:
+        """Judge `assets` by `bundle`; `shadow` overrules the bundle's own state."""
         self.bundle = bundle
+        self.shadow = bundle.manifest.state == "shadow" if shadow is None else shadow
         self.session = session
         self.assets = tuple(assets)
         self.plan = FeaturePlan.from_manifest(bundle.manifest)
@@ -81,7 +90,7 @@ class Judge:
             Assessments(
                 kind=self.kind,
                 bundle=self.bundle.id,
-                shadow=manifest.state == "shadow",
+                shadow=self.shadow,
                 assets=tuple(self.assets[row] for row in windows.rows.tolist()),
                 t_ns=windows.end_ns,
                 score=np.where(silent, np.float32(np.nan), score).astype(np.float32),

@@ -15,6 +15,9 @@ class LearnConfig(BaseModel):
     collect_s: float = Field(
         default=86_400.0, gt=0, description="Least healthy running time before training, in s."
     )
+    shadow_s: float = Field(
+        default=14_400.0, gt=0, description="Fresh healthy time that a new model must judge calmly."
+    )
     promote: bool = Field(
         default=True,
         description="Promote by itself once the false-alarm promise is checked; else an operator.",

@@ -35,21 +35,45 @@ class Post:
     coverage_min: NDArray[np.float64]
 
 
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """One asset that is to be judged by one bundle.
+
+    Attributes:
+        asset: As configured.
+        path: Of the bundle.
+        where: The setting that says so, for messages.
+        shadow: Overrules the bundle's own state where it is not None.
+    """
+
+    asset: AssetConfig
+    path: Path
+    where: str
+    shadow: bool | None = None
+
+
+def assignments(assets: Sequence[AssetConfig], resolve: Callable[[str], Path]) -> list[Assignment]:
+    """What the configuration itself assigns."""
+    return [
+        Assignment(asset, resolve(name), f"asset[{i}].bundle")
+        for i, asset in enumerate(assets)
+        for name in (*filter(None, [asset.bundle]), *asset.bundles)
+    ]
+
+
 def muster(
-    assets: Sequence[AssetConfig],
+    wanted: Sequence[Assignment],
     sources_of: Mapping[Signal, str],
     signals: SignalTable,
-    resolve: Callable[[str], Path],
     *,
     opener: Callable[[Bundle], Session] = open_session,
 ) -> list[Post]:
     """Load every bundle once, prove it on its device, and group the assets that share it.
 
     Args:
-        assets: As configured.
+        wanted: Who is judged by what.
         sources_of: Every configured or derived signal, and the source that feeds it.
         signals: Gives each signal its number.
-        resolve: Makes a path written in the configuration absolute.
         opener: Loads a bundle on its device.
 
     Raises:
@@ -57,41 +81,41 @@ def muster(
             all such faults at once.
     """
     faults: list[Fault] = []
-    groups: dict[tuple[str, float | None, float | None, float], list[tuple[int, AssetConfig]]] = {}
-    for i, asset in enumerate(assets):
-        for name in (*filter(None, [asset.bundle]), *asset.bundles):
-            key = (name, asset.hop_s, asset.stale_s, asset.lateness_s)
-            groups.setdefault(key, []).append((i, asset))
-    loaded: dict[str, Bundle] = {}
+    groups: dict[tuple[object, ...], list[Assignment]] = {}
+    for one in wanted:
+        asset = one.asset
+        key = (one.path, one.shadow, asset.hop_s, asset.stale_s, asset.lateness_s)
+        groups.setdefault(key, []).append(one)
+    loaded: dict[Path, Bundle] = {}
     posts = []
-    for (name, _, _, _), members in groups.items():
+    for members in groups.values():
+        path, shadow = members[0].path, members[0].shadow
         try:
-            bundle = loaded.get(name) or read(resolve(name))
-            loaded[name] = bundle
+            bundle = loaded.get(path) or read(path)
+            loaded[path] = bundle
             fitting = []
-            for i, asset in members:
-                differences = _differences(bundle.manifest, asset.id, sources_of)
-                faults += [Fault(f"asset[{i}].bundle", f"{name}: {d}") for d in differences]
+            for one in members:
+                differences = _differences(bundle.manifest, one.asset.id, sources_of)
+                faults += [Fault(one.where, f"{path.name}: {d}") for d in differences]
                 if not differences:
-                    fitting.append(asset)
+                    fitting.append(one.asset)
             if fitting:
-                posts.append(_post(bundle, opener(bundle), fitting, sources_of, signals))
+                judge = Judge(bundle, opener(bundle), [a.id for a in fitting], shadow=shadow)
+                posts.append(_post(judge, fitting, sources_of, signals))
         except ModelError as error:
-            faults += [Fault(f"asset[{i}].bundle", f"{name}: {error}") for i, _ in members]
+            faults += [Fault(one.where, f"{path.name}: {error}") for one in members]
     if faults:
         raise ConfigError(faults)
     return posts
 
 
 def _post(
-    bundle: Bundle,
-    session: Session,
+    judge: Judge,
     assets: Sequence[AssetConfig],
     sources_of: Mapping[Signal, str],
     signals: SignalTable,
 ) -> Post:
-    judge = Judge(bundle, session, [asset.id for asset in assets])
-    plan, first = judge.plan, assets[0]
+    bundle, plan, first = judge.bundle, judge.plan, assets[0]
     period_ns = round(plan.period_s * 1e9)
     hop_cells = max(1, round(first.hop_s / plan.period_s)) if first.hop_s else plan.hop_cells
     stale_s = first.stale_s or bundle.manifest.window.stale_s or STALE_CELLS * plan.period_s

@@ -1,0 +1,392 @@
+"""Carries learning out: looks at what was recorded, trains beside the work, checks, promotes."""
+
+import asyncio
+import os
+import resource
+import sys
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import structlog
+from numpy.typing import NDArray
+
+from gateway.core.alarm import Cause, Condition, Priority
+from gateway.core.assessment import Abstained
+from gateway.core.clock import Clock, sleep_until
+from gateway.core.errors import DataError, Refused
+from gateway.core.signals import Signal
+from gateway.pipeline.assess import Judged
+from gateway.pipeline.config import AssetConfig, LearnConfig
+from gateway.pipeline.fleet import Assignment, Post
+from gateway.pipeline.learn import Event, Progress, Stage
+from gateway.store.log import Log
+from gateway.store.trends import Trends
+from models.bundle import Manifest, read
+from models.errors import ModelError
+from models.training.readiness import readiness
+
+POINTS_MAX = 2000
+LOOK_S_MIN, LOOK_S_MAX = 2.0, 600.0
+TRAIN_MEMORY_BYTES_MAX = 2 << 30
+TRAIN_S_MAX = 1800.0
+NOT_FINITE_MAX = 10
+"""Windows in a row without a number before a new bundle is taken back."""
+DRIFT_WINDOWS = 2000
+DRIFT_AT, DRIFT_OVER = 0.75, 0.6
+"""Severity around which a healthy machine's score may settle before a new baseline is offered."""
+FLAGGED_SHARE_MAX = 0.01
+PROBATION_WINDOWS = 500
+PROBATION_SHARE_MAX = 0.2
+
+_events = structlog.get_logger()
+
+Restation = Callable[[], Awaitable[None]]
+
+
+@dataclass(slots=True)
+class _Seen:
+    """What the windows of one asset's bundles said since the last look."""
+
+    windows: int = 0
+    flagged: int = 0
+    not_finite: int = 0
+    level: float = 0.0
+    levels: int = 0
+    judged_since_swap: int = 0
+    flagged_since_swap: int = 0
+
+
+@dataclass(slots=True)
+class _Pupil:
+    """One asset that is being learned."""
+
+    config: AssetConfig
+    learn: LearnConfig
+    progress: Progress
+    signals: tuple[tuple[int, Signal], ...]
+    candidate: _Seen = field(default_factory=_Seen)
+    active: _Seen = field(default_factory=_Seen)
+
+
+class Learning:
+    """Every asset with a learning policy. One task; one training at a time.
+
+    Attributes:
+        folder: Where learned bundles are kept, one folder an asset.
+    """
+
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        log: Log,
+        trends: Trends,
+        report: Callable[[Condition], None],
+        folder: Path,
+    ) -> None:
+        self.folder = folder
+        self._clock = clock
+        self._log = log
+        self._trends = trends
+        self._report = report
+        self._pupils: dict[str, _Pupil] = {}
+        self._changed = asyncio.Event()
+
+    def enroll(
+        self,
+        assets: Sequence[AssetConfig],
+        signals: Mapping[str, Sequence[tuple[int, Signal]]],
+    ) -> None:
+        """Take up the assets that have a policy; go on where each stood."""
+        pupils = {}
+        for config in assets:
+            if config.learn is None:
+                continue
+            known = self._pupils.get(config.id)
+            progress = known.progress if known else self._restore(config.id)
+            pupils[config.id] = _Pupil(
+                config, config.learn, progress, tuple(signals.get(config.id, ()))
+            )
+        self._pupils = pupils
+
+    def assignments(self) -> list[Assignment]:
+        """The bundles that learned assets are judged by now: the active, and one in shadow."""
+        out = []
+        for pupil in self._pupils.values():
+            place = self.folder / _safe(pupil.config.id)
+            where = f"asset {pupil.config.id!r}"
+            for name, shadow in ((pupil.progress.bundle, False), (pupil.progress.candidate, True)):
+                if name and (place / name).is_file():
+                    out.append(Assignment(pupil.config, place / name, where, shadow))
+        return out
+
+    def progress(self, asset: str) -> Progress | None:
+        """Where an asset stands; None where it is not learned."""
+        pupil = self._pupils.get(asset)
+        return pupil.progress if pupil else None
+
+    def command(self, asset: str, event: Event, who: str) -> None:
+        """Do what an operator asks: promote, rebaseline, roll back.
+
+        Raises:
+            Refused: It makes no sense now.
+        """
+        pupil = self._pupils.get(asset)
+        if pupil is None:
+            raise Refused(f"{asset}: is not learned on this box; give it [asset.learn]")
+        before = pupil.progress
+        self._step(pupil, event, f"by {who}")
+        if pupil.progress is before:
+            raise Refused(f"{asset}: {event} makes no sense while it is {before.stage}")
+
+    def saw(self, post: Post, judged: Judged) -> None:
+        """Count what a learned bundle said; called for every judged set of windows."""
+        a = judged.assessments
+        severity = a.severity
+        for row, asset in enumerate(a.assets):
+            pupil = self._pupils.get(asset)
+            if pupil is None or post.judge.bundle.path is None:
+                continue
+            name = post.judge.bundle.path.name
+            if name == pupil.progress.candidate:
+                seen = pupil.candidate
+            elif name == pupil.progress.bundle:
+                seen = pupil.active
+            else:
+                continue
+            if a.abstained[row] is Abstained.NOT_FINITE:
+                seen.not_finite += 1
+            elif a.abstained[row] is Abstained.NO:
+                level = float(severity[row])
+                seen.windows += 1
+                seen.flagged += level > 1
+                seen.not_finite = 0
+                seen.judged_since_swap += 1
+                seen.flagged_since_swap += level > 1
+                if level <= 1:
+                    seen.levels += 1
+                    seen.level += (level - seen.level) / min(seen.levels, DRIFT_WINDOWS)
+
+    async def run(self, restation: Restation) -> None:
+        """Look at every asset from time to time, until cancelled."""
+        while True:
+            for pupil in list(self._pupils.values()):
+                before = pupil.progress
+                await self._look(pupil)
+                if pupil.progress != before:
+                    self._keep(pupil)
+                if _judged_by(pupil.progress) != _judged_by(before):
+                    await restation()
+            waits = [p.learn.collect_s / 50 for p in self._pupils.values()]
+            wait_s = float(np.clip(min(waits, default=LOOK_S_MAX), LOOK_S_MIN, LOOK_S_MAX))
+            if self._changed.is_set():
+                self._changed.clear()
+                await restation()
+                continue
+            await sleep_until(self._clock, self._clock.mono_ns() + round(wait_s * 1e9))
+
+    async def _look(self, pupil: _Pupil) -> None:
+        match pupil.progress.stage:
+            case Stage.COLLECTING:
+                await self._collect(pupil)
+            case Stage.TRAINING:
+                await self._train(pupil)
+            case Stage.SHADOW:
+                self._check(pupil)
+            case Stage.ACTIVE | Stage.DRIFTING:
+                self._follow(pupil)
+
+    async def _collect(self, pupil: _Pupil) -> None:
+        start_ns = pupil.progress.start_ns
+        if not start_ns:
+            start_ns = self._clock.wall_ns()
+            pupil.progress = replace(pupil.progress, start_ns=start_ns, since_ns=start_ns)
+        needed_s = pupil.learn.collect_s * pupil.progress.needed_factor
+        mean, width_s = await asyncio.to_thread(self._means, pupil, start_ns)
+        names = [signal.name for _, signal in pupil.signals]
+        seen = readiness(mean, names, width_s=width_s, needed_s=needed_s)
+        pupil.progress = replace(pupil.progress, share=round(seen.share, 3), missing=seen.missing)
+        if seen.ready:
+            self._step(pupil, Event.ENOUGH)
+
+    def _means(self, pupil: _Pupil, start_ns: int) -> tuple[NDArray[np.float64], float]:
+        """Bucket means of every signal over the time since `start_ns`, aligned."""
+        end_ns = self._clock.wall_ns()
+        series = [
+            self._trends.series(number, start_ns, end_ns, POINTS_MAX) for number, _ in pupil.signals
+        ]
+        width_s = max((s.width_s for s in series), default=1.0)
+        t_ns = np.unique(np.concatenate([s.t_ns for s in series])) if series else np.empty(0)
+        mean = np.full((len(t_ns), len(series)), np.nan)
+        for column, one in enumerate(series):
+            mean[np.searchsorted(t_ns, one.t_ns), column] = one.mean
+        return mean, width_s
+
+    async def _train(self, pupil: _Pupil) -> None:
+        asset, progress = pupil.config.id, pupil.progress
+        generation = progress.generation + 1
+        name = f"{generation:04d}.fwm"
+        place = self.folder / _safe(asset)
+        await asyncio.to_thread(place.mkdir, parents=True, exist_ok=True)
+        arguments = [
+            *("-m", "gateway", "train", "--kind", "anomaly"),
+            *("--data", f"log:{self._log.directory}?asset={asset}&start_ns={progress.start_ns}"),
+            *("--out", str(place / name), "--false-alarms", pupil.learn.false_alarms),
+        ]
+        _events.info("learn.training", asset=asset, generation=generation)
+        error = await _run_low(arguments)
+        pupil.progress = replace(pupil.progress, generation=generation)
+        if error:
+            self._step(pupil, Event.FAILED, error)
+            return
+        pupil.candidate = _Seen()
+        self._step(pupil, Event.TRAINED)
+        pupil.progress = replace(pupil.progress, candidate=name)
+
+    def _check(self, pupil: _Pupil) -> None:
+        seen, progress = pupil.candidate, pupil.progress
+        place = self.folder / _safe(pupil.config.id) / progress.candidate
+        try:
+            manifest = _manifest(place)
+        except ModelError as error:
+            self._step(pupil, Event.BROKEN, str(error))
+            return
+        pupil.progress = progress = replace(progress, windows=seen.windows, flagged=seen.flagged)
+        if seen.not_finite >= NOT_FINITE_MAX:
+            self._step(pupil, Event.BROKEN, "its score is not a number")
+            return
+        hop_s = (manifest.window.period_s or 1.0) * manifest.window.hop_cells
+        needed = max(20.0, pupil.learn.shadow_s / hop_s)
+        if seen.windows < needed:
+            done = f"{seen.windows} of {needed:.0f} windows checked"
+            pupil.progress = replace(progress, missing=(done,))
+            return
+        if seen.flagged > FLAGGED_SHARE_MAX * seen.windows:
+            said = f"{seen.flagged} of {seen.windows} fresh healthy windows were flagged"
+            self._step(pupil, Event.BROKEN, said)
+        elif manifest.limit is None or not manifest.limit.supported:
+            why = manifest.limit.reason if manifest.limit else "it has no limit"
+            pupil.progress = replace(progress, missing=(f"the record is too short: {why}",))
+            # More is recorded all the while; train again when there is half as much again.
+            if seen.windows * hop_s > 0.5 * pupil.learn.collect_s * progress.needed_factor:
+                self._step(pupil, Event.BROKEN, why)
+        elif pupil.learn.promote:
+            self._step(pupil, Event.CHECKED)
+            pupil.active = _Seen()
+        else:
+            pupil.progress = replace(
+                progress, missing=("checked; waits for an operator to promote it",)
+            )
+
+    def _follow(self, pupil: _Pupil) -> None:
+        """Watch an active model: take it back where it fails, offer a baseline where it drifts."""
+        seen, progress = pupil.active, pupil.progress
+        if seen.not_finite >= NOT_FINITE_MAX and progress.previous:
+            self._step(pupil, Event.ROLL_BACK, "its score was not a number")
+            pupil.active = _Seen()
+            return
+        fresh = 20 <= seen.judged_since_swap <= PROBATION_WINDOWS
+        jumped = seen.flagged_since_swap > PROBATION_SHARE_MAX * seen.judged_since_swap
+        if fresh and jumped and progress.previous:
+            self._step(pupil, Event.ROLL_BACK, "its alarm rate jumped after the change")
+            pupil.active = _Seen()
+            return
+        settled = seen.levels >= DRIFT_WINDOWS // 4
+        if progress.stage is Stage.ACTIVE and settled and seen.level > DRIFT_AT:
+            self._step(pupil, Event.DRIFTED, "it runs steadily unlike its baseline; new baseline?")
+            self._offer(pupil, active=True)
+        elif progress.stage is Stage.DRIFTING and seen.level < DRIFT_OVER:
+            self._step(pupil, Event.SETTLED)
+            self._offer(pupil, active=False)
+
+    def _offer(self, pupil: _Pupil, *, active: bool) -> None:
+        asset = pupil.config.id
+        self._report(
+            Condition(
+                asset=asset,
+                alarm="model.drift",
+                cause=Cause.DATA_QUALITY,
+                active=active,
+                t_ns=self._clock.wall_ns(),
+                priority=Priority.LOW,
+                text=f"{asset} has settled away from its baseline without alarming. If it was "
+                "serviced or is meant to run so, give it a new baseline.",
+            )
+        )
+
+    def _step(self, pupil: _Pupil, event: Event, reason: str = "") -> None:
+        before = pupil.progress
+        pupil.progress = before.step(event, self._clock.wall_ns(), reason)
+        if pupil.progress is before:
+            return
+        _events.info(
+            "learn.stage", asset=pupil.config.id, stage=pupil.progress.stage, why=reason or event
+        )
+        self._keep(pupil)
+        if _judged_by(pupil.progress) != _judged_by(before):
+            self._changed.set()
+
+    def _keep(self, pupil: _Pupil) -> None:
+        self._log.state_put("learn", pupil.config.id, pupil.progress.dump())
+
+    def _restore(self, asset: str) -> Progress:
+        data = self._log.state_get("learn", asset)
+        if data is None:
+            return Progress()
+        try:
+            progress = Progress.load(data)
+        except DataError as error:
+            _events.error("learn.forgotten", asset=asset, error=str(error))
+            return Progress()
+        # A training that the last process did not finish is begun again.
+        return progress
+
+
+def _judged_by(progress: Progress) -> tuple[str, str]:
+    return progress.bundle, progress.candidate
+
+
+def _safe(asset: str) -> str:
+    return "".join(c if c.isalnum() or c in "._-" else "_" for c in asset)
+
+
+def _manifest(path: Path) -> Manifest:
+    return read(path).manifest
+
+
+async def _run_low(arguments: Sequence[str]) -> str:
+    """Run our own interpreter at low priority, bounded in memory and time; give its last words.
+
+    Returns:
+        "" where it succeeded, else what it said last.
+    """
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *arguments,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
+        preexec_fn=_low,  # Only system calls; no lock of ours is held.
+    )
+    try:
+        async with asyncio.timeout(TRAIN_S_MAX):
+            _, said = await process.communicate()
+    except TimeoutError:
+        return f"training took longer than {TRAIN_S_MAX:g} s"
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    if process.returncode == 0:
+        return ""
+    lines = [line for line in said.decode(errors="replace").splitlines() if line.strip()]
+    return lines[-1].strip() if lines else f"training ended with code {process.returncode}"
+
+
+def _low() -> None:
+    """In the child: last in line for the processor, and bounded in memory."""
+    os.nice(15)
+    resource.setrlimit(resource.RLIMIT_AS, (TRAIN_MEMORY_BYTES_MAX, TRAIN_MEMORY_BYTES_MAX))

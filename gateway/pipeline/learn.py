@@ -1,0 +1,154 @@
+"""The life of a learned model: one table, and what is remembered of each asset between restarts."""
+
+import json
+from dataclasses import asdict, dataclass, field, replace
+from enum import StrEnum
+
+from gateway.core.errors import DataError
+
+
+class Stage(StrEnum):
+    """Where the learning of one asset stands."""
+
+    COLLECTING = "collecting"
+    TRAINING = "training"
+    SHADOW = "shadow"
+    ACTIVE = "active"
+    DRIFTING = "drifting"
+
+
+class Event(StrEnum):
+    """What moves it on."""
+
+    ENOUGH = "enough"
+    """The record shows enough of the machine."""
+    TRAINED = "trained"
+    FAILED = "failed"
+    """No bundle came of the training; the reason is remembered."""
+    CHECKED = "checked"
+    """Fresh healthy data kept the false-alarm promise."""
+    BROKEN = "broken"
+    """Fresh healthy data broke it: more of the machine must be seen."""
+    PROMOTE = "promote"
+    """An operator promotes it."""
+    DRIFTED = "drifted"
+    """The healthy state has moved from the baseline."""
+    SETTLED = "settled"
+    REBASELINE = "rebaseline"
+    """An operator says that the machine is healthy as it now runs: learn anew."""
+    ROLL_BACK = "roll_back"
+
+
+_GRID = """
+           enough   trained failed     checked broken     promote drifted  settled rebaseline roll_back
+collecting training -       -          -       -          -       -        -       collecting active
+training   -        shadow  collecting -       -          -       -        -       collecting active
+shadow     -        -       -          active  collecting active  -        -       collecting active
+active     -        -       -          -       -          -       drifting -       collecting active
+drifting   -        -       -          -       -          -       -        active  collecting active
+"""
+"""A dash is an event that makes no sense there: it is refused, and nothing changes."""
+
+
+def _read(grid: str) -> dict[tuple[Stage, Event], Stage]:
+    head, *rows = (line.split() for line in grid.strip().splitlines())
+    return {
+        (Stage(stage), Event(event)): Stage(cell)
+        for stage, *cells in rows
+        for event, cell in zip(head, cells, strict=True)
+        if cell != "-"
+    }
+
+
+TABLE = _read(_GRID)
+"""(stage, event) -> next stage."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What is remembered of one asset's learning.
+
+    Attributes:
+        stage: Where it stands.
+        since_ns: UTC ns when it came there.
+        start_ns: UTC ns from which data may be learned.
+        share: How far collecting has come, 0 to 1.
+        missing: What is not there yet, in plain words.
+        bundle: File of the bundle that judges, relative to the models folder; "" for none.
+        candidate: File of the one in shadow; "" for none.
+        previous: File of the one before the present; "" for none.
+        generation: Counts trainings, names files.
+        windows: Windows that the candidate has judged in shadow.
+        flagged: Of these, those above its limit, sustained.
+        needed_factor: How many times the first time must be recorded before the next training.
+        reason: Why it stands where it stands, when that is not plain.
+    """
+
+    stage: Stage = Stage.COLLECTING
+    since_ns: int = 0
+    start_ns: int = 0
+    share: float = 0.0
+    missing: tuple[str, ...] = field(default=())
+    bundle: str = ""
+    candidate: str = ""
+    previous: str = ""
+    generation: int = 0
+    windows: int = 0
+    flagged: int = 0
+    needed_factor: float = 1.0
+    reason: str = ""
+
+    def step(self, event: Event, now_ns: int, reason: str = "") -> "Progress":
+        """The next state of the table; the same where the event makes no sense."""
+        stage = TABLE.get((self.stage, event))
+        if stage is None:
+            return self
+        moved = replace(self, stage=stage, since_ns=now_ns, reason=reason)
+        match event:
+            case Event.CHECKED | Event.PROMOTE:
+                return replace(
+                    moved, bundle=self.candidate, previous=self.bundle, candidate="", missing=()
+                )
+            case Event.BROKEN | Event.FAILED:
+                # What it saw was not enough: it must see half as much again.
+                factor = min(16.0, 1.5 * self.needed_factor)
+                return replace(moved, candidate="", share=0.0, needed_factor=factor)
+            case Event.REBASELINE:
+                return replace(
+                    moved, start_ns=now_ns, share=0.0, candidate="", needed_factor=1.0, missing=()
+                )
+            case Event.ROLL_BACK:
+                if not self.previous:
+                    return self
+                return replace(moved, bundle=self.previous, previous=self.bundle, candidate="")
+            case Event.TRAINED:
+                return replace(moved, windows=0, flagged=0, missing=())
+        return moved
+
+    def text(self) -> str:
+        """One line for people: the stage, and what is missing or why."""
+        detail = "; ".join(self.missing) or self.reason
+        if self.stage is Stage.COLLECTING:
+            detail = f"{self.share:.0%}" + (f": {detail}" if detail else "")
+        if self.stage is Stage.SHADOW and not detail:
+            detail = f"{self.windows} windows judged, {self.flagged} flagged"
+        return f"{self.stage}" + (f", {detail}" if detail else "")
+
+    def dump(self) -> bytes:
+        """As the log keeps it."""
+        return json.dumps(asdict(self), ensure_ascii=False).encode()
+
+    @classmethod
+    def load(cls, data: bytes) -> "Progress":
+        """Read what `dump` wrote.
+
+        Raises:
+            DataError: It is not that.
+        """
+        try:
+            table = json.loads(data)
+            table["stage"] = Stage(table["stage"])
+            table["missing"] = tuple(table["missing"])
+            return cls(**table)
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataError(f"learning state: {error}") from error

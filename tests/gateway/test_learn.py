@@ -1,0 +1,96 @@
+"""Learning's table over every pair, what survives a restart, and what collecting asks for."""
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.core.errors import DataError
+from gateway.pipeline.learn import TABLE, Event, Progress, Stage
+from models.training.readiness import readiness
+
+ANY = {Event.REBASELINE: Stage.COLLECTING, Event.ROLL_BACK: Stage.ACTIVE}
+PATH = {
+    (Stage.COLLECTING, Event.ENOUGH): Stage.TRAINING,
+    (Stage.TRAINING, Event.TRAINED): Stage.SHADOW,
+    (Stage.TRAINING, Event.FAILED): Stage.COLLECTING,
+    (Stage.SHADOW, Event.CHECKED): Stage.ACTIVE,
+    (Stage.SHADOW, Event.PROMOTE): Stage.ACTIVE,
+    (Stage.SHADOW, Event.BROKEN): Stage.COLLECTING,
+    (Stage.ACTIVE, Event.DRIFTED): Stage.DRIFTING,
+    (Stage.DRIFTING, Event.SETTLED): Stage.ACTIVE,
+}
+
+
+@pytest.mark.parametrize(("stage", "event"), list(itertools.product(Stage, Event)))
+def test_every_pair_of_the_table(stage: Stage, event: Event) -> None:
+    assert TABLE.get((stage, event)) == ANY.get(event, PATH.get((stage, event)))
+    before = Progress(stage=stage, bundle="1.fwm", previous="0.fwm", candidate="2.fwm")
+    after = before.step(event, 5)
+    if (stage, event) not in TABLE:
+        assert after is before
+    else:
+        assert (after.stage, after.since_ns) == (TABLE[stage, event], 5)
+
+
+@given(st.lists(st.sampled_from(list(Event)), max_size=40))
+def test_no_path_alarms_without_a_bundle_that_was_checked_or_promoted(events: list[Event]) -> None:
+    progress, allowed = Progress(), set()
+    for i, event in enumerate(events):
+        before = progress
+        progress = progress.step(event, i + 1)
+        if event is Event.TRAINED and progress is not before:
+            progress = Progress.load(
+                progress.dump().replace(b'"candidate": ""', f'"candidate": "{i}.fwm"'.encode())
+            )
+        if event in (Event.CHECKED, Event.PROMOTE) and progress is not before:
+            allowed.add(before.candidate)
+        assert progress.bundle in allowed | {""}
+        assert Progress.load(progress.dump()) == progress
+
+
+def test_damaged_state_is_told() -> None:
+    for data in (b"", b"{}", b"[1]", b'{"stage": "nowhere", "missing": []}'):
+        with pytest.raises(DataError):
+            Progress.load(data)
+
+
+def look(mean: np.ndarray, names: list[str], needed_s: float = 600.0) -> tuple[float, str]:
+    seen = readiness(mean, names, width_s=1.0, needed_s=needed_s)
+    return seen.share, "; ".join(seen.missing)
+
+
+def test_a_short_record_says_how_much_is_there() -> None:
+    share, missing = look(np.random.default_rng(0).normal(size=(150, 1)), ["speed"])
+    assert share == pytest.approx(0.25)
+    assert "150 s of 10.0 min recorded" in missing or "2.5 min of 10.0 min recorded" in missing
+
+
+def test_a_steady_record_is_enough() -> None:
+    assert look(np.random.default_rng(0).normal(size=(700, 3)), ["a", "b", "c"]) == (1.0, "")
+
+
+def test_new_operating_conditions_at_the_end_are_asked_for() -> None:
+    random = np.random.default_rng(0)
+    speed = np.r_[random.normal(800, 5, 500), random.normal(1500, 5, 200)]
+    assert "speed: only" in look(speed[:, None], ["speed"])[1]
+
+
+def test_a_warm_up_is_asked_to_end() -> None:
+    t = np.arange(700.0)
+    heat = 20 + 0.05 * t + np.random.default_rng(0).normal(0, 0.2, 700)
+    assert "heat" in look(heat[:, None], ["heat"])[1]
+
+
+def test_a_counter_and_a_constant_hold_nothing_up() -> None:
+    t = np.arange(700.0)
+    mean = np.stack([t * 0.1, np.full(700, 3.0), np.random.default_rng(0).normal(size=700)], axis=1)
+    assert look(mean, ["energy", "mode", "load"]) == (1.0, "")
+
+
+def test_nothing_recorded_is_not_ready() -> None:
+    share, missing = look(np.full((700, 1), np.nan), ["a"])
+    assert share == 0.0
+    assert missing
