@@ -23,6 +23,7 @@ from gateway.flow import Flow
 from gateway.learning import Learning
 from gateway.pipeline.fleet import Post, assignments, muster
 from gateway.pipeline.supervise import Supervisor
+from gateway.store.influx import InfluxWriter
 from gateway.store.log import Log
 from gateway.store.trends import Trends
 from gateway.view import View
@@ -87,6 +88,7 @@ class Gateway:
                 executor=self._executor,
             )
             self.flow.on_judged = self.learning.saw
+            self.influx = self._influx(config)
         except BaseException:
             self.log.close()
             raise
@@ -148,6 +150,8 @@ class Gateway:
                     tasks.create_task(self._watch_config(tasks), name="config"),
                     tasks.create_task(self.learning.run(self._restation), name="learning"),
                 ]
+                if self.influx is not None:
+                    readers.append(tasks.create_task(self.influx.run(), name="influx"))
                 flow = tasks.create_task(self.flow.run(self.channel), name="flow")
                 for source in self.config.sources:
                     self._start(tasks, source)
@@ -249,6 +253,18 @@ class Gateway:
                     text=f"The changed configuration is not used: {error}" if error else "",
                 )
             )
+
+    def _influx(self, config: Config) -> InfluxWriter | None:
+        if config.settings.influx is None:
+            return None
+        return InfluxWriter(
+            self.log,
+            config.settings.influx,
+            config.settings.gateway.id,
+            self.clock,
+            self._random,
+            self._report,
+        )
 
     def _limits(self, config: Config) -> Limits:
         rows = [(asset.id, limit) for asset in config.settings.asset for limit in asset.limits]

@@ -106,9 +106,11 @@ def _modbus(asset: str, url: str, unit: int) -> str:
         rows[name] = f'address = "holding:{register.address}", type = "{register.type}"'
         if register.scale != 1.0:
             rows[name] += f", scale = {register.scale}"
+    # A pseudo-terminal has no parity.
+    line = 'parity = "none"\n' if url.startswith("rtu:") else ""
     return (
         f'[[source]]\nkind = "modbus"\nid = "{asset}"\nurl = "{url}"\nunit_id = {unit}\n'
-        f"poll_s = {POLL_S}\n" + _signals(asset, rows)
+        f"poll_s = {POLL_S}\n{line}" + _signals(asset, rows)
     )
 
 

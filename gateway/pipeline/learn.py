@@ -46,7 +46,7 @@ training   -        shadow  collecting -       -          -       -        -    
 shadow     -        -       -          active  collecting active  -        -       collecting active
 active     -        -       -          -       -          -       drifting -       collecting active
 drifting   -        -       -          -       -          -       -        active  collecting active
-"""
+"""  # noqa: E501
 """A dash is an event that makes no sense there: it is refused, and nothing changes."""
 
 

@@ -6,6 +6,7 @@ import errno
 import os
 import select
 import socket
+import termios
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
@@ -258,6 +259,11 @@ def _open_device(config: "Config", clock: Clock) -> Wire:
         raise ConfigError(f"source {config.id}: port {config.port}: {error}") from error
     except serial.SerialException as error:
         raise _open_error(config.port, error) from error
+    except termios.error as error:
+        raise LinkLost(
+            f"{config.port}: the port does not take {config.data_bits} data bits with parity "
+            f"{config.parity} ({error}); a pseudo-terminal takes parity none only"
+        ) from error
     return FdWire(config.port, port.fileno(), clock, port.close)
 
 
