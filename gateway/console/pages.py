@@ -1,0 +1,308 @@
+"""The pages: each takes what it shows from memory and renders it beside the event loop."""
+
+import json
+import time
+from collections.abc import Callable
+from typing import Annotated, Any
+from urllib.parse import quote
+
+import anyio.to_thread
+from fastapi import APIRouter, Form, HTTPException, Query, Request
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
+
+from gateway.console.api import guard_of, plant_of
+from gateway.console.guard import COOKIE, Actor, LockedOut, address_of, check_csrf, check_origin
+from gateway.console.live import LiveStream
+from gateway.console.render import Pages
+from gateway.console.topics import ROWS_MAX, Topics, badges, first_of_several, summary
+from gateway.console.vault import Role
+from gateway.core.errors import Refused
+
+router = APIRouter(include_in_schema=False)
+
+Text = Annotated[str, Form(max_length=300)]
+Key = Annotated[str, Query(max_length=300)]
+
+
+class Door(Exception):
+    """Nobody is signed in: go to the door."""
+
+    def __init__(self, back: str) -> None:
+        super().__init__("sign in first")
+        self.back = back
+
+
+def pages_of(request: Request) -> Pages:
+    """The renderer of this console."""
+    pages: Pages = request.app.state.pages
+    return pages
+
+
+def _actor(request: Request, role: Role = Role.VIEWER) -> Actor:
+    actor = guard_of(request).actor(request)
+    if actor is None:
+        query = f"?{request.url.query}" if request.url.query else ""
+        raise Door(request.url.path + query)
+    if actor.role < role:
+        raise HTTPException(403, f"needs the role {role.word}")
+    return actor
+
+
+async def render(request: Request, template: str, status: int = 200, **values: Any) -> Response:
+    """A page, rendered in a worker thread."""
+    pages = pages_of(request)
+    html = await anyio.to_thread.run_sync(lambda: pages.page(template, **values))
+    return HTMLResponse(html, status)
+
+
+async def _page(request: Request, actor: Actor, template: str, **values: Any) -> Response:
+    counts = badges(plant_of(request).alarms())
+    return await render(request, template, actor=actor, badges=counts, **values)
+
+
+@router.get("/")
+async def overview(request: Request, wall: bool = False) -> Response:
+    """Every machine a tile."""
+    actor, plant = _actor(request), plant_of(request)
+    assets = plant.assets()
+    figures = summary(assets, plant.alarms(), time.time_ns())
+    return await _page(request, actor, "plant.html", assets=assets, summary=figures, wall=wall)
+
+
+@router.get("/asset")
+async def asset(request: Request, id: Key) -> Response:  # noqa: A002
+    """One machine."""
+    actor, plant = _actor(request), plant_of(request)
+    detail = plant.asset(id)
+    if detail is None:
+        raise HTTPException(404, "there is no such machine")
+    mine = first_of_several([v for v in plant.alarms() if v.asset == id])
+    plotly: str = request.app.state.plotly
+    return await _page(request, actor, "asset.html", d=detail, alarms=mine, plotly=plotly)
+
+
+@router.get("/alarms")
+async def alarms(request: Request) -> Response:
+    """What is wrong now."""
+    actor, plant = _actor(request), plant_of(request)
+    views = first_of_several(plant.alarms())
+    figures = summary(plant.assets(), views, time.time_ns())
+    return await _page(
+        request, actor, "alarms.html", alarms=views[:ROWS_MAX], summary=figures, tab="now"
+    )
+
+
+@router.get("/alarms/history")
+async def history(
+    request: Request,
+    asset: Key = "",
+    days: Annotated[int, Query(ge=1, le=366)] = 1,
+    before: Annotated[int, Query(ge=0, le=2**62)] = 0,
+) -> Response:
+    """What happened."""
+    actor, plant = _actor(request), plant_of(request)
+    limit = 200
+    end_ns = time.time_ns() + 10**9
+    rows = await plant.history(
+        start_ns=end_ns - days * 86_400 * 10**9,
+        end_ns=end_ns,
+        asset=asset,
+        limit=limit,
+        before=before,
+    )
+    names = [v.id for v in plant.assets()]
+    return await _page(
+        request,
+        actor,
+        "history.html",
+        rows=rows,
+        more=len(rows) == limit,
+        asset=asset,
+        assets=names,
+        days=days,
+        tab="history",
+    )
+
+
+@router.get("/alarms/figures")
+async def figures(request: Request) -> Response:
+    """How well the alarms serve."""
+    actor = _actor(request)
+    kpis = await plant_of(request).kpis()
+    return await _page(request, actor, "figures.html", k=kpis, tab="figures")
+
+
+@router.get("/sources")
+async def sources(request: Request) -> Response:
+    """Every link."""
+    actor = _actor(request)
+    return await _page(request, actor, "sources.html", sources=plant_of(request).sources())
+
+
+@router.get("/models")
+async def models(request: Request) -> Response:
+    """Every bundle."""
+    actor = _actor(request)
+    return await _page(request, actor, "models.html", bundles=plant_of(request).bundles())
+
+
+@router.get("/outgoing")
+async def outgoing(request: Request) -> Response:
+    """What left the plant."""
+    actor = _actor(request)
+    payloads = [(p, readable(p.body)) for p in await plant_of(request).outgoing(50)]
+    return await _page(request, actor, "outgoing.html", payloads=payloads)
+
+
+def readable(body: bytes) -> str:
+    """A payload to the byte where it is text, as hex where it is not."""
+    try:
+        return body.decode()
+    except UnicodeDecodeError:
+        return body.hex(" ")
+
+
+@router.get("/settings")
+async def settings(request: Request) -> Response:
+    """The configuration in use, people, tokens and the audit trail."""
+    actor, plant, vault = _actor(request, Role.ENGINEER), plant_of(request), guard_of(request).vault
+    config = json.dumps(plant.settings(), indent=2, ensure_ascii=False, default=str)
+    return await _page(
+        request,
+        actor,
+        "settings.html",
+        config=config,
+        h=plant.health(),
+        channels=plant.channels(),
+        users=vault.users(),
+        tokens=vault.tokens(),
+        audit=await anyio.to_thread.run_sync(vault.audited, 100),
+    )
+
+
+@router.get("/live")
+async def live(request: Request, topic: Key) -> Response:
+    """The stream behind a page."""
+    guard, hub = guard_of(request), request.app.state.hub
+    actor = guard.actor(request, touch=False)
+    if actor is None:
+        raise HTTPException(401, "sign in first")
+    topics: Topics = request.app.state.topics
+    snapshot = topics.find(topic)
+    if snapshot is None:
+        raise HTTPException(404, "there is no such topic")
+    if hub.full:
+        raise HTTPException(503, "too many live pages are open")
+    allowed: Callable[[], bool] = lambda: guard.actor(request, touch=False) is not None  # noqa: E731
+    return LiveStream(hub, topic, snapshot, allowed)
+
+
+# The door
+
+
+def _own_path(path: str) -> str:
+    """Where to go after the door; only within this console."""
+    inside = path.startswith("/") and not path.startswith(("//", "/\\")) and path.isprintable()
+    return path if inside else "/"
+
+
+def _welcome(request: Request, secret: str, to: str) -> Response:
+    answer = RedirectResponse(to, 303)
+    config = guard_of(request).config
+    answer.set_cookie(
+        COOKIE,
+        secret,
+        max_age=round(config.session_max_s),
+        httponly=True,
+        secure=request.url.scheme == "https",
+        samesite="strict",
+        path="/",
+    )
+    return answer
+
+
+async def _locked(request: Request, template: str, error: LockedOut, **values: Any) -> Response:
+    minutes = max(1, round(error.wait_s / 60))
+    fault = pages_of(request).texts("sign_in.locked", minutes=minutes)
+    answer = await render(request, template, 429, actor=None, fault=fault, **values)
+    answer.headers["retry-after"] = str(round(error.wait_s))
+    return answer
+
+
+@router.get("/sign-in")
+async def sign_in_page(request: Request, next: Key = "/") -> Response:  # noqa: A002
+    """The door."""
+    nobody = not guard_of(request).vault.users()
+    return await render(
+        request, "sign_in.html", actor=None, fault="", name="", next=_own_path(next), nobody=nobody
+    )
+
+
+@router.post("/sign-in")
+async def sign_in(
+    request: Request,
+    name: Text,
+    password: Text,
+    next: Text = "/",  # noqa: A002
+) -> Response:
+    """Through the door."""
+    check_origin(request)
+    values = {"name": name, "next": _own_path(next), "nobody": False}
+    try:
+        secret = await guard_of(request).sign_in(name, password, address_of(request))
+    except LockedOut as error:
+        return await _locked(request, "sign_in.html", error, **values)
+    if secret is None:
+        fault = pages_of(request).texts("sign_in.wrong")
+        return await render(request, "sign_in.html", 401, actor=None, fault=fault, **values)
+    return _welcome(request, secret, _own_path(next))
+
+
+@router.get("/setup")
+async def setup_page(request: Request, key: Key = "") -> Response:
+    """The one-time link of the first run."""
+    if not guard_of(request).opens_setup(key):
+        raise HTTPException(404, pages_of(request).texts("setup.wrong"))
+    return await render(request, "setup.html", actor=None, fault="", name="", secret=key)
+
+
+@router.post("/setup")
+async def setup(
+    request: Request, name: Text, password: Text, again: Text, secret: Text
+) -> Response:
+    """Make the first engineer."""
+    check_origin(request)
+    texts = pages_of(request).texts
+    values = {"actor": None, "name": name, "secret": secret}
+    if password != again:
+        fault = texts("setup.differ")
+        return await render(request, "setup.html", 422, fault=fault, **values)
+    try:
+        session = await guard_of(request).set_up(secret, name, password, address_of(request))
+    except LockedOut as error:
+        del values["actor"]
+        return await _locked(request, "setup.html", error, **values)
+    except Refused as error:
+        return await render(request, "setup.html", 409, fault=str(error), **values)
+    if session is None:
+        raise HTTPException(404, texts("setup.wrong"))
+    return _welcome(request, session, "/")
+
+
+@router.post("/sign-out")
+async def sign_out(request: Request, csrf: Text = "") -> Response:
+    """Out again."""
+    actor = _actor(request)
+    check_csrf(request, actor, csrf)
+    guard = guard_of(request)
+    await anyio.to_thread.run_sync(guard.vault.end_session, request.cookies.get(COOKIE, ""))
+    await guard.audit(actor.name, actor.via, address_of(request), "sign-out")
+    answer = RedirectResponse("/sign-in", 303)
+    answer.delete_cookie(COOKIE, path="/")
+    return answer
+
+
+def door(_: Request, error: Exception) -> Response:
+    """What a stranger gets instead of a page."""
+    assert isinstance(error, Door)
+    return RedirectResponse(f"/sign-in?next={quote(error.back, safe='')}", 303)

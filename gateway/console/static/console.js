@@ -1,0 +1,277 @@
+// Keeps the page in step with the gateway, and sends what people do. No library, no other host.
+"use strict";
+
+const texts = JSON.parse(document.getElementById("texts").textContent);
+const csrf = document.querySelector("meta[name=csrf]")?.content ?? "";
+let clockOffsetMs = 0;
+
+// Times: ages count up by themselves, moments are shown in local time.
+
+const relative = new Intl.RelativeTimeFormat(document.documentElement.lang, { numeric: "always", style: "narrow" });
+const moment = new Intl.DateTimeFormat(undefined, { month: "short", day: "numeric", hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
+const today = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
+
+function age(ms) {
+  const seconds = Math.max(0, Math.round((Date.now() + clockOffsetMs - ms) / 1000));
+  if (seconds < 90) return relative.format(-seconds, "second");
+  if (seconds < 5400) return relative.format(-Math.round(seconds / 60), "minute");
+  if (seconds < 129600) return relative.format(-Math.round(seconds / 3600), "hour");
+  return relative.format(-Math.round(seconds / 86400), "day");
+}
+
+function dress(root) {
+  for (const el of root.querySelectorAll("time[data-when]")) {
+    const at = new Date(Number(el.dataset.when));
+    el.textContent = (at.toDateString() === new Date().toDateString() ? today : moment).format(at);
+    el.title = at.toISOString();
+  }
+  for (const el of root.querySelectorAll("time[data-age]")) el.textContent = age(Number(el.dataset.age));
+}
+
+function tick() {
+  for (const el of document.querySelectorAll("time[data-age]")) el.textContent = age(Number(el.dataset.age));
+  const clock = document.getElementById("clock");
+  if (clock) clock.textContent = today.format(new Date(Date.now() + clockOffsetMs));
+}
+
+// Live fragments.
+
+function parse(html) {
+  const template = document.createElement("template");
+  template.innerHTML = html.trim();
+  return template.content.firstElementChild;
+}
+
+function find(key) {
+  return document.querySelector(`[data-key="${CSS.escape(key)}"]`);
+}
+
+function listFor(key) {
+  for (const list of document.querySelectorAll("[data-list]")) if (key.startsWith(list.dataset.list)) return list;
+  return null;
+}
+
+function put(key, html) {
+  const fresh = parse(html);
+  if (!fresh) return;
+  const old = find(key);
+  if (!old) {
+    listFor(key)?.append(fresh);
+  } else {
+    // Who works with the keyboard keeps their place.
+    const focused = old.contains(document.activeElement) ? document.activeElement : null;
+    const place = focused && focused !== old ? [...old.querySelectorAll("a,button,summary")].indexOf(focused) : -1;
+    const open = [...old.querySelectorAll("details[open]")].map((d) => d.dataset.keep);
+    for (const d of fresh.querySelectorAll("details[data-keep]")) d.open = open.includes(d.dataset.keep);
+    old.replaceWith(fresh);
+    if (focused) (place >= 0 ? fresh.querySelectorAll("a,button,summary")[place] : fresh)?.focus();
+  }
+  dress(fresh);
+}
+
+function order(keys) {
+  for (const list of document.querySelectorAll("[data-list]")) {
+    let last = null;
+    for (const key of keys) {
+      if (!key.startsWith(list.dataset.list)) continue;
+      const el = find(key);
+      if (!el) continue;
+      const next = last ? last.nextElementSibling : list.firstElementChild;
+      if (next !== el) list.insertBefore(el, next);
+      last = el;
+    }
+    if (!last) list.replaceChildren();
+  }
+}
+
+let quietTimer = 0;
+
+function contact() {
+  clearTimeout(quietTimer);
+  const offline = document.getElementById("offline");
+  if (offline) offline.hidden = true;
+  quietTimer = setTimeout(() => { if (offline) offline.hidden = false; }, 35000);
+}
+
+function listen(topic) {
+  const stream = new EventSource(`/live?topic=${encodeURIComponent(topic)}`);
+  stream.onopen = contact;
+  stream.onmessage = (event) => {
+    contact();
+    const message = JSON.parse(event.data);
+    clockOffsetMs = message.now - Date.now();
+    for (const key of message.del) find(key)?.remove();
+    for (const [key, html] of Object.entries(message.put)) put(key, html);
+    if (message.order) order(message.order);
+    applyFilter();
+  };
+  stream.addEventListener("signed-out", () => {
+    stream.close();
+    document.getElementById("dialog-signed-out").showModal();
+  });
+  stream.onerror = () => {
+    const offline = document.getElementById("offline");
+    setTimeout(() => { if (stream.readyState !== EventSource.OPEN && offline) offline.hidden = false; }, 4000);
+    if (stream.readyState === EventSource.CLOSED) setTimeout(() => listen(topic), 5000);
+  };
+  addEventListener("pagehide", () => stream.close(), { once: true });
+}
+
+// Filters.
+
+let filter = "";
+
+function applyFilter() {
+  const wanted = filter ? filter.split(" ") : null;
+  for (const el of document.querySelectorAll(".tile, .alarms:not(.compact) > .alarm"))
+    el.classList.toggle("filtered", wanted !== null && !wanted.includes(el.dataset.state));
+}
+
+// What people do.
+
+let toastTimer = 0;
+
+function toast(text, ms = 5000) {
+  const el = document.getElementById("toast");
+  el.textContent = text;
+  clearTimeout(toastTimer);
+  toastTimer = setTimeout(() => { el.textContent = ""; }, ms);
+}
+
+async function post(url, body) {
+  let answer;
+  try {
+    answer = await fetch(url, { method: "POST", headers: { "Content-Type": "application/json", "X-CSRF-Token": csrf }, body: JSON.stringify(body) });
+  } catch {
+    toast(texts.offline);
+    return null;
+  }
+  if (answer.ok) return answer.status === 204 ? {} : answer.json();
+  if (answer.status === 401) {
+    document.getElementById("dialog-signed-out").showModal();
+    return null;
+  }
+  let reason = String(answer.status);
+  try {
+    const detail = (await answer.json()).detail;
+    reason = typeof detail === "string" ? detail : detail.map((d) => `${d.where.at(-1)}: ${d.rule}`).join("; ");
+  } catch {
+    // The status is all there is.
+  }
+  toast(texts.failed.replace("{reason}", reason), 9000);
+  return null;
+}
+
+function target(row) {
+  return { asset: row.dataset.asset, alarm: row.dataset.alarm, occurrence: Number(row.dataset.occurrence) };
+}
+
+async function command(verb, targets, more = {}) {
+  const result = await post("/api/v1/alarms/command", { verb, targets, ...more });
+  if (!result) return;
+  const refused = result.refused.filter(Boolean);
+  toast(refused.length ? texts.failed.replace("{reason}", refused.join("; ")) : texts.done);
+}
+
+function ask(text) {
+  const dialog = document.getElementById("dialog-ask");
+  dialog.querySelector("[data-ask-text]").textContent = text;
+  dialog.returnValue = "";
+  dialog.showModal();
+  return new Promise((resolve) => {
+    dialog.addEventListener("close", () => resolve(dialog.returnValue === "go"), { once: true });
+  });
+}
+
+let inDialog = null;
+
+function openDialog(kind, row) {
+  const dialog = document.getElementById(`dialog-${kind}`);
+  inDialog = target(row);
+  dialog.querySelector("[data-name]").textContent = `${row.dataset.asset || texts.gateway} · ${row.querySelector(".alarm-text").textContent || row.dataset.alarm}`;
+  dialog.querySelector("input").value = "";
+  dialog.showModal();
+}
+
+document.addEventListener("click", async (event) => {
+  const button = event.target.closest("button");
+  if (!button) return;
+  const row = button.closest(".alarm");
+  const dialog = button.closest("dialog");
+  const note = dialog?.querySelector("input[name=note]")?.value ?? "";
+  if (button.dataset.verb) {
+    if (button.dataset.ask && !(await ask(`${button.dataset.ask}: ${row.dataset.asset} ${row.dataset.alarm}?`))) return;
+    button.disabled = true;
+    await command(button.dataset.verb, [target(row)]);
+    button.disabled = false;
+  } else if (button.dataset.open) {
+    openDialog(button.dataset.open, row);
+  } else if (button.dataset.duration) {
+    dialog.close();
+    await command("shelve", [inDialog], { duration_s: Number(button.dataset.duration), note });
+  } else if ("once" in button.dataset) {
+    dialog.close();
+    await command("shelve_once", [inDialog], { note });
+  } else if (button.dataset.verdict) {
+    dialog.close();
+    await command("feedback", [inDialog], { verdict: button.dataset.verdict, note });
+  } else if (button.id === "ack-all") {
+    const rows = [...document.querySelectorAll(".alarms > .alarm:not(.filtered)")].filter((r) => r.dataset.state.endsWith("_unacked"));
+    if (rows.length) await command("ack", rows.slice(0, 200).map(target));
+  } else if (button.dataset.post) {
+    if (button.dataset.ask && !(await ask(button.dataset.ask))) return;
+    button.disabled = true;
+    const done = await post(button.dataset.post, JSON.parse(button.dataset.body));
+    button.disabled = false;
+    if (done) "stay" in button.dataset ? toast(texts.done) : location.reload();
+  } else if (button.dataset.bytes) {
+    const answer = await fetch(`/api/v1/source/bytes?id=${encodeURIComponent(button.dataset.bytes)}`);
+    const out = document.querySelector("[data-bytes-out]");
+    out.textContent = answer.ok ? hexdump(atob((await answer.json()).base64)) : out.dataset.none;
+    document.getElementById("dialog-bytes").showModal();
+  } else if ("filter" in button.dataset) {
+    filter = button.dataset.filter;
+    for (const other of button.parentElement.children) other.setAttribute("aria-pressed", String(other === button));
+    applyFilter();
+  } else if (button.id === "theme") {
+    const dark = document.documentElement.dataset.theme ? document.documentElement.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
+    document.documentElement.dataset.theme = dark ? "light" : "dark";
+    localStorage.setItem("theme", document.documentElement.dataset.theme);
+    dispatchEvent(new Event("themechange"));
+  } else if (dialog && button.hasAttribute("value")) {
+    dialog.close(button.value);
+  }
+});
+
+document.addEventListener("submit", async (event) => {
+  const form = event.target;
+  if (!form.dataset.form) return;
+  event.preventDefault();
+  const body = Object.fromEntries(new FormData(form));
+  if ("days" in body) body.days = Number(body.days);
+  const done = await post(form.dataset.form, body);
+  if (!done) return;
+  if (form.dataset.secret) {
+    const out = document.createElement("pre");
+    out.textContent = `${form.dataset.secret}\n${done.secret}`;
+    form.after(out);
+    form.reset();
+  } else location.reload();
+});
+
+function hexdump(text) {
+  const lines = [];
+  for (let i = 0; i < text.length; i += 16) {
+    const part = [...text.slice(i, i + 16)].map((c) => c.charCodeAt(0));
+    const hex = part.map((b) => b.toString(16).padStart(2, "0")).join(" ").padEnd(47);
+    lines.push(`${i.toString(16).padStart(4, "0")}  ${hex}  ${part.map((b) => (b >= 32 && b < 127 ? String.fromCharCode(b) : ".")).join("")}`);
+  }
+  return lines.join("\n");
+}
+
+// An empty list shows its own words; whitespace from the template must not hide them.
+for (const list of document.querySelectorAll(".alarms")) if (!list.firstElementChild) list.replaceChildren();
+dress(document);
+tick();
+setInterval(tick, 1000);
+if (document.body.dataset.live) listen(document.body.dataset.live);

@@ -1,0 +1,289 @@
+"""A plant for the console's tests: seeded, with the real alarm engine behind it."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from gateway.alarms.config import AlarmsConfig
+from gateway.alarms.engine import Engine
+from gateway.alarms.metrics import kpis
+from gateway.console.plant import (
+    AssetDetail,
+    AssetState,
+    AssetView,
+    BundleView,
+    Health,
+    Payload,
+    ReaderView,
+    Series,
+    SignalView,
+)
+from gateway.core.alarm import (
+    AlarmKpis,
+    AlarmView,
+    Cause,
+    Command,
+    Condition,
+    Driver,
+    Priority,
+    Transition,
+    Verb,
+)
+from gateway.core.errors import Refused
+from gateway.core.meter import LinkState, SourceMeter
+
+SECOND = 10**9
+MACHINES = (
+    ("pump-1", "centrifugal pump", "line 1"),
+    ("compressor-1", "screw compressor", "line 1"),
+    ("conveyor-1", "belt conveyor", "line 2"),
+    ("lathe-1", "lathe", "line 2"),
+)
+SIGNALS = (
+    ("vibration", "mm/s", 2.2),
+    ("temperature", "°C", 61.0),
+    ("power", "kW", 11.4),
+    ("speed", "rpm", 1480.0),
+)
+
+
+class FakePlant:
+    """Implements `Plant`. Tests reach in to make things happen."""
+
+    def __init__(self, machines: Sequence[tuple[str, str, str]] = MACHINES, seed: int = 7) -> None:
+        self.random = np.random.default_rng(seed)
+        self.engine = Engine(AlarmsConfig())
+        self.log: list[Transition] = []
+        self.tests: list[tuple[str, str]] = []
+        self.rolled_back: list[str] = []
+        self.ready = True
+        now_ns = time.time_ns()
+        self.started_ns = now_ns - 3 * 3600 * SECOND
+        self.views: dict[str, AssetView] = {}
+        for name, kind, area in machines:
+            trend = tuple(
+                float(v) for v in 0.35 + 0.1 * self.random.standard_normal(60).cumsum() / 8
+            )
+            self.views[name] = AssetView(
+                id=name,
+                asset_class=kind,
+                area=area,
+                state=AssetState.OK,
+                severity=abs(trend[-1]),
+                last_sample_ns=now_ns,
+                coverage=0.998,
+                bundle=f"{kind.split()[-1]}-2026-11",
+                trend=tuple(map(abs, trend)),
+            )
+        self.meters = [
+            SourceMeter(f"{name}-link", ("opcua", "modbus", "serial")[i % 3], LinkState.UP)
+            for i, (name, _, _) in enumerate(machines[:8])
+        ]
+        for meter in self.meters:
+            meter.samples = int(self.random.integers(100_000, 900_000))
+            meter.connects = 1
+            meter.last_sample_ns = now_ns
+            meter.observe_latency(float(self.random.uniform(0.002, 0.02)))
+        self.bundle_views = [
+            BundleView(
+                "pump-2026-11",
+                "anomaly",
+                "centrifugal pump",
+                "active",
+                assets=("pump-1",),
+                trained_ns=now_ns - 86_400 * SECOND,
+                parity=0.0031,
+                drift=0.2,
+                false_alarms="at most 1 in 30 days, supported by 41 days",
+                signed=True,
+                may_roll_back=True,
+            ),
+            BundleView(
+                "pump-2026-12",
+                "anomaly",
+                "centrifugal pump",
+                "candidate",
+                state_text="agrees on 99.2 % of windows",
+                parity=0.0028,
+                drift=0.1,
+                may_promote=True,
+            ),
+        ]
+
+    # What tests do to it
+
+    def report(self, *conditions: Condition) -> None:
+        now_ns = time.time_ns()
+        self.log += self.engine.update(conditions, mono_ns=time.monotonic_ns(), wall_ns=now_ns)
+        self._paint()
+
+    def fail(self, asset: str, severity: float = 3.4, priority: Priority = Priority.HIGH) -> None:
+        """A bearing goes."""
+        drivers = (
+            Driver("vibration", 0.71, "vibration 7.9 mm/s, high (usually 1.8 to 2.6)"),
+            Driver("temperature", 0.22, "temperature 78 °C, high (usually 55 to 66)"),
+            Driver("power", 0.07, "power 12.9 kW, high (usually 10.8 to 12.1)"),
+        )
+        view = self.views[asset]
+        rising = np.linspace(0.4, severity, 20) + 0.05 * self.random.standard_normal(20)
+        trend = (*view.trend[:40], *(float(v) for v in rising))
+        self.views[asset] = replace(view, severity=severity, trend=trend, drivers=drivers)
+        self.report(
+            Condition(
+                asset,
+                "anomaly",
+                Cause.ANOMALY,
+                active=True,
+                t_ns=time.time_ns(),
+                severity=severity,
+                priority=priority,
+                text="Vibration is far above what this load explains",
+                drivers=drivers,
+                on_delay_s=0.0,
+            )
+        )
+
+    def _paint(self) -> None:
+        by_asset: dict[str, list[AlarmView]] = {}
+        for alarm in self.alarms():
+            by_asset.setdefault(alarm.asset, []).append(alarm)
+        for name, view in self.views.items():
+            mine = [a for a in by_asset.get(name, []) if a.life.startswith(("active", "latched"))]
+            shown = [a for a in mine if a.state in ("active_unacked", "active_acked")]
+            if not shown:
+                if view.state in (AssetState.ALARM, AssetState.ACKED):
+                    self.views[name] = replace(
+                        view, state=AssetState.OK, priority=None, cause="", alarms=0, drivers=()
+                    )
+                continue
+            unacked = any(a.state == "active_unacked" for a in shown)
+            self.views[name] = replace(
+                view,
+                state=AssetState.ALARM if unacked else AssetState.ACKED,
+                priority=max(a.priority for a in shown),
+                cause=shown[0].text,
+                since_ns=shown[0].active_since_ns,
+                alarms=len(shown),
+            )
+
+    # Plant
+
+    def assets(self) -> Sequence[AssetView]:
+        return list(self.views.values())
+
+    def asset(self, asset: str) -> AssetDetail | None:
+        view = self.views.get(asset)
+        if view is None:
+            return None
+        now_ns = time.time_ns()
+        values = tuple(
+            SignalView(n, unit, base * (3.6 if n == "vibration" and view.alarms else 1), now_ns, 0)
+            for n, unit, base in SIGNALS
+        )
+        failures = {"bearing wear": 0.81, "imbalance": 0.12} if view.alarms else {}
+        return AssetDetail(view, values, failures, (310.0, 190.0, 520.0) if view.alarms else None)
+
+    def alarms(self) -> Sequence[AlarmView]:
+        return self.engine.active(time.monotonic_ns())
+
+    async def history(
+        self, *, start_ns: int, end_ns: int, asset: str, limit: int, before: int
+    ) -> Sequence[tuple[int, Transition]]:
+        rows = [
+            (n, t)
+            for n, t in enumerate(self.log, 1)
+            if start_ns <= t.t_ns < end_ns
+            and (not asset or t.asset == asset)
+            and (not before or n < before)
+        ]
+        return rows[::-1][:limit]
+
+    async def kpis(self) -> AlarmKpis:
+        now_ns = time.time_ns()
+        return kpis(self.log, self.alarms(), start_ns=now_ns - 86_400 * SECOND, end_ns=now_ns)
+
+    async def command(self, command: Command) -> None:
+        self.log += self.engine.command(
+            command, mono_ns=time.monotonic_ns(), wall_ns=time.time_ns()
+        )
+        self._paint()
+
+    async def series(
+        self, asset: str, signals: Sequence[str], *, start_ns: int, end_ns: int, points_max: int
+    ) -> Sequence[Series]:
+        t_ns = np.linspace(start_ns, end_ns, points_max).astype(np.int64)
+        phase = np.linspace(0, 1, points_max)
+        ill = bool(self.views[asset].alarms)
+        grow = np.clip((phase - 0.7) / 0.3, 0, 1) ** 2 if ill else np.zeros(points_max)
+        random = np.random.default_rng(3)
+        out = []
+        for name in signals:
+            if name == "@limit":
+                out.append(Series(name, "", t_ns, np.full(points_max, 1.0)))
+                continue
+            known = {n: (u, b) for n, u, b in SIGNALS} | {"@score": ("", 0.4)}
+            if name not in known:
+                continue
+            unit, base = known[name]
+            wave = 1 + 0.06 * np.sin(phase * 22) + 0.02 * random.standard_normal(points_max)
+            gain = {"vibration": 2.6, "@score": 7.5, "temperature": 0.3}.get(name, 0.05)
+            value = base * (wave + gain * grow)
+            band = 0.04 * base * (1 + grow)
+            extra = () if name == "@score" else (value - band, value + band)
+            out.append(Series(name, unit, t_ns, value, *extra))
+        return out
+
+    def sources(self) -> Sequence[SourceMeter]:
+        return self.meters
+
+    async def last_bytes(self, source: str) -> bytes | None:
+        return b"SPEED 1480 RPM\r\nTEMP 61.2\r\n" if source == "pump-1-link" else None
+
+    def bundles(self) -> Sequence[BundleView]:
+        return self.bundle_views
+
+    async def promote(self, bundle: str, who: str) -> None:
+        if not any(b.id == bundle and b.may_promote for b in self.bundle_views):
+            raise Refused(f"{bundle}: is not a candidate")
+
+    async def roll_back(self, bundle: str, who: str) -> None:
+        if not any(b.id == bundle and b.may_roll_back for b in self.bundle_views):
+            raise Refused(f"{bundle}: there is none before it")
+        self.rolled_back.append(bundle)
+        self.bundle_views = [replace(b, may_roll_back=False) for b in self.bundle_views]
+
+    async def outgoing(self, limit: int) -> Sequence[Payload]:
+        body = b'{"asset":"pump-1","t":1700000000,"span_s":60,"severity_max":0.41,"alarms":0}'
+        return [Payload(time.time_ns(), "", sent=False, body=body, note="sync is off")]
+
+    def settings(self) -> Mapping[str, Any]:
+        return {"gateway": {"id": "hall-3"}, "influx": {"token": "file:/run/secrets/influx"}}
+
+    def channels(self) -> Sequence[str]:
+        return ["shift-mail"]
+
+    async def test_channel(self, channel: str, who: str) -> None:
+        if channel != "shift-mail":
+            raise Refused(f"{channel}: there is no such channel")
+        self.tests.append((channel, who))
+
+    def health(self) -> Health:
+        readers = (ReaderView("influx", 0, 0.0), ReaderView("trends", 12, 0.4))
+        reasons = () if self.ready else ("the log does not take writes",)
+        return Health(
+            self.ready,
+            reasons,
+            self.started_ns,
+            "hall-3",
+            "0.1.0",
+            4_210_332,
+            0,
+            58_000_000,
+            readers,
+        )
+
+
+__all__ = ["FakePlant", "Verb"]
