@@ -225,6 +225,12 @@ class Config(SourceConfig):
         le=86_400,
         description="First pause before a refused address is retried.",
     )
+    spread: float = Field(
+        default=0.5,
+        ge=0,
+        le=0.9,
+        description="Part of the interval over which the units are spread, each at its own time.",
+    )
     flush_s: float = Field(
         default=0.25, gt=0, le=10, description="Longest that a sample waits for its cycle to end."
     )

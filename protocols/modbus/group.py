@@ -39,6 +39,8 @@ class Job:
     group: "Group"
     request: Request
     search: Search | None = None
+    due_ns: int = 0
+    """Not to be sent before (monotonic); 0 for at once."""
     decoy: bool = False
     """What is under way is a decoy, sent first to bring the line into step."""
     retrial: bool = False
@@ -76,6 +78,7 @@ class Group:
         self.under_way = 0
         self.quarantined: dict[int, Quarantine] = {}
         self._source = config.id
+        self._spread_ns = round(config.spread * slots.period_ns)
         self._errors = context.meter.errors
         units = [config.unit_of(s) for s in signals]
         tuning = {unit: config.tuning(unit) for unit in set(units)}
@@ -114,8 +117,11 @@ class Group:
             self.slots.take(now_ns)
             self.slots.missed += 1
         else:
-            self.slots.take(now_ns)
-            self.queue.extend(Job(self, request) for request in self.plan)
+            slot_ns = self.slots.take(now_ns)
+            units = {request.unit: 0 for request in self.plan}
+            step_ns = self._spread_ns // max(1, len(units))
+            due_ns = {unit: slot_ns + i * step_ns for i, unit in enumerate(units)}
+            self.queue.extend(Job(self, r, due_ns=due_ns[r.unit]) for r in self.plan)
             if self.quarantined:
                 self._begin_quarantined(now_ns, wall_ns)
         if self.slots.missed > missed:

@@ -90,6 +90,9 @@ class ModbusSession:
         self._counters = dict(counters)
         self._counters_saved_ns = context.clock.mono_ns()
         self._configure(config)
+        for group in self._groups:
+            # Planning thousands of signals takes its time; the first slot is now, not before.
+            group.slots.next_ns = context.clock.mono_ns()
 
     def _configure(self, config: Config) -> None:
         """Plan every group anew, keeping what is known of units, schedules and counters."""
@@ -193,13 +196,17 @@ class ModbusSession:
             if flush_ns is not None and self._heard:
                 until_ns = min(until_ns, flush_ns)
         while len(self._link) < self._config.in_flight:
-            busy = [group for group in self._groups if group.queue]
-            if not busy:
+            waiting = [group for group in self._groups if group.queue]
+            if not waiting:
                 break
+            due_ns = min(group.queue[0].due_ns for group in waiting)
+            if now_ns < due_ns:
+                return min(until_ns, due_ns)
             free_ns = max(self._not_before_ns, self._link.free_at_ns())
             if now_ns < free_ns:
                 return min(until_ns, free_ns)
-            job = min(busy, key=lambda group: group.deadline_ns).queue.popleft()
+            due = [group for group in waiting if group.queue[0].due_ns <= now_ns]
+            job = min(due, key=lambda group: group.deadline_ns).queue.popleft()
             unit = self._units[job.request.unit]
             if unit.patience.resting(now_ns) or self._being_probed(unit, job):
                 self._give_up(job)
@@ -300,6 +307,7 @@ class ModbusSession:
                 if job.request.unit == number:
                     group.queue.remove(job)
                     group.queue.appendleft(job)
+                    job.due_ns = 0
                     return
 
     def _give_up(self, job: Job) -> None:
@@ -387,6 +395,7 @@ def _link_settings(config: Config) -> dict[str, object]:
         exclude={
             *("signals", "devices", "unit_id", "poll_s", "timeout_s", "retries", "timeout_retries"),
             *("turnaround_s", "registers_max", "bits_max", "max_gap", "in_flight", "flush_s"),
+            "spread",
             *("unit_retry_s_max", "quarantine_retry_s"),
         }
     )
