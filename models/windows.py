@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 from models.features.plan import FeaturePlan
 from models.record import Record
 
+JOIN_WINDOWS = 2
+"""A hole in the record of up to so many windows is bridged; a longer one starts afresh."""
 CHUNK_CELLS = 1 << 22
 """Cells cut at once, so that memory stays bounded however long the record is."""
 
@@ -52,7 +54,7 @@ class Laid:
 def lay(values: NDArray[np.float64], time_s: NDArray[np.float64] | None, grid: Grid) -> Laid:
     """Lay one sequence on the grid.
 
-    A gap longer than window and staleness together, or a clock that steps back, starts afresh.
+    A gap of more than two windows, or a clock that steps back, starts afresh.
 
     Args:
         values: float64[n, k], oldest first; NaN where there is no usable sample.
@@ -71,7 +73,9 @@ def lay(values: NDArray[np.float64], time_s: NDArray[np.float64] | None, grid: G
             clock = np.interp(np.arange(n), np.flatnonzero(good), clock[good])
         step = np.diff(np.floor((clock - clock[:1]) / grid.period_s + 0.5), prepend=0.0)
         restart = grid.cells + grid.stale_cells
-        broken = (step < 0) | (step > restart)
+        broken = (step < 0) | (step > JOIN_WINDOWS * grid.cells)
+        # A short hole in a record is no silence of the machine: the rows around it are joined.
+        step = np.where((step > grid.stale_cells) & ~broken, 1.0, step)
         cell = np.cumsum(np.where(broken, restart, step)).astype(np.int64)
         start = np.maximum.accumulate(np.where(broken, cell, 0))
     full = cell - start >= grid.cells - 1

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 BANDS = 8
+RECENT = 8
+"""`recent_` features see the last of so many parts of the window."""
 PRESENT_MIN = 0.5
 """Share of cells that must hold a sample; below it every feature of that window is NaN."""
 SPECTRUM_PRESENT_MIN = 0.75
@@ -39,6 +41,12 @@ class Stack:
         """bool[n, m], or None where nothing is missing at all (the fast path)."""
         mask: NDArray[np.bool_] = np.isnan(self.values)
         return mask if bool(mask.any()) else None
+
+    @cached_property
+    def recent(self) -> "Stack":
+        """The newest eighth of each window, at least two cells where there are two."""
+        m = self.values.shape[1]
+        return Stack(self.values[:, m - recent_cells(m) :], self.period_s)
 
     @cached_property
     def count(self) -> Floats:
@@ -124,6 +132,15 @@ class Stack:
         return np.asarray(np.arange(1, m // 2 + 1) / (m * self.period_s))
 
 
+def recent_cells(cells: int) -> int:
+    """How many cells `recent_` features see.
+
+    >>> recent_cells(48), recent_cells(8), recent_cells(1)
+    (6, 2, 1)
+    """
+    return min(cells, max(2, cells // RECENT))
+
+
 def last(stack: Stack) -> Floats:
     """The newest cell.
 
@@ -195,6 +212,24 @@ def spread(stack: Stack) -> Floats:
     array([1.])
     """
     return np.sqrt(stack.variance)
+
+
+def recent_mean(stack: Stack) -> Floats:
+    """Mean of the newest eighth of the window: is it still so now?
+
+    >>> recent_mean(Stack(np.array([[0.0, 0.0, 1.0, 3.0]])))
+    array([2.])
+    """
+    return stack.recent.mean
+
+
+def recent_spread(stack: Stack) -> Floats:
+    """Standard deviation of the newest eighth of the window.
+
+    >>> recent_spread(Stack(np.array([[0.0, 9.0, 1.0, 3.0]])))
+    array([1.])
+    """
+    return spread(stack.recent)
 
 
 def rms(stack: Stack) -> Floats:
@@ -347,6 +382,10 @@ _ROWS = (
     Feature("maximum", maximum, "same", -_INF, _INF, 1, "maximum", "definition"),
     Feature("peak_to_peak", peak_to_peak, "same", 0, _INF, 1, "peak to peak", "ISO 2041:2018"),
     Feature("spread", spread, "same", 0, _INF, 2, "fluctuation", "population standard deviation"),
+    Feature("recent_mean", recent_mean, "same", -_INF, _INF, 1, "lately", "definition"),
+    Feature(
+        "recent_spread", recent_spread, "same", 0, _INF, 2, "fluctuation lately", "as `spread`"
+    ),
     Feature("rms", rms, "same", 0, _INF, 1, "RMS", "ISO 2041:2018"),
     Feature("crest_factor", crest_factor, "1", 1, _INF, 2, "crest factor", "ISO 2041:2018"),
     Feature("skewness", skewness, "1", -_INF, _INF, 3, "skewness", "Fisher-Pearson, biased"),

@@ -1,0 +1,174 @@
+"""`forewarn train`: from files of a healthy (or labelled) machine to a bundle."""
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from gateway.cli.record_options import ManyFiles, data_options, row_range, split
+
+if TYPE_CHECKING:
+    from gateway.cli.files import Columns
+    from models.bundle import Bundle
+    from models.record import Record
+
+
+@click.command(cls=ManyFiles)
+@data_options(training=True)
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="The bundle to write.")
+@click.option(
+    "--kind",
+    type=click.Choice(["anomaly", "failure", "rul"]),
+    default="anomaly",
+    show_default=True,
+    help="What the model is to answer.",
+)
+@click.option("--window", metavar="30s|30rows", help="Length of a window [default: from the data].")
+@click.option("--hop", metavar="1s|1row", help="Step between windows [default: from the data].")
+@click.option("--cap", type=float, metavar="N", help="Longest remaining life told apart (rul).")
+@click.option(
+    "--false-alarms", default="1/30d", show_default=True, help="The promise to an operator."
+)
+@click.option("--seed", default=0, show_default=True, help="Of everything random.")
+@click.option("--precision", type=click.Choice(["int8", "fp32"]), default="int8", show_default=True)
+@click.option("--asset-class", default="", help="Kind of machine, kept in the bundle.")
+@click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
+def command(
+    *,
+    data: tuple[Path, ...],
+    out: Path,
+    kind: str,
+    as_json: bool,
+    time: str | None,
+    group: str | None,
+    label: str | None,
+    ignore: str | None,
+    signals: str | None,
+    derive: tuple[str, ...],
+    rows: str | None,
+    **options: Any,
+) -> None:
+    """Train a model and write it as a bundle.
+
+    Exit code 0: written (its state may be `shadow`: it judges, but may not alarm yet; the reason is
+    said). 2: wrong use, or the data do not allow it.
+
+    \b
+    Examples:
+      forewarn train --data healthy.csv --out pump.fwm
+      forewarn train --data run*.csv --rows 0:400 --ignore changepoint --label anomaly --out rig.fwm
+      forewarn train --kind rul --data fleet.csv --group unit --time cycle --cap 125 --out life.fwm
+    """
+    from rich.console import Console
+
+    from gateway.cli.derive import Formula
+    from gateway.cli.files import Columns, read
+
+    columns = Columns(
+        time=time,
+        signals=split(signals),
+        ignore=split(ignore),
+        labels=split(label),
+        group=group,
+        rows=row_range(rows),
+        derive=tuple(Formula.parse(text) for text in derive),
+    )
+    console = Console(stderr=True)
+    with console.status("reading") as status:
+        record = read(data, columns)
+        status.update(f"training on {len(record)} rows of {len(record.names)} signals")
+        trained = _train(record, kind, columns, options)
+        from models import bundle
+
+        try:
+            made = bundle.write(out, trained.manifest, trained.int8, trained.fp32, trained.golden)
+        except OSError as error:
+            raise click.BadParameter(f"--out {out}: cannot be written: {error.strerror}") from error
+    if as_json:
+        click.echo(json.dumps(_report(made, trained.notes), ensure_ascii=False))
+    else:
+        _show(made, trained.notes, out)
+    sys.exit(0)
+
+
+def _train(record: "Record", kind: str, columns: "Columns", options: dict[str, Any]) -> Any:
+    from importlib import import_module
+
+    detail = {"derive": [formula.text for formula in columns.derive]} if columns.derive else {}
+    common = {
+        "window": options["window"],
+        "seed": options["seed"],
+        "precision": options["precision"],
+        "asset_class": options["asset_class"],
+        "detail": detail,
+    }
+    try:
+        module = import_module(f"models.training.{kind}")
+    except ModuleNotFoundError as error:
+        raise click.UsageError(
+            f"--kind {kind} needs the train extra: pip install 'forewarn[train]' ({error})"
+        ) from error
+    if kind == "anomaly":
+        return module.train(
+            _healthy(record),
+            hop=options["hop"],
+            false_alarms=options["false_alarms"],
+            **common,
+        )
+    if kind == "rul":
+        return module.train(record, cap=options["cap"], **common)
+    if not columns.labels:
+        raise click.UsageError("--kind failure needs --label: the columns that say what failed")
+    return module.train(record, **common)
+
+
+def _healthy(record: "Record") -> "Record":
+    """The rows on which no label stands."""
+    import numpy as np
+
+    if not record.labels:
+        return record
+    labelled = np.nan_to_num(np.column_stack(list(record.labels.values()))) > 0
+    return record.rows(np.flatnonzero(~labelled.any(axis=1)))
+
+
+def _report(made: "Bundle", notes: tuple[str, ...]) -> dict[str, Any]:
+    manifest = made.manifest
+    return {
+        "id": made.id,
+        "kind": manifest.kind,
+        "state": manifest.state,
+        "signals": [signal.name for signal in manifest.signals],
+        "window": manifest.window.model_dump(),
+        "limit": None if manifest.limit is None else manifest.limit.model_dump(),
+        "metrics": manifest.metrics,
+        "parity": manifest.parity,
+        "notes": list(notes),
+    }
+
+
+def _show(made: "Bundle", notes: tuple[str, ...], out: Path) -> None:
+    manifest = made.manifest
+    window = manifest.window
+    length = (
+        f"{window.cells} rows"
+        if window.period_s is None or window.rows
+        else f"{window.cells * window.period_s:g} s"
+    )
+    click.echo(f"{out}: {manifest.kind} model of {len(manifest.signals)} signals, window {length}")
+    if manifest.limit is not None:
+        click.echo(f"limit {manifest.limit.value:.3g}: {manifest.limit.how}")
+    click.echo(f"state {manifest.state}" + _why(made))
+    for note in notes:
+        click.echo(f"note: {note}")
+
+
+def _why(made: "Bundle") -> str:
+    limit = made.manifest.limit
+    if limit is None:
+        return ""
+    if limit.supported:
+        return f": at most {limit.false_alarms} false alarms, by the healthy record"
+    return f": judges but does not alarm yet; {limit.reason}"

@@ -1,0 +1,170 @@
+"""Replays a record through a bundle as the gateway would have: each row sees only rows up to it."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.bundle import Bundle, Manifest
+from models.errors import RecordError
+from models.features.plan import FeaturePlan
+from models.record import Record
+from models.runtime import open_session
+from models.windows import Grid, features
+
+COVERAGE_MIN = 0.5
+"""With fewer of its cells filled, a window gets no verdict."""
+CHUNK_ROWS = 8192
+TOP = 3
+DEADBAND = 0.2
+"""A verdict that stands is taken back only so far below the limit (a deadband, in ISA-18.2)."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scored:
+    """The verdict on each of `n` rows.
+
+    Attributes:
+        score: float32[n]; NaN before the first full window and where there is too little data.
+        limit: float32[n], what the score is compared with; lower while the verdict stands.
+        coverage: float32[n], share of cells that hold a sample; NaN before the first full window.
+        contribution: float32[n, k], share of the score by signal.
+        direction: int8[n, k], +1 higher than expected, -1 lower, 0 changed otherwise.
+        signals: The `k` signals.
+        features: float32[n, d], in the order of the manifest.
+    """
+
+    score: NDArray[np.float32]
+    limit: NDArray[np.float32]
+    coverage: NDArray[np.float32]
+    contribution: NDArray[np.float32]
+    direction: NDArray[np.int8]
+    signals: tuple[str, ...]
+    features: NDArray[np.float32]
+
+    @property
+    def anomalous(self) -> NDArray[np.bool_]:
+        """bool[n], the score is above the limit."""
+        out: NDArray[np.bool_] = np.nan_to_num(self.score, nan=0.0) > self.limit
+        return out
+
+    def top(self, row: int) -> tuple[str, ...]:
+        """The signals that carry the score of one row, the strongest first."""
+        share = self.contribution[row]
+        if not np.isfinite(self.score[row]):
+            return ()
+        order = np.argsort(-share, kind="stable")[:TOP]
+        return tuple(self.signals[i] for i in order if share[i] >= 0.1) or (
+            self.signals[int(order[0])],
+        )
+
+
+def grid_of(manifest: Manifest) -> Grid:
+    """The grid that a model was trained on."""
+    window = manifest.window
+    period_s = window.period_s
+    stale = int(manifest.detail.get("stale_cells", 3))
+    if window.stale_s is not None and period_s:
+        stale = max(1, round(window.stale_s / period_s))
+    return Grid(window.rows, period_s, window.cells, window.hop_cells, stale)
+
+
+def score(
+    bundle: Bundle,
+    record: Record,
+    *,
+    device: str = "cpu",
+    precision: Literal["int8", "fp32"] = "int8",
+    hop: int | None = 1,
+) -> Scored:
+    """Score every row of a record.
+
+    Args:
+        bundle: An anomaly model.
+        record: Must have the model's signals; other columns are ignored.
+        device: As for `models.runtime.open_session`.
+        precision: Which of the bundle's graphs runs.
+        hop: Cells from one assessment to the next; None for the model's own.
+
+    Raises:
+        RecordError: A signal is missing or in another unit; the model is of another kind.
+    """
+    manifest = bundle.manifest
+    if manifest.kind != "anomaly" or manifest.limit is None:
+        raise RecordError(f"{bundle.id}: must be an anomaly model, was {manifest.kind}")
+    fit_signals(manifest, record.names, record.units)
+    plan = FeaturePlan.from_manifest(manifest)
+    mine = record.select(plan.signals)
+    grid = grid_of(manifest)
+    if hop is not None:
+        grid = Grid(grid.rows, grid.period_s, grid.cells, hop, grid.stale_cells)
+    if not grid.rows and mine.time_s is None:
+        raise RecordError(
+            f"{bundle.id}: windows are {grid.cells} x {grid.period_s} s, so the record needs a "
+            "time column; name it with --time"
+        )
+    n, k = mine.values.shape
+    out = np.full(n, np.nan, np.float32)
+    contribution = np.full((n, k), np.nan, np.float32)
+    direction = np.zeros((n, k), np.int8)
+    x, coverage = features(mine, plan, grid)
+    cover = coverage.mean(axis=1)
+    ready = np.flatnonzero(cover >= COVERAGE_MIN)
+    session = open_session(bundle, device, precision=precision)
+    try:
+        for start in range(0, len(ready), CHUNK_ROWS):
+            at = ready[start : start + CHUNK_ROWS]
+            made = session.run(np.ascontiguousarray(x[at]))
+            out[at] = made["score"]
+            contribution[at] = made["contribution"]
+            direction[at] = made["direction"].astype(np.int8)
+    finally:
+        session.close()
+    limit = np.full(n, manifest.limit.value, np.float32)
+    for _, rows in mine.sequences():
+        limit[rows] = held(out[rows], manifest.limit.value)
+    return Scored(out, limit, cover, contribution, direction, plan.signals, x)
+
+
+def held(score: NDArray[np.float32], limit: float) -> NDArray[np.float32]:
+    """The limit that applies to each row of one sequence, lower while a verdict stands.
+
+    Args:
+        score: float32[n], oldest first; NaN takes a verdict back.
+        limit: At which a verdict begins.
+
+    Returns:
+        float32[n], `limit` or `limit` less the deadband.
+
+    >>> held(np.array([1, 3, 1.7, 1.5, 1.7], np.float32), 2.0)
+    array([2. , 2. , 1.6, 1.6, 2. ], dtype=float32)
+    """
+    low = np.float32((1.0 - DEADBAND) * limit)
+    known = np.nan_to_num(score, nan=0.0)
+    # What a row decides by itself: above the limit begins, at or below the lower one ends.
+    decided = np.where(known > np.float32(limit), 1, np.where(known <= low, 0, -1))
+    at = np.maximum.accumulate(np.where(decided >= 0, np.arange(len(score)), -1))
+    on = np.where(at >= 0, decided[np.maximum(at, 0)], 0) == 1
+    before = np.concatenate([[False], on[:-1]]) if len(on) else on
+    return np.where(before, low, np.float32(limit)).astype(np.float32)
+
+
+def fit_signals(manifest: Manifest, names: tuple[str, ...], units: tuple[str, ...]) -> None:
+    """Refuse a model for other signals or units than those that are there.
+
+    Raises:
+        RecordError: Names every signal that is missing and every unit that differs.
+    """
+    there = dict(zip(names, units, strict=True))
+    missing = [s.name for s in manifest.signals if s.name not in there]
+    odd = [
+        f"{s.name} is in {there[s.name]}, the model wants {s.unit}"
+        for s in manifest.signals
+        if s.unit and there.get(s.name, "") and there[s.name] != s.unit
+    ]
+    wrong = ([f"no signal {', '.join(missing)}"] if missing else []) + odd
+    if wrong:
+        raise RecordError(
+            f"{manifest.id}: does not fit: {'; '.join(wrong)} (there are {', '.join(names)})"
+        )

@@ -1,0 +1,135 @@
+"""Chooses window and step from the healthy record itself: its sampling, its length, its cycles."""
+
+import re
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.errors import RecordError
+from models.record import Record
+from models.windows import Grid
+
+CELLS = 48
+"""Averaging 48 cells leaves a seventh of the noise; the newest eighth (6 cells) says "still so"."""
+CELLS_MAX = 1024
+WINDOWS_MIN = 8
+"""A sequence must hold so many windows one after the other, or windows get shorter."""
+CYCLES = 4
+"""A window covers so many of a machine's cycles, so that where it begins does not matter."""
+HOP_S = 0.25
+"""Faster than this nobody needs an assessment; windows then overlap by seven eighths."""
+REGULAR = 0.8
+"""Share of steps that must be near a whole number of sampling intervals for a grid of time."""
+
+_SPAN = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*(ms|s|min|m|h|d|rows?)\s*$")
+_UNIT_S = {"ms": 1e-3, "s": 1.0, "min": 60.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def choose(record: Record, *, window: str | None = None, hop: str | None = None) -> Grid:
+    """The grid for a record.
+
+    Args:
+        record: Healthy rows.
+        window: `30s`, `30rows`, `1row`; None to choose from the record.
+        hop: The same for the step.
+
+    Raises:
+        RecordError: No rows; a window or hop that is not a length; a time window without a time.
+    """
+    if not len(record):
+        raise RecordError("data: must have at least one row, had none")
+    period_s, regular = sampling(record)
+    rows = not regular
+    longest = max(len(at) for _, at in record.sequences())
+    if window is None:
+        lengths = sorted(len(at) for _, at in record.sequences())
+        typical = lengths[len(lengths) // 2]
+        cells = max(CELLS, min(CYCLES * _cycle(record), CELLS_MAX))
+        cells = max(1, min(cells, typical // WINDOWS_MIN))
+    else:
+        cells, in_rows = span(window, "window", period_s)
+        rows = rows or in_rows
+        if cells > longest:
+            raise RecordError(
+                f"window: must fit into the longest sequence of {longest} rows, was {window}"
+            )
+    if hop is not None:
+        hop_cells = span(hop, "hop", period_s)[0]
+    elif period_s is None:
+        hop_cells = 1
+    else:
+        hop_cells = int(np.clip(np.floor(HOP_S / period_s), 1, max(1, cells // 8)))
+    return Grid(rows, period_s, cells, max(1, hop_cells), _stale(record, period_s, rows))
+
+
+def span(text: str, what: str, period_s: float | None) -> tuple[int, bool]:
+    """Cells of a length such as `30s` or `30rows`, and whether it was given in rows.
+
+    Raises:
+        RecordError: Not a length, or a time where the record has none.
+    """
+    found = _SPAN.match(text)
+    if found is None or float(found[1]) <= 0:
+        raise RecordError(f"{what}: must be such as 30s, 5min or 30rows, was {text!r}")
+    size, unit = float(found[1]), found[2]
+    if unit.startswith("row"):
+        return max(1, round(size)), True
+    if period_s is None:
+        raise RecordError(f"{what}: {text!r} needs a time column; name it with --time, or use rows")
+    return max(1, round(size * _UNIT_S[unit] / period_s)), False
+
+
+def sampling(record: Record) -> tuple[float | None, bool]:
+    """The sampling interval in seconds (None without a time), and whether it is regular."""
+    if record.time_s is None:
+        return None, False
+    steps = np.concatenate([np.diff(record.time_s[at]) for _, at in record.sequences()])
+    steps = steps[np.isfinite(steps) & (steps > 0)]
+    if len(steps) < 2:
+        return None, False
+    period_s = float(np.median(steps))
+    turns = steps / period_s
+    near = np.abs(turns - np.round(turns)) <= 0.25
+    regular = bool(np.mean(near & (turns >= 0.75)) >= REGULAR)
+    # The mean of the single steps is free of the rounding that large epoch numbers suffer.
+    single = steps[(turns >= 0.75) & (turns <= 1.25)]
+    return float(f"{single.mean():.6g}"), regular
+
+
+def _stale(record: Record, period_s: float | None, rows: bool) -> int:
+    """Cells for which a sample stands: three of the slowest signal's own intervals."""
+    slowest = 1.0
+    for column in record.values.T:
+        present = np.flatnonzero(~np.isnan(column))
+        if len(present) > 2:
+            gaps: NDArray[np.float64] = np.diff(present).astype(float)
+            if not rows and record.time_s is not None and period_s:
+                gaps = np.diff(record.time_s[present]) / period_s
+            gaps = gaps[np.isfinite(gaps) & (gaps > 0)]
+            slowest = max(slowest, float(np.median(gaps)) if len(gaps) else 1.0)
+    return int(np.ceil(3 * min(slowest, CELLS_MAX)))
+
+
+def _cycle(record: Record) -> int:
+    """Cells of the longest clear cycle that repeats at least 40 times in a sequence; 0 if none."""
+    _, rows = max(record.sequences(), key=lambda item: len(item[1]))
+    rows = rows[: 1 << 16]
+    n = len(rows)
+    longest = 0
+    for column in record.values[rows].T:
+        good = ~np.isnan(column)
+        if n < 80 or good.mean() < 0.9:
+            continue
+        x = np.where(good, column, np.nanmean(column))
+        x = x - np.convolve(np.pad(x, 200, mode="edge"), np.ones(401) / 401, mode="valid")
+        if x.std() <= 1e-9 * max(abs(float(np.nanmean(column))), 1e-300):
+            continue
+        power = np.abs(np.fft.rfft(x, 2 * n)) ** 2
+        correlation = np.fft.irfft(power)[: n // 40 + 1]
+        correlation = correlation / correlation[0]
+        below = np.flatnonzero(correlation < 0)
+        if len(below):
+            peak = int(below[0] + np.argmax(correlation[below[0] :]))
+            if correlation[peak] > 0.5:
+                longest = max(longest, peak)
+    return longest

@@ -1,0 +1,217 @@
+"""The limit: where held-out healthy windows end, carried on to the promised false-alarm rate.
+
+Three facts make a quantile of the training scores useless: neighbours resemble each other, the
+healthy state drifts, and a model fits its own record best. So each part of the record is scored by
+a model that has not seen it nor its neighbourhood, only the largest score of each block counts, and
+what the record cannot support is said instead of promised.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.errors import RecordError
+from models.training.detector import fit
+
+FOLDS = 8
+WINDOWS_MIN = 20
+"""Fewer windows one after the other than this, and nothing can be said about rare scores."""
+QUANTILE = 0.95
+"""Of held-out healthy scores: the limit where every run is too short for anything rarer. With fewer
+than 20 windows in all, no such quantile is known either, and the largest takes its place."""
+REACH = 10.0
+"""A record supports statements about a span so many times its own length, and no longer."""
+DRAWS = 200
+
+Floats = NDArray[np.float64]
+_BUDGET = re.compile(r"^\s*(\d+)\s*/\s*(\d+(?:\.\d+)?)\s*(s|min|h|d|y)\s*$")
+_SECONDS = {"s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0, "y": 365.25 * 86400.0}
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """A limit and what it promises.
+
+    Attributes:
+        value: Score above which a window counts as anomalous.
+        supported: The record supports the promise.
+        confidence: Share of resampled records in which the promise would hold at this limit.
+        how: How the value was found, in words.
+        reason: Why the promise is not supported; "" where it is.
+        held_out: The largest held-out score of each block, oldest first.
+    """
+
+    value: float
+    supported: bool
+    confidence: float
+    how: str
+    reason: str
+    held_out: tuple[float, ...]
+
+
+def budget_s(text: str) -> float:
+    """Seconds per false alarm of a promise such as `1/30d`.
+
+    Raises:
+        RecordError: Not such a promise.
+
+    >>> budget_s("2/1h")
+    1800.0
+    """
+    found = _BUDGET.match(text)
+    if found is None or int(found[1]) == 0 or float(found[2]) == 0:
+        raise RecordError(f"false-alarms: must be such as 1/30d or 2/8h, was {text!r}")
+    return float(found[2]) * _SECONDS[found[3]] / int(found[1])
+
+
+def held_out(
+    sequences: Sequence[NDArray[np.float32]],
+    floor: Floats,
+    blocks: tuple[NDArray[np.bool_], ...],
+    reach: int,
+) -> list[Floats]:
+    """Scores of every window by models that saw neither it nor what lies within `reach` of it.
+
+    Args:
+        sequences: float32[n_i, d] each.
+        floor: As for `fit`.
+        blocks: As for `fit`.
+        reach: Windows that share cells with a window, on either side.
+
+    Returns:
+        float64[n_i] each; NaN where nothing was left to learn from.
+    """
+    out = [np.full(len(s), np.nan) for s in sequences]
+    whole = len(sequences) >= FOLDS and max(len(s) for s in sequences) < FOLDS * 2
+    for fold in range(FOLDS):
+        learn: list[NDArray[np.float32]] = []
+        tests: list[tuple[int, slice]] = []
+        for index, sequence in enumerate(sequences):
+            n = len(sequence)
+            if whole:
+                test = slice(0, n if index % FOLDS == fold else 0)
+            else:
+                test = slice(n * fold // FOLDS, n * (fold + 1) // FOLDS)
+            if test.stop <= test.start:
+                learn.append(sequence)
+                continue
+            tests.append((index, test))
+            learn.append(sequence[: max(0, test.start - reach)])
+            learn.append(sequence[test.stop + reach :])
+        learn = [part for part in learn if len(part)]
+        if tests and sum(map(len, learn)) > 2:
+            model = fit(learn, floor, blocks)
+            for index, test in tests:
+                out[index][test] = model.score(sequences[index][test])
+    return out
+
+
+def limit(
+    scores: Sequence[Floats],
+    *,
+    windows: float,
+    per_window: int,
+    window_s: float | None,
+    promise: str,
+    seed: int,
+) -> Limit:
+    """Set the limit from held-out scores.
+
+    Args:
+        scores: As `held_out` gives them.
+        windows: How many whole windows the longest sequence holds, one after the other.
+        per_window: How many scores fall into one window's length.
+        window_s: Length of a window in seconds; None without a time.
+        promise: Such as `1/30d`.
+        seed: For the resampling behind the confidence.
+    """
+    per_alarm_s = budget_s(promise)
+    every = np.concatenate(list(scores))
+    every = every[np.isfinite(every)]
+    if not len(every):
+        raise RecordError("data: too few rows to hold any out; give at least three windows")
+    maxima = _maxima(scores, 2 * per_window)
+    span_s = None if window_s is None else 2 * window_s * len(maxima)
+    why = _why_not(windows, span_s, window_s, per_alarm_s, promise)
+    if windows < WINDOWS_MIN:
+        if sum(map(len, scores)) < WINDOWS_MIN * per_window:
+            value, how = float(every.max()), "the largest held-out score"
+        else:
+            value = float(np.quantile(every, QUANTILE))
+            how = f"{QUANTILE:.0%} of held-out windows lie below it"
+        return Limit(value, False, 0.0, how, why, tuple(float(m) for m in maxima))
+    turns = REACH * len(maxima)
+    if span_s is not None:
+        turns = min(turns, len(maxima) * per_alarm_s / span_s)
+    turns = max(turns, 2.0)
+    value = max(_level(maxima, turns), float(every.max()))
+    random = np.random.default_rng(seed)
+    drawn = random.choice(maxima, (DRAWS, len(maxima)))
+    confidence = float(np.mean([_level(row, turns) <= value for row in drawn]))
+    how = (
+        f"extreme-value fit to {len(maxima)} held-out blocks of two windows, carried on to "
+        f"{turns:.0f} blocks; at least the largest held-out score"
+    )
+    return Limit(value, not why, confidence, how, why, tuple(float(m) for m in maxima))
+
+
+def _why_not(
+    windows: float, span_s: float | None, window_s: float | None, per_alarm_s: float, promise: str
+) -> str:
+    if windows < WINDOWS_MIN:
+        return (
+            f"not enough: the longest healthy run holds {windows:.0f} windows one after the other,"
+            f" {WINDOWS_MIN} are needed before anything can be said about rare scores"
+        )
+    if span_s is None or window_s is None:
+        return f"the record has no time, so the promise of {promise} cannot be checked"
+    if per_alarm_s > REACH * span_s:
+        return (
+            f"not enough: {spell(span_s)} of healthy record support a promise over"
+            f" {spell(REACH * span_s)}; {promise} needs {spell(per_alarm_s / REACH)}"
+        )
+    return ""
+
+
+def spell(seconds: float) -> str:
+    """A span as people say it.
+
+    >>> spell(90.0), spell(86400.0 * 3)
+    ('90 s', '3.0 days')
+    """
+    for size, name in ((86400.0, "days"), (3600.0, "h"), (60.0, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.1f} {name}"
+    return f"{seconds:.0f} s"
+
+
+def _maxima(scores: Sequence[Floats], length: int) -> Floats:
+    """The largest score of each whole block; a sequence shorter than one is one."""
+    out = []
+    for sequence in scores:
+        count = max(1, len(sequence) // max(1, length))
+        for part in np.array_split(sequence, count):
+            good = part[np.isfinite(part)]
+            if len(good):
+                out.append(good.max())
+    return np.asarray(out)
+
+
+def _level(maxima: Floats, turns: float) -> float:
+    """The score that one block in `turns` exceeds: Gumbel on the logarithm, by L-moments.
+
+    Source:
+        Hosking 1990, L-moments of the Gumbel distribution.
+    """
+    ordered = np.sort(np.log(np.maximum(maxima, 1e-9)))
+    n = len(ordered)
+    if n < 2:
+        return float(np.exp(ordered[-1]))
+    first = ordered.mean()
+    second = 2 * float((np.arange(n) / (n - 1) * ordered).mean()) - first
+    scale = max(second, 0.0) / np.log(2)
+    location = first - 0.5772156649 * scale
+    return float(np.exp(location - scale * np.log(-np.log1p(-1.0 / turns))))

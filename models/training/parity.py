@@ -1,0 +1,105 @@
+"""Measures int8 against fp32 on the worst sequence: ranking and decisions, healthy and faulty."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.quantise import run
+
+AUROC_LOSS_MAX = 0.01
+DECISIONS_MAX = 0.01
+SEQUENCES_MAX = 32
+ROWS_MAX = 2000
+SHIFTS = (1.0, 2.0, 4.0, 8.0)
+"""Standard deviations by which invented faults move a few features, up and down."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parity:
+    """How far int8 is from fp32.
+
+    Attributes:
+        auroc_loss: On the worst sequence, healthy windows against invented faults.
+        decisions_changed: Share of verdicts that differ, on the worst sequence.
+        how: Which int8 this is.
+    """
+
+    auroc_loss: float
+    decisions_changed: float
+    how: str
+
+    @property
+    def worst(self) -> float:
+        """As a share of what is allowed; above 1 is a refusal."""
+        return max(self.auroc_loss / AUROC_LOSS_MAX, self.decisions_changed / DECISIONS_MAX)
+
+    def as_json(self) -> dict[str, float | str]:
+        """For the manifest."""
+        return {
+            "auroc_loss_worst": round(self.auroc_loss, 5),
+            "decisions_changed_worst": round(self.decisions_changed, 5),
+            "how": self.how,
+        }
+
+
+def measure(
+    fp32: bytes,
+    int8: bytes,
+    sequences: Sequence[NDArray[np.float32]],
+    scale: NDArray[np.float64],
+    limit: float,
+    *,
+    how: str,
+    seed: int,
+) -> Parity:
+    """Compare two graphs.
+
+    Args:
+        fp32: The reference.
+        int8: The other.
+        sequences: float32[n_i, d] healthy features each.
+        scale: float64[d], healthy standard deviation of each feature.
+        limit: Of the score.
+        how: Kept in the result.
+        seed: Of the invented faults.
+    """
+    loss, changed = 0.0, 0.0
+    for index, sequence in enumerate(sequences[:SEQUENCES_MAX]):
+        random = np.random.default_rng([seed, index])
+        x = sequence[:: max(1, len(sequence) // ROWS_MAX)]
+        faulty = invent(x, scale, random)
+        both = np.concatenate([x, faulty]).astype(np.float32)
+        label = np.concatenate([np.zeros(len(x), bool), np.ones(len(faulty), bool)])
+        want, got = run(fp32, both)["score"], run(int8, both)["score"]
+        good = np.isfinite(want)
+        loss = max(loss, auroc(want[good], label[good]) - auroc(got[good], label[good]))
+        changed = max(changed, float(np.mean((want > limit) != (got > limit))))
+    return Parity(float(loss), changed, how)
+
+
+def invent(
+    x: NDArray[np.float32], scale: NDArray[np.float64], random: np.random.Generator
+) -> NDArray[np.float32]:
+    """The same windows with a few features moved by 1 to 8 standard deviations."""
+    n, d = x.shape
+    moved = random.random((n, d)) < max(1.0, 0.05 * d) / d
+    size = random.choice(SHIFTS, (n, 1)) * random.choice([-1.0, 1.0], (n, d))
+    out: NDArray[np.float32] = (x + moved * size * scale).astype(np.float32)
+    return out
+
+
+def auroc(score: NDArray[np.floating], label: NDArray[np.bool_]) -> float:
+    """Probability that a labelled row scores higher than another one; 0.5 where one kind is absent.
+
+    >>> auroc(np.array([1.0, 2.0, 2.0, 3.0]), np.array([False, False, True, True]))
+    0.875
+    """
+    ones = int(label.sum())
+    zeros = len(label) - ones
+    if not ones or not zeros:
+        return 0.5
+    _, inverse, counts = np.unique(score, return_inverse=True, return_counts=True)
+    rank = (np.cumsum(counts) - (counts - 1) / 2)[inverse]
+    return float((rank[label].sum() - ones * (ones + 1) / 2) / (ones * zeros))

@@ -1,0 +1,134 @@
+"""Looks at a record before anything is learned from it: what must be left out, and why."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.errors import RecordError
+from models.record import Record
+
+MISSING_MAX = 0.5
+"""A signal that lacks more than this share of its samples is left out."""
+UNITS = ((1.8, 32.0, "°C to °F"), (1000.0, 0.0, "times 1000"))
+"""Changes of unit that are told by their exact numbers; each is looked for in both directions."""
+UNIT_TOLERANCE = 0.02
+EDGE = 8
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Screened:
+    """What is left to learn from.
+
+    Attributes:
+        record: The usable signals; the rows of `leave` are still there.
+        leave: bool[n], rows not to learn from.
+        step: float64[k], resolution of each signal: the usual distance between its values.
+        notes: What was found and done, in words.
+    """
+
+    record: Record
+    leave: NDArray[np.bool_]
+    step: Floats
+    notes: tuple[str, ...]
+
+
+def screen(record: Record) -> Screened:
+    """Leave out what cannot be learned, and say so.
+
+    Raises:
+        RecordError: Nothing usable is left: no rows, or only constant or missing signals.
+    """
+    n = len(record)
+    if not n or not record.names:
+        raise RecordError(f"data: must have rows and signals, had {n} rows of {record.names}")
+    values = np.where(np.isfinite(record.values), record.values, np.nan)
+    notes: list[str] = []
+    keep: list[int] = []
+    for index, name in enumerate(record.names):
+        column = values[:, index]
+        missing = float(np.isnan(column).mean())
+        good = column[~np.isnan(column)]
+        if missing > MISSING_MAX:
+            notes.append(f"{name}: left out, {missing:.0%} of its samples are missing")
+        elif float(good.max() - good.min()) <= 1e-12 * max(1e-300, float(np.abs(good).max())):
+            notes.append(f"{name}: left out, it never changes (always {good[0]:g})")
+        else:
+            keep.append(index)
+            if missing > 0.05:
+                notes.append(f"{name}: {missing:.0%} of its samples are missing")
+    if not keep:
+        raise RecordError(
+            "data: no signal that changes and is there half of the time, so there is nothing to "
+            "learn (an idle machine, or a dead link?): " + "; ".join(notes)
+        )
+    kept = replace(record, values=values).select([record.names[i] for i in keep])
+    leave = np.zeros(n, bool)
+    for index, name in enumerate(kept.names):
+        found = unit_change(kept.values[:, index])
+        if found is not None:
+            at, what = found
+            side = slice(0, at) if at < n - at else slice(at, n)
+            leave[side] = True
+            notes.append(
+                f"{name}: changes as if its unit did ({what}) at row {at + 1}; rows "
+                f"{side.start + 1} to {side.stop} are left out, correct the unit at its source"
+            )
+    return Screened(kept, leave, np.array([resolution(c) for c in kept.values.T]), tuple(notes))
+
+
+def resolution(column: Floats) -> float:
+    """The usual distance between neighbouring values that occur; 0 where it never changes.
+
+    >>> resolution(np.array([1.0, 1.5, 2.0, 2.0, 1.0]))
+    0.5
+    """
+    there = np.unique(column[~np.isnan(column)])
+    if len(there) < 2:
+        return 0.0
+    if len(there) > 4096:
+        # So many different values are no grid; their spacing says nothing beyond the smallest.
+        there = there[:: len(there) // 4096]
+        return float(np.median(np.diff(there)) / (len(there) / 4096 + 1))
+    return float(np.median(np.diff(there)))
+
+
+def unit_change(column: Floats) -> tuple[int, str] | None:
+    """Where a signal steps by exactly a change of unit, as (row, which); None where it does not.
+
+    The step must be large against the signal's own movement on either side, so that a machine that
+    was switched on is not taken for one.
+    """
+    rows = np.flatnonzero(~np.isnan(column))
+    n = len(rows)
+    if n < 4 * EDGE:
+        return None
+    x = column[rows]
+    jumps = np.abs(np.diff(x))
+    at = int(np.argmax(jumps)) + 1
+    if not EDGE <= at <= n - EDGE:
+        return None
+    # The level just before and just after: the machine's state did not change in between.
+    before, after = x[max(0, at - 4 * EDGE) : at], x[at : at + 4 * EDGE]
+    old, new = float(np.median(before)), float(np.median(after))
+    old_spread, new_spread = _spread(before), _spread(after)
+    for factor, offset, name in UNITS:
+        for low, high, low_spread, high_spread, what in (
+            (old, new, old_spread, new_spread, name),
+            (new, old, new_spread, old_spread, " to ".join(reversed(name.split(" to ")))),
+        ):
+            want = factor * low + offset
+            step = abs(high - low)
+            same = abs(high - want) <= UNIT_TOLERANCE * step + low_spread * factor / EDGE
+            wide = step > 8 * max(high_spread, factor * low_spread)
+            grown = low_spread == 0 or 0.4 < high_spread / (factor * low_spread) < 2.5
+            if same and wide and grown:
+                label = what if " to " in what else f"{what} {'up' if high is new else 'down'}"
+                return int(rows[at]), label
+    return None
+
+
+def _spread(x: Floats) -> float:
+    return float(1.4826 * np.median(np.abs(x - np.median(x))))

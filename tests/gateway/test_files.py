@@ -1,0 +1,200 @@
+"""Tables as they come: any delimiter, header or none, times of all kinds, and clear refusals."""
+
+import gzip
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gateway.cli.derive import Formula
+from gateway.cli.files import Columns, read
+from models.errors import RecordError
+from models.record import Record
+
+
+def load(tmp_path: Path, text: str, columns: Columns | None = None, name: str = "a.csv") -> Record:
+    path = tmp_path / name
+    path.write_text(text, encoding="utf-8")
+    return read([path], columns or Columns())
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
+def test_the_delimiter_is_found(tmp_path: Path, delimiter: str) -> None:
+    text = "time;a;b\n2026-01-01 00:00:00;1;2.5\n2026-01-01 00:00:01;;-3e2\n"
+    record = load(tmp_path, text.replace(";", delimiter))
+    assert record.names == ("a", "b")
+    np.testing.assert_array_equal(record.values, [[1, 2.5], [np.nan, -300]])
+    assert record.time_s is not None
+    assert np.diff(record.time_s).tolist() == [1.0]
+    assert record.time_text[0] == "2026-01-01 00:00:00"
+
+
+def test_whitespace_without_a_header_names_columns_by_number(tmp_path: Path) -> None:
+    record = load(tmp_path, "1 10   2.5 \n1 11   2.6 \n2 10   2.7 \n", Columns(group="c1"))
+    assert record.names == ("c2", "c3")
+    assert record.groups == ("1", "2")
+    assert record.group.tolist() == [0, 0, 1]
+
+
+def test_a_decimal_comma_is_read_where_semicolons_cut(tmp_path: Path) -> None:
+    record = load(tmp_path, "a;b\n1,5;2\n-0,25;3\n")
+    np.testing.assert_array_equal(record.values, [[1.5, 2], [-0.25, 3]])
+
+
+def test_gzip_and_parquet_are_read_by_their_content(tmp_path: Path) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    packed = tmp_path / "a.bin"
+    packed.write_bytes(gzip.compress(b"a,b\n1,2\n3,4\n"))
+    np.testing.assert_array_equal(read([packed], Columns()).values, [[1, 2], [3, 4]])
+    table = pyarrow.table(
+        {
+            "time": np.array(["2026-01-01T00:00:00", "2026-01-01T00:00:02"], "datetime64[ns]"),
+            "a": [1.5, None],
+            "word": ["on", "off"],
+        }
+    )
+    path = tmp_path / "b"
+    parquet.write_table(table, path)
+    record = read([path], Columns(signals=("a", "word")))
+    assert record.time_s is not None
+    assert np.diff(record.time_s).tolist() == [2.0]
+    np.testing.assert_array_equal(record.values, [[1.5, 1], [np.nan, 0]])
+    assert record.categories == {"word": ("off", "on")}
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "seconds"),
+    [
+        ("2026-01-01T00:00:00Z", "2026-01-01T00:00:01.5Z", 1.5),
+        ("2026-01-01T00:00:00+02:00", "2026-01-01T00:00:00+01:00", 3600),
+        ("1767225600000", "1767225601000", 1.0),
+        ("1767225600000000000", "1767225602000000000", 2.0),
+        ("0", "0.01", 0.01),
+    ],
+)
+def test_times_of_all_kinds(tmp_path: Path, first: str, second: str, seconds: float) -> None:
+    record = load(tmp_path, f"ts,a\n{first},1\n{second},2\n")
+    assert record.time_s is not None
+    assert float(np.diff(record.time_s)[0]) == pytest.approx(seconds)
+
+
+def test_text_in_a_number_column_names_row_and_column(tmp_path: Path) -> None:
+    rows = "".join(f"{i},{i * 2}\n" for i in range(10))
+    with pytest.raises(RecordError, match=r"row 12, column b: must be a number, was 'oops'"):
+        load(tmp_path, "a,b\n" + rows + "10,oops\n")
+
+
+def test_text_columns_are_left_out_unless_they_are_named(tmp_path: Path) -> None:
+    text = "Type,speed [rpm],x\nL,1500,1\nM,1600,2\nL,,3\n"
+    record = load(tmp_path, text)
+    assert record.names == ("speed [rpm]", "x")
+    assert record.units == ("rpm", "")
+    chosen = load(tmp_path, text, Columns(signals=("Type", "x")))
+    assert chosen.values[:, 0].tolist() == [0, 1, 0]
+    again = load(tmp_path, text, Columns(signals=("Type",), words={"Type": ("M", "H")}))
+    np.testing.assert_array_equal(again.values[:, 0], [np.nan, 0, np.nan])
+
+
+def test_labels_ignored_columns_groups_and_rows(tmp_path: Path) -> None:
+    text = "t,unit,a,b,fault\n" + "".join(f"{i},{i // 3},{i},{-i},{i % 2}\n" for i in range(6))
+    columns = Columns(time="t", group="unit", ignore=("b",), labels=("fault",), rows=(1, 5))
+    record = load(tmp_path, text, columns)
+    assert record.names == ("a",)
+    assert record.values[:, 0].tolist() == [1, 2, 3, 4]
+    assert record.labels["fault"].tolist() == [1, 0, 1, 0]
+    assert record.group.tolist() == [0, 0, 1, 1]
+
+
+def test_each_file_is_a_sequence_of_its_own(tmp_path: Path) -> None:
+    for name in ("x.csv", "y.csv"):
+        (tmp_path / name).write_text("a,b\n1,2\n")
+    record = read([tmp_path / "x.csv", tmp_path / "y.csv"], Columns())
+    assert record.groups == ("x.csv", "y.csv")
+    (tmp_path / "y.csv").write_text("a,c\n1,2\n")
+    with pytest.raises(RecordError, match="same signals"):
+        read([tmp_path / "x.csv", tmp_path / "y.csv"], Columns())
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "was empty"),
+        ("\n \n", "was empty"),
+        ("a,b\n", "below its header, had none"),
+        ("a,b\n1,2\n3\n", "row 3: must have 2 columns"),
+        ("a,a\n1,2\n", "a is there twice"),
+        ("a,b\nx,y\nz,w\n", "no column of numbers"),
+        ("\0\1\2", "was binary"),
+    ],
+)
+def test_a_file_that_is_no_table_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(RecordError, match=message):
+        load(tmp_path, text)
+
+
+def test_wrong_names_are_answered_with_those_that_are_there(tmp_path: Path) -> None:
+    for columns in (
+        Columns(time="when"),
+        Columns(signals=("q",)),
+        Columns(labels=("q",)),
+        Columns(group="q"),
+    ):
+        with pytest.raises(RecordError, match="there are a, b"):
+            load(tmp_path, "a,b\n1,2\n", columns)
+    with pytest.raises(RecordError, match="leaves none"):
+        load(tmp_path, "a,b\n1,2\n", Columns(rows=(5, 9)))
+    with pytest.raises(RecordError, match="cannot be read: No such file"):
+        read([tmp_path / "none.csv"], Columns())
+    (tmp_path / "cut.gz").write_bytes(gzip.compress(b"a,b\n1,2\n")[:-6])
+    with pytest.raises(RecordError, match="damaged"):
+        read([tmp_path / "cut.gz"], Columns())
+
+
+def test_derived_signals_are_arithmetic_on_columns(tmp_path: Path) -> None:
+    text = "Torque [Nm],Rotational speed [rpm]\n40,1500\n50,1000\n"
+    formula = Formula.parse("power_w = torque * `Rotational speed [rpm]` * 0.1047")
+    record = load(tmp_path, text, Columns(derive=(formula,)))
+    assert record.names[-1] == "power_w"
+    np.testing.assert_allclose(record.values[:, -1], [6282, 5235])
+    ratio = Formula.parse("r = max(torque, 45) / (torque - 40) ** 2 + -1 * abs(torque)")
+    values = load(tmp_path, text, Columns(derive=(ratio,))).values[:, -1]
+    np.testing.assert_allclose(values, [np.nan, 50 / 100 - 50])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "no equals",
+        "= a",
+        "x = ",
+        "x = a.b",
+        "x = __import__('os')",
+        "x = a[0]",
+        "x = a if b else c",
+        "x = 'text'",
+        "x = abs(a, b)",
+        "x = min(a)",
+        "x = (lambda: 1)()",
+        "x = " + "+".join(["a"] * 500),
+        "x = a @ b",
+    ],
+)
+def test_anything_but_arithmetic_is_refused(text: str) -> None:
+    with pytest.raises(RecordError, match="derive"):
+        Formula.parse(text)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.binary(max_size=200))
+def test_no_bytes_end_in_anything_but_a_record_or_a_clear_error(
+    tmp_path_factory: pytest.TempPathFactory, data: bytes
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "any"
+    path.write_bytes(data)
+    with suppress(RecordError):
+        assert len(read([path], Columns())) > 0
