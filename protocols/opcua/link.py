@@ -10,14 +10,15 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
+import cryptography.exceptions
 from asyncua import Client, ua
 from asyncua.client.ua_client import UASocketProtocol
+from asyncua.crypto.uacrypto import InvalidSignature
 from asyncua.ua.ua_binary import struct_from_binary
 from asyncua.ua.uaerrors import UaError, UaStatusCodeError
 
 from gateway.core.clock import Clock
 from gateway.core.errors import (
-    ConfigError,
     LinkError,
     LinkLost,
     LinkRefused,
@@ -26,6 +27,7 @@ from gateway.core.errors import (
 )
 from gateway.core.meter import SourceMeter
 from gateway.core.source import SourceContext
+from protocols.opcua.security import Ends, check_password, secure
 from protocols.opcua.settings import Config
 
 Answer = TypeVar("Answer")
@@ -96,10 +98,11 @@ REFUSED = {
 class Link:
     """An activated session: LinkError when it is gone, PeerError when one request is refused."""
 
-    def __init__(self, client: Client, config: Config, context: SourceContext) -> None:
+    def __init__(self, client: Client, config: Config, context: SourceContext, ends: Ends) -> None:
         protocol = client.uaclient.protocol
         assert protocol is not None
         self.client = client
+        self.ends = ends
         self._protocol: UASocketProtocol = protocol
         self._timeout_s = config.timeout_s
         self._clock: Clock = context.clock
@@ -183,21 +186,21 @@ async def open_link(config: Config, context: SourceContext) -> AsyncIterator[Lin
     client.secure_channel_timeout = round(CHANNEL_LIFETIME_S * 1000)
     client.max_messagesize = config.message_bytes_max
     try:
-        await _connect(client, config)
-        yield Link(client, config, context)
+        ends = await _connect(client, config, context)
+        yield Link(client, config, context, ends)
     finally:
         await _close(client)
 
 
-async def _connect(client: Client, config: Config) -> None:
+async def _connect(client: Client, config: Config, context: SourceContext) -> Ends:
     try:
-        if config.security_policy != "None":
-            raise ConfigError("security_policy: only None is built yet")
+        ends = await secure(client, config, context)
         await client.connect_socket()
         await client.send_hello()
         _limit_messages(client, config.message_bytes_max)
         await client.open_secure_channel()
         await client.create_session()
+        check_password(client, config)
         password = config.password.reveal() if config.password else None
         await client.activate_session(
             username=config.username or None,
@@ -211,6 +214,11 @@ async def _connect(client: Client, config: Config) -> None:
         if isinstance(known, LinkRefused):
             raise known from error
         raise LinkLost(f"{config.url}: {known}") from error
+    except (InvalidSignature, cryptography.exceptions.InvalidSignature) as error:
+        raise LinkRefused(
+            f"{config.url}: the server does not hold its certificate's key"
+        ) from error
+    return ends
 
 
 def _limit_messages(client: Client, bytes_max: int) -> None:

@@ -12,6 +12,7 @@ from gateway.core.errors import LinkLost, PeerError
 from gateway.core.source import Session, Source, SourceContext
 from protocols.opcua.address import parse_field
 from protocols.opcua.crew import Crew
+from protocols.opcua.expiry import watch_expiry
 from protocols.opcua.history import GapFiller
 from protocols.opcua.intake import Intake
 from protocols.opcua.items import Item, Limits, read_server, resolve
@@ -87,6 +88,7 @@ class OpcUaSession:
         except PeerError as error:
             raise LinkLost(f"{self._config.url}: {error}") from error
         self._start("renew", self._link.renew_channel())
+        self._start("expiry", watch_expiry(self._context, self._config.id, self._link.ends.known()))
         self._start("alive", self._link.keep_alive(self._config.keep_alive_s))
         self._start("retry", self._retry())
         self._start("watch", self._publisher.watch())

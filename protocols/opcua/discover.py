@@ -1,0 +1,20 @@
+"""Asks a server what it offers, without a session."""
+
+from asyncua import Client, ua
+from asyncua.ua.uaerrors import UaError
+
+from gateway.core.errors import LinkLost, LinkTimeout
+
+
+async def endpoints_of(url: str, *, timeout_s: float) -> list[ua.EndpointDescription]:
+    """The server's endpoints.
+
+    Raises:
+        LinkError: It cannot be reached, or is no OPC UA server.
+    """
+    try:
+        return list(await Client(url, timeout=timeout_s).connect_and_get_server_endpoints())
+    except TimeoutError:
+        raise LinkTimeout(f"{url}: no answer within {timeout_s:g} s") from None
+    except (UaError, OSError, ValueError) as error:
+        raise LinkLost(f"{url}: {error}") from error
