@@ -1,7 +1,6 @@
 """The composition root: the only module that knows every layer."""
 
 import asyncio
-import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from random import Random
@@ -198,7 +197,7 @@ class Gateway:
 
     def _start(self, tasks: asyncio.TaskGroup, source: SourceConfig) -> None:
         meter = self.meters[source.id] = SourceMeter(source.id, source.kind)
-        folder = self.config.data_dir / "sources" / re.sub(r"[^\w.-]", "_", source.id)
+        folder = self.config.source_dir(source.id)
         folder.mkdir(parents=True, exist_ok=True)
         context = SourceContext(
             clock=self.clock,

@@ -82,6 +82,10 @@ class Config:
         """Where the log, the models and the keys are kept."""
         return self.resolve(self.settings.gateway.data_dir)
 
+    def source_dir(self, source_id: str) -> Path:
+        """Where one source keeps its own: certificates, and where its history was read to."""
+        return self.data_dir / "sources" / re.sub(r"[^\w.-]", "_", source_id)
+
     def as_table(self) -> dict[str, Any]:
         """The whole configuration as plain values; a secret is its reference."""
         table: dict[str, Any] = self.settings.model_dump(mode="json", by_alias=True)

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import shutil
 import sys
 import tempfile
 from dataclasses import dataclass, field
@@ -76,13 +77,20 @@ class _Result:
 async def _read_all(config: "Config", timeout_s: float) -> list[_Result]:
     async with asyncio.TaskGroup() as tasks:
         running = [
-            tasks.create_task(_read(source, timeout_s), name=f"check:{source.id}")
+            tasks.create_task(
+                _read(source, timeout_s, config.source_dir(source.id)), name=f"check:{source.id}"
+            )
             for source in config.sources
         ]
     return [task.result() for task in running]
 
 
-async def _read(source: "SourceConfig", timeout_s: float) -> _Result:
+def _copy(kept: Path, folder: Path) -> None:
+    if kept.is_dir():
+        shutil.copytree(kept, folder, dirs_exist_ok=True)
+
+
+async def _read(source: "SourceConfig", timeout_s: float, kept: Path) -> _Result:
     import structlog
 
     import protocols
@@ -99,6 +107,8 @@ async def _read(source: "SourceConfig", timeout_s: float) -> _Result:
     seen: dict[int, bool] = {}
     meter = SourceMeter(source.id, source.kind)
     with tempfile.TemporaryDirectory() as folder:
+        # Certificates are needed; what this session leaves behind is not the gateway's.
+        await asyncio.to_thread(_copy, kept, Path(folder))
         context = SourceContext(
             clock=SystemClock(),
             random=Random(),

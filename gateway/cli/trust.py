@@ -3,6 +3,7 @@
 import asyncio
 import json
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -90,17 +91,28 @@ async def _fetch(url: str) -> "tuple[x509.Certificate, list[str]]":
 
 
 def _folders(url: str, config: Path | None) -> list[Path]:
-    """The trust folder of each source of the file that has the URL."""
-    from gateway.app import source_folder
+    """The trust folder of each source of the file that has the URL; their own certificates too.
+
+    The server will ask the same question of the gateway: what it must accept is made and shown.
+    """
     from gateway.config import load
     from protocols.opcua import Config
+    from protocols.opcua.certificates import fingerprint, own_identity
 
     path = config or Path("forewarn.toml")
     if config is None and not path.exists():
         return []
     settings = load(path)
-    return [
-        source_folder(settings, source.id) / source.trust_dir
-        for source in settings.sources
-        if isinstance(source, Config) and source.url.rstrip("/") == url.rstrip("/")
-    ]
+    folders = []
+    for source in settings.sources:
+        if isinstance(source, Config) and source.url.rstrip("/") == url.rstrip("/"):
+            folder = settings.source_dir(source.id)
+            folders.append(folder / source.trust_dir)
+            if source.security_policy != "None" and not source.certificate:
+                own = own_identity(folder, source.id, source.application_uri, datetime.now(UTC))
+                click.echo(
+                    f"accept at the server   {own.application_uri}\n"
+                    f"  with SHA-256         {fingerprint(own.certificate)}",
+                    err=True,
+                )
+    return folders

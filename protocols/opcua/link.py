@@ -19,6 +19,7 @@ from asyncua.ua.uaerrors import UaError, UaStatusCodeError
 
 from gateway.core.clock import Clock
 from gateway.core.errors import (
+    ConfigError,
     LinkError,
     LinkLost,
     LinkRefused,
@@ -167,7 +168,10 @@ def link_error(error: Exception) -> LinkError | PeerError:
         if error.code in GONE:
             return LinkLost(f"the server answered {name}")
         return PeerError(name, code=error.code)
-    return LinkLost(str(error) or type(error).__name__)
+    text = str(error) or type(error).__name__
+    if text.startswith(("No matching endpoints", "Server certificate mismatch")):
+        return LinkRefused(f"the server does not offer what is configured: {text}")
+    return LinkLost(text)
 
 
 def code_name(code: int) -> str:
@@ -207,12 +211,15 @@ async def _connect(client: Client, config: Config, context: SourceContext) -> En
             password=password,
             certificate=client.user_certificate,
         )
+    except ConfigError as error:
+        # A file that is missing stops this source; the other machines are watched on.
+        raise LinkRefused(str(error)) from error
     except TimeoutError:
         raise LinkTimeout(f"{config.url}: no answer within {config.timeout_s:g} s") from None
     except (UaError, OSError) as error:
         known = link_error(error)
         if isinstance(known, LinkRefused):
-            raise known from error
+            raise LinkRefused(f"{config.url}: {known}") from error
         raise LinkLost(f"{config.url}: {known}") from error
     except (InvalidSignature, cryptography.exceptions.InvalidSignature) as error:
         raise LinkRefused(

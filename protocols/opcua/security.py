@@ -24,6 +24,7 @@ from protocols.opcua.certificates import (
     read_certificate,
     utc,
 )
+from protocols.opcua.discover import endpoints_of
 from protocols.opcua.settings import Config
 
 POLICIES: dict[str, type[policies.SecurityPolicy]] = {
@@ -66,9 +67,7 @@ async def secure(client: Client, config: Config, context: SourceContext) -> Ends
     client.application_uri = identity.application_uri
     policy = POLICIES[config.security_policy]
     mode = ua.MessageSecurityMode[config.security_mode]
-    endpoints = await Client(
-        config.url, timeout=config.timeout_s
-    ).connect_and_get_server_endpoints()
+    endpoints = await endpoints_of(config.url, timeout_s=config.timeout_s)
     endpoint = choose(endpoints, policy.URI, mode, config)
     server = first_certificate(bytes(endpoint.ServerCertificate or b""))
     now = utc(context.clock.wall_ns())

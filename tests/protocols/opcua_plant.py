@@ -12,6 +12,7 @@ from asyncua import Node, Server, ua
 
 from gateway.core.source import Source
 from protocols.opcua import Config
+from protocols.opcua.certificates import Identity
 
 from ..sim.proxy import Proxy, proxy
 
@@ -22,8 +23,8 @@ _ROUNDS = count()
 class Plant:
     """The server, its one object `Pump`, and the nodes that tests asked for."""
 
-    def __init__(self) -> None:
-        self.server = Server()
+    def __init__(self, users: Any = None) -> None:
+        self.server = Server(user_manager=users)
         self.port = 0
         self.index = 0
         self.pump: Node
@@ -33,11 +34,21 @@ class Plant:
     def url(self) -> str:
         return f"opc.tcp://127.0.0.1:{self.port}/plant"
 
-    async def start(self, port: int = 0) -> None:
+    async def start(
+        self,
+        port: int = 0,
+        identity: Identity | None = None,
+        types: Sequence[ua.SecurityPolicyType] = (ua.SecurityPolicyType.NoSecurity,),
+    ) -> None:
         server = self.server
         await server.init()
         server.set_endpoint("opc.tcp://127.0.0.1:4840/plant")
         server.socket_address = ("127.0.0.1", port)
+        server.set_security_policy(list(types))
+        if identity is not None:
+            await server.set_application_uri(identity.application_uri)
+            await server.load_certificate(identity.certificate_der, "der")
+            await server.load_private_key(identity.key_pem, format="pem")
         self.index = await server.register_namespace(URI)
         self.pump = await server.nodes.objects.add_object(self.index, "Pump")
         await server.start()
@@ -79,10 +90,15 @@ class Plant:
 
 
 @asynccontextmanager
-async def plant() -> AsyncIterator[Plant]:
-    """A running server on a free port, without security."""
-    made = Plant()
-    await made.start()
+async def plant(
+    port: int = 0,
+    identity: Identity | None = None,
+    types: Sequence[ua.SecurityPolicyType] = (ua.SecurityPolicyType.NoSecurity,),
+    users: Any = None,
+) -> AsyncIterator[Plant]:
+    """A running server, on a free port and without security unless told otherwise."""
+    made = Plant(users)
+    await made.start(port, identity, types)
     try:
         yield made
     finally:

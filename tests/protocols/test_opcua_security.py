@@ -1,0 +1,316 @@
+"""OPC UA security against a real server: what is let in, what is refused, and what is said."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from asyncua import ua
+from asyncua.crypto.permission_rules import User, UserRole
+from asyncua.crypto.validator import CertificateValidator, CertificateValidatorOptions
+from click.testing import CliRunner
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.x509.oid import NameOID
+
+from gateway.cli import group
+from gateway.core.alarm import Priority
+from gateway.core.batch import Batch
+from gateway.core.errors import LinkRefused
+from protocols.opcua import Config
+from protocols.opcua.certificates import (
+    OWN_NAME,
+    check_server,
+    fingerprint,
+    own_identity,
+    pin,
+    read_certificate,
+)
+from protocols.opcua.expiry import expiry
+
+from ..conformance import bench
+from .opcua_plant import Plant, plant, signal, source
+
+NOW = datetime.now(UTC)
+SERVER_URI = "urn:test:server"
+POLICIES = ("Basic256Sha256", "Aes128_Sha256_RsaOaep", "Aes256_Sha256_RsaPss")
+MODES = ("Sign", "SignAndEncrypt")
+TYPES = [
+    ua.SecurityPolicyType[f"{policy.replace('_', '')}_{mode}"]
+    for policy in POLICIES
+    for mode in MODES
+]
+
+
+class Users:
+    """Knows one user by password, and one by certificate."""
+
+    def __init__(self, certificate: bytes = b"") -> None:
+        self.certificate = certificate
+
+    def get_user(
+        self, iserver: object, username: str | None = None, password: str | None = None,
+        certificate: Any = None,
+    ) -> User | None:  # fmt: skip
+        if username is not None:
+            known = (username, password) == ("press", "s3cret")
+            return User(role=UserRole.User, name=username) if known else None
+        if self.certificate:
+            return User(role=UserRole.User) if certificate == self.certificate else None
+        return User(role=UserRole.User)
+
+
+@asynccontextmanager
+async def secure_plant(folder: Path, users: Users | None = None) -> AsyncIterator[Plant]:
+    """A plant that offers every policy and mode that is any good, and nothing open.
+
+    It checks that a client's certificate holds the ApplicationURI that the client says.
+    """
+    identity = own_identity(folder, "server", SERVER_URI, NOW)
+    async with plant(identity=identity, types=TYPES, users=users) as made:
+        made.server.set_certificate_validator(
+            CertificateValidator(
+                CertificateValidatorOptions.BASIC_VALIDATION
+                | CertificateValidatorOptions.PEER_CLIENT
+            )
+        )
+        await made.add("speed", 1.5)
+        yield made
+
+
+async def first_value(config: Config, folder: Path) -> float:
+    world = bench(config.id, "opcua", folder)
+    async with asyncio.timeout(10), config.open(world.context) as session:
+        batch = await session.read()
+    assert isinstance(batch, Batch)
+    return float(batch.value[0])
+
+
+async def test_every_policy_and_mode_after_trust_and_none_before(tmp_path: Path) -> None:
+    server, ours = tmp_path / "server", tmp_path / "ours"
+    async with secure_plant(server) as made:
+        config = source(made.url, signal("speed"), security_policy="Basic256Sha256")
+        with pytest.raises(LinkRefused, match=r"not trusted.*forewarn trust opc.tcp") as refused:
+            await first_value(config, ours)
+        certificate = read_certificate(server / OWN_NAME)
+        assert fingerprint(certificate) in str(refused.value)
+        assert len(list((ours / "rejected").iterdir())) == 1
+        pin(certificate, ours / "trusted")
+        for policy in POLICIES:
+            for mode in MODES:
+                secure = {"security_policy": policy, "security_mode": mode}
+                assert await first_value(source(made.url, signal("speed"), **secure), ours) == 1.5
+        with pytest.raises(LinkRefused, match="does not offer"):
+            await first_value(source(made.url, signal("speed")), ours)
+        # An impostor: the certificate that we trust is not the one that the server has.
+        elsewhere = tmp_path / "elsewhere"
+        known = own_identity(tmp_path / "known", "server", SERVER_URI, NOW)
+        pin(known.certificate, elsewhere / "trusted")
+        with pytest.raises(LinkRefused, match="not trusted"):
+            await first_value(config, elsewhere)
+        own = read_certificate(ours / OWN_NAME)
+        assert own.not_valid_after_utc > NOW + timedelta(days=4 * 365)
+        assert (ours / "own.key.pem").stat().st_mode & 0o077 == 0
+
+
+async def test_less_security_is_never_taken_instead(tmp_path: Path) -> None:
+    async with plant() as made:
+        await made.add("speed", 1.5)
+        config = source(made.url, signal("speed"), security_policy="Aes256_Sha256_RsaPss")
+        with pytest.raises(LinkRefused, match=r"does not offer Aes256.*it offers None"):
+            await first_value(config, tmp_path)
+
+
+async def test_user_and_password(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FW_GOOD", "s3cret")
+    monkeypatch.setenv("FW_BAD", "wrong")
+    async with secure_plant(tmp_path / "server", Users()) as made:
+        pin(read_certificate(tmp_path / "server" / OWN_NAME), tmp_path / "trusted")
+        for policy, mode in (
+            ("Basic256Sha256", "Sign"),
+            ("Aes256_Sha256_RsaPss", "SignAndEncrypt"),
+        ):
+            settings = {"security_policy": policy, "security_mode": mode, "username": "press"}
+            good = source(made.url, signal("speed"), password="env:FW_GOOD", **settings)
+            assert await first_value(good, tmp_path) == 1.5
+            bad = source(made.url, signal("speed"), password="env:FW_BAD", **settings)
+            with pytest.raises(LinkRefused, match="check its password"):
+                await first_value(bad, tmp_path)
+        missing = source(made.url, signal("speed"), password="env:FW_NOT_SET", **settings)
+        with pytest.raises(LinkRefused, match="FW_NOT_SET"):
+            await first_value(missing, tmp_path)
+
+
+async def test_user_certificate(tmp_path: Path) -> None:
+    user = own_identity(tmp_path / "user", "user", "urn:test:user", NOW)
+    other = own_identity(tmp_path / "other", "user", "urn:test:other", NOW)
+    (tmp_path / "user.der").write_bytes(user.certificate_der)
+    (tmp_path / "other.der").write_bytes(other.certificate_der)
+    async with secure_plant(tmp_path / "server", Users(user.certificate_der)) as made:
+        pin(read_certificate(tmp_path / "server" / OWN_NAME), tmp_path / "trusted")
+
+        def config(name: str) -> Config:
+            return source(
+                made.url,
+                signal("speed"),
+                security_policy="Basic256Sha256",
+                user_certificate=f"{name}.der",
+                user_key=f"file:{tmp_path}/{name}/own.key.pem",
+            )
+
+        assert await first_value(config("user"), tmp_path) == 1.5
+        with pytest.raises(LinkRefused):
+            await first_value(config("other"), tmp_path)
+
+
+async def test_trust_shows_and_pins(tmp_path: Path) -> None:
+    async with secure_plant(tmp_path / "server") as made:
+        (tmp_path / "forewarn.toml").write_text(
+            f'[gateway]\nid = "g"\n[[source]]\nkind = "opcua"\nid = "press 1"\nurl = "{made.url}"\n'
+            f'signals = [{{asset = "pump", signal = "speed", address = "i=2258"}}]\n'
+        )
+
+        async def trust(*arguments: str, answer: str = "") -> Any:
+            return await asyncio.to_thread(
+                CliRunner().invoke, group, ["trust", made.url, *arguments], answer
+            )
+
+        print_of_server = fingerprint(read_certificate(tmp_path / "server" / OWN_NAME))
+        config = ("--config", str(tmp_path / "forewarn.toml"))
+        no = await trust(*config, answer="n\n")
+        assert no.exit_code == 1
+        assert print_of_server in no.output
+        folder = tmp_path / "data" / "sources" / "press_1"
+        assert not (folder / "trusted").exists()
+        assert (folder / OWN_NAME).exists()
+        yes = await trust(*config, "--yes")
+        assert yes.exit_code == 0, yes.output
+        assert len(list((folder / "trusted").iterdir())) == 1
+        table = source(made.url, signal("speed"), security_policy="Basic256Sha256")
+        assert await first_value(table, folder) == 1.5
+
+
+def test_own_certificate_is_kept_until_it_is_of_no_use(tmp_path: Path) -> None:
+    first = own_identity(tmp_path, "p", "", NOW)
+    assert first.application_uri.endswith(":forewarn:p")
+    assert own_identity(tmp_path, "p", "", NOW) == first
+    assert own_identity(tmp_path, "p", "", NOW + timedelta(days=6 * 365)) != first
+    other = own_identity(tmp_path, "p", "urn:my:gateway", NOW)
+    assert other.application_uri == "urn:my:gateway"
+
+
+def issue(
+    folder: Path, uri: str, *, days: int = 30
+) -> tuple[x509.Certificate, x509.CertificateRevocationList]:
+    """A server certificate that a plant's authority in `folder` issued, and its revocation."""
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Plant CA")])
+    authority = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(NOW - timedelta(days=400))
+        .not_valid_after(NOW + timedelta(days=400))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    folder.mkdir(parents=True)
+    (folder / "ca.pem").write_bytes(authority.public_bytes(serialization.Encoding.PEM))
+    server_key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "PLC")]))
+        .issuer_name(name)
+        .public_key(server_key.public_key())
+        .serial_number(77)
+        .not_valid_before(NOW - timedelta(days=300))
+        .not_valid_after(NOW + timedelta(days=days))
+        .add_extension(
+            x509.SubjectAlternativeName([x509.UniformResourceIdentifier(uri)]), critical=False
+        )
+        .sign(key, hashes.SHA256())
+    )
+    revoked = x509.RevokedCertificateBuilder().serial_number(77).revocation_date(NOW).build()
+    listed = (
+        x509.CertificateRevocationListBuilder()
+        .issuer_name(name)
+        .last_update(NOW)
+        .next_update(NOW + timedelta(days=1))
+        .add_revoked_certificate(revoked)
+        .sign(key, hashes.SHA256())
+    )
+    return certificate, listed
+
+
+def check(certificate: x509.Certificate, folder: Path, uri: str = SERVER_URI) -> None:
+    check_server(certificate, url="opc.tcp://plc", server_uri=uri, folder=folder, now=NOW)
+
+
+def test_an_authority_vouches_for_its_servers_until_it_revokes_them(tmp_path: Path) -> None:
+    certificate, listed = issue(tmp_path / "trusted", SERVER_URI)
+    check(certificate, tmp_path / "trusted")
+    with pytest.raises(LinkRefused, match="calls itself urn:else"):
+        check(certificate, tmp_path / "trusted", "urn:else")
+    with pytest.raises(LinkRefused, match="not trusted"):
+        check(certificate, tmp_path / "elsewhere")
+    (tmp_path / "trusted" / "ca.crl").write_bytes(listed.public_bytes(serialization.Encoding.DER))
+    with pytest.raises(LinkRefused, match="revoked"):
+        check(certificate, tmp_path / "trusted")
+
+
+def test_a_certificate_that_has_ended_is_refused_however_trusted(tmp_path: Path) -> None:
+    certificate, _ = issue(tmp_path / "trusted", SERVER_URI, days=-1)
+    pin(certificate, tmp_path / "trusted")
+    with pytest.raises(LinkRefused, match="renew it"):
+        check(certificate, tmp_path / "trusted")
+
+
+@pytest.mark.parametrize(
+    ("days", "priority"),
+    [(31, None), (30, Priority.LOW), (8, Priority.LOW), (7, Priority.MEDIUM), (1, Priority.HIGH),
+     (-3, Priority.HIGH)],
+)  # fmt: skip
+def test_expiry_is_warned_30_7_and_1_days_ahead(days: int, priority: Priority | None) -> None:
+    t_ns = round(NOW.timestamp() * 1e9)
+    condition = expiry("press-1", "server", NOW + timedelta(days=days), t_ns)
+    assert condition.alarm == "certificate.server.press-1"
+    assert condition.active == (priority is not None)
+    if priority is not None:
+        assert condition.priority == priority
+        assert "press-1" in condition.text
+
+
+async def test_expiry_is_reported_when_the_link_opens(tmp_path: Path) -> None:
+    async with secure_plant(tmp_path / "server") as made:
+        pin(read_certificate(tmp_path / "server" / OWN_NAME), tmp_path / "trusted")
+        config = source(made.url, signal("speed"), security_policy="Basic256Sha256")
+        world = bench("p1", "opcua", tmp_path)
+        async with config.open(world.context) as session:
+            await session.read()
+        assert {c.alarm: c.active for c in world.reported} == {
+            "certificate.gateway.p1": False,
+            "certificate.server.p1": False,
+        }
+
+
+@pytest.mark.parametrize(
+    ("settings", "rule"),
+    [
+        ({"username": "u", "password": "env:P"}, "can be read by anyone"),
+        ({"security_policy": "Basic256"}, "Basic256Sha256"),
+        ({"security_policy": "Basic128Rsa15"}, "Basic256Sha256"),
+        ({"password": "hunter2"}, "reference"),
+        ({"username": "u"}, "needs password"),
+        ({"user_certificate": "u.der", "user_key": "env:K"}, "other than"),
+        ({"certificate": "c.der"}, "belong together"),
+    ],
+)
+def test_settings_that_would_be_insecure_are_refused(settings: dict[str, Any], rule: str) -> None:
+    with pytest.raises(ValueError, match=rule):
+        source("opc.tcp://192.0.2.1:4840", signal("speed"), **settings)
