@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from random import Random
 
 import structlog
@@ -18,7 +19,9 @@ from gateway.core.errors import ConfigError
 from gateway.core.meter import SourceMeter
 from gateway.core.signals import Signal
 from gateway.core.source import SourceConfig, SourceContext
+from gateway.egress import Egress
 from gateway.flow import Flow
+from gateway.health import HEALTH_SOCKET, answer_health
 from gateway.learning import Learning
 from gateway.pipeline.fleet import Post, assignments, muster
 from gateway.pipeline.supervise import Supervisor
@@ -88,6 +91,7 @@ class Gateway:
             )
             self.flow.on_judged = self.learning.saw
             self.influx = self._influx(config)
+            self.egress = self._egress(config)
         except BaseException:
             self.log.close()
             raise
@@ -148,9 +152,12 @@ class Gateway:
                     tasks.create_task(self._tick(), name="tick"),
                     tasks.create_task(self._watch_config(tasks), name="config"),
                     tasks.create_task(self.learning.run(self._restation), name="learning"),
+                    tasks.create_task(answer_health(self.health_path, self._health), name="health"),
                 ]
                 if self.influx is not None:
                     readers.append(tasks.create_task(self.influx.run(), name="influx"))
+                if self.egress is not None:
+                    readers.append(tasks.create_task(self.egress.run(), name="cloud"))
                 flow = tasks.create_task(self.flow.run(self.channel), name="flow")
                 for source in self.config.sources:
                     self._start(tasks, source)
@@ -260,6 +267,35 @@ class Gateway:
             self.log,
             config.settings.influx,
             config.settings.gateway.id,
+            self.clock,
+            self._random,
+            self._report,
+        )
+
+    @property
+    def health_path(self) -> Path:
+        """Where `forewarn health` asks."""
+        return self.config.data_dir / HEALTH_SOCKET
+
+    def _health(self) -> dict[str, object]:
+        links = [meter.state.value for meter in self.meters.values()]
+        return {
+            "ok": not self.log.held,
+            "held": self.log.held,
+            "sources": len(links),
+            "sources_up": links.count("up"),
+            "samples": self.flow.samples,
+        }
+
+    def _egress(self, config: Config) -> Egress | None:
+        cloud, gateway = config.settings.cloud, config.settings.gateway.id
+        if not cloud.enabled:
+            return None
+        return Egress(
+            cloud,
+            gateway,
+            self.asset_ids(),
+            self.log,
             self.clock,
             self._random,
             self._report,

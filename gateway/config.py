@@ -15,6 +15,7 @@ from pydantic_core import ErrorDetails
 
 import protocols
 from gateway.alarms.config import AlarmsConfig, LimitList
+from gateway.cloud.config import CloudConfig
 from gateway.core.errors import ConfigError, Fault
 from gateway.core.source import Identifier, SourceConfig
 from gateway.pipeline.config import AssetConfig, DeriveConfig
@@ -56,6 +57,7 @@ class Settings(BaseModel):
     alarms: AlarmsConfig = AlarmsConfig()
     store: StoreConfig = StoreConfig()
     influx: InfluxConfig | None = None
+    cloud: CloudConfig = CloudConfig()
     derive: tuple[DeriveConfig, ...] = ()
 
 

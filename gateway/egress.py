@@ -1,0 +1,217 @@
+"""Joins the log to the cloud: its cursor is the outbox, its past is what is summed up."""
+
+import asyncio
+from collections.abc import Callable, Iterator, Sequence
+from random import Random
+
+import structlog
+
+from gateway.cloud.collect import Columns, summarise
+from gateway.cloud.config import CloudConfig
+from gateway.cloud.summary import Summary, decode, encode
+from gateway.cloud.sync import BATCH_MAX, Sync, Waiting, every_interval
+from gateway.cloud.target import Target
+from gateway.core.alarm import Condition, Transition
+from gateway.core.assessment import Assessments
+from gateway.core.clock import Clock
+from gateway.core.signals import Signal
+from gateway.store.log import Log
+from gateway.store.reader import LogReader
+from gateway.store.record import Kind, Packed, Record
+from gateway.store.spans import Spans
+
+NAME = "cloud"
+GRACE_S = 15.0
+"""Samples that are later than this are in no summary."""
+PAST_S_MAX = 7 * 86_400
+NS = 1_000_000_000
+
+
+class LogHistory:
+    """The log's past, as `gateway.cloud.collect.History`."""
+
+    def __init__(self, reader: LogReader) -> None:
+        self._reader = reader
+
+    def signals(self) -> tuple[Signal, ...]:
+        """Every signal, by its number."""
+        return self._reader.signals().signals()
+
+    def sample_blocks(self, start_ns: int, end_ns: int) -> Iterator[Columns]:
+        """Samples, block by block."""
+        return self._reader.sample_blocks(start_ns, end_ns)
+
+    def assessments(self, start_ns: int, end_ns: int) -> Iterator[Assessments]:
+        """Assessments, cycle by cycle."""
+        return self._reader.assessments(start_ns, end_ns)
+
+    def transitions(self, start_ns: int, end_ns: int) -> Iterator[Transition]:
+        """Alarm transitions."""
+        return self._reader.transitions(start_ns, end_ns)
+
+    def oldest_ns(self) -> int | None:
+        """UTC ns of the oldest sample that is kept."""
+        rows = self._reader.query("SELECT min(t_min) FROM samples")
+        return int(rows[0][0]) if rows and rows[0][0] is not None else None
+
+
+class LogOutbox:
+    """The log's summaries that have not left, as `gateway.cloud.sync.Outbox`."""
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+        self._cursor = log.cursor(NAME)
+        self._records: dict[int, Record] = {}
+        self._seen = -1
+        self._events = structlog.get_logger()
+
+    async def wait(self) -> None:
+        """Return at once the first time, then after each commit."""
+        self._seen = await self._log.committed.wait(self._seen)
+
+    def read(self, summaries_max: int) -> Sequence[Waiting]:
+        """The oldest that wait; one that cannot be read back is passed over and told."""
+        out = []
+        self._records.clear()
+        for record in self._cursor.read(Kind.SUMMARY, records_max=summaries_max):
+            try:
+                summary = decode(record.payload)
+            except ValueError as error:
+                self._events.error("cloud.unreadable", seq=record.seq, error=str(error))
+                self._cursor.advance(record)
+                continue
+            self._records[record.seq] = record
+            out.append(Waiting(record.seq, summary))
+        return out
+
+    def done(self, waiting: Waiting) -> None:
+        """Move the cursor past it, durable with the next commit."""
+        self._cursor.advance(self._records[waiting.place])
+
+    def lag(self) -> int:
+        """How many wait."""
+        return self._cursor.lag(Kind.SUMMARY)
+
+
+def make_target(cloud: CloudConfig, gateway: str) -> Target:
+    """The one way out that is configured; its library is imported here.
+
+    Raises:
+        ConfigError: A certificate cannot be used.
+    """
+    if cloud.https is not None:
+        from gateway.cloud.https import https_target  # noqa: PLC0415
+
+        return https_target(cloud.https)
+    if cloud.influx is not None:
+        from gateway.cloud.https import influx_target  # noqa: PLC0415
+
+        return influx_target(cloud.influx)
+    assert cloud.mqtt is not None
+    from gateway.cloud.mqtt import MqttTarget  # noqa: PLC0415
+
+    return MqttTarget(cloud.mqtt, gateway)
+
+
+class Egress:
+    """Sums up and hands out, while the cloud is switched on. Made only then.
+
+    Attributes:
+        sync: The task through which everything leaves; its meter is shown to the operator.
+    """
+
+    def __init__(
+        self,
+        cloud: CloudConfig,
+        gateway: str,
+        assets: Sequence[str],
+        log: Log,
+        clock: Clock,
+        random: Random,
+        report: Callable[[Condition], None],
+    ) -> None:
+        """Raises ConfigError where a certificate cannot be used."""
+        assert cloud.enabled
+        self._cloud, self._gateway, self._assets = cloud, gateway, tuple(assets)
+        self._log, self._clock = log, clock
+        self._reader = LogReader(log.path)
+        self._history = LogHistory(self._reader)
+        self.outbox = LogOutbox(log)
+        self.sync = Sync(
+            make_target(cloud, gateway),
+            self.outbox,
+            clock,
+            random,
+            report,
+            interval_s=cloud.interval_s,
+            bytes_per_hour_max=cloud.bytes_per_hour_max,
+        )
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(
+                    every_interval(
+                        self._clock, self._cloud.interval_s, GRACE_S, self._first_s(), self._make
+                    ),
+                    name="cloud:summaries",
+                )
+                tasks.create_task(self.sync.run(), name="cloud:sync")
+        finally:
+            self._reader.close()
+
+    def preview(self) -> list[Summary]:
+        """What would leave next: what waits, or else the interval that is under way."""
+        return waiting(self._reader) or current(
+            self._history, self._cloud, self._gateway, self._assets, self._clock
+        )
+
+    def _first_s(self) -> int:
+        saved = self._log.state_get(NAME, "until_s")
+        oldest_ns = self._history.oldest_ns()
+        now_s = self._clock.wall_ns() // NS
+        if saved is not None:
+            first_s = int(saved)
+        elif oldest_ns is not None:
+            first_s = oldest_ns // NS
+        else:
+            first_s = now_s
+        # A clock that was wrong once must neither make a million intervals nor stop for years.
+        return min(max(first_s, now_s - PAST_S_MAX), now_s)
+
+    def _make(self, start_s: int) -> None:
+        made = summarise(self._history, self._cloud, self._gateway, self._assets, start_s)
+        for summary in made:
+            t_ns = (summary.start_s + summary.width_s) * NS
+            self._log.append(Packed(Kind.SUMMARY, t_ns, encode(summary)))
+        until_s = start_s + self._cloud.interval_s
+        self._log.state_put(NAME, "until_s", str(until_s).encode())
+
+
+def current(
+    history: LogHistory, cloud: CloudConfig, gateway: str, assets: Sequence[str], clock: Clock
+) -> list[Summary]:
+    """The newest interval, full or not, that holds anything."""
+    now_s = clock.wall_ns() // NS
+    start_s = now_s - now_s % cloud.interval_s
+    return summarise(history, cloud, gateway, assets, start_s) or summarise(
+        history, cloud, gateway, assets, start_s - cloud.interval_s
+    )
+
+
+def waiting(reader: LogReader) -> list[Summary]:
+    """The summaries that have been made and have not left, at most one delivery of them."""
+    done = next(
+        (
+            Spans.from_json(spans)
+            for name, kind, spans, _ in reader.cursors()
+            if name == NAME and kind is Kind.SUMMARY
+        ),
+        Spans(),
+    )
+    head = reader.heads().get(Kind.SUMMARY, 0)
+    return [
+        decode(record.payload)
+        for record in reader.read(Kind.SUMMARY, done.first, head, records_max=BATCH_MAX)
+    ]
