@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module
 from pathlib import Path
 from random import Random
 
@@ -33,6 +34,9 @@ from gateway.view import View
 CHANNEL_SAMPLES_MAX = 1_000_000
 TICK_NS = 200_000_000
 CONFIG_POLL_NS = 2_000_000_000
+CONSOLE_WAIT_NS = 3_000_000_000
+"""The console waits this long for the first sample, which goes first."""
+CONSOLE_RETRY_NS = 30_000_000_000
 STOP_S_MAX = 3.0
 """How long the log may take at the end; together with the rest this keeps a stop under 5 s."""
 
@@ -154,6 +158,7 @@ class Gateway:
                     tasks.create_task(self.learning.run(self._restation), name="learning"),
                     tasks.create_task(answer_health(self.health_path, self._health), name="health"),
                 ]
+                console = tasks.create_task(self._console(), name="console")
                 if self.influx is not None:
                     readers.append(tasks.create_task(self.influx.run(), name="influx"))
                 if self.egress is not None:
@@ -162,6 +167,7 @@ class Gateway:
                 for source in self.config.sources:
                     self._start(tasks, source)
                 await stop.wait()
+                console.cancel()
                 await self._stop_sources()
                 flow.cancel()
                 await asyncio.wait([flow])
@@ -225,6 +231,36 @@ class Gateway:
             task.cancel()
         if running:
             await asyncio.wait(running, timeout=STOP_S_MAX)
+
+    async def _console(self) -> None:
+        """Serve the pages once samples flow. A port that is taken is an alarm, never an end."""
+        config = self.config.settings.console
+        if not config.enabled:
+            return
+        latest_ns = self.clock.mono_ns() + CONSOLE_WAIT_NS
+        while not self.flow.samples and self.clock.mono_ns() < latest_ns:
+            await sleep_until(self.clock, self.clock.mono_ns() + TICK_NS)
+        # FastAPI takes most of a second to import; beside the loop, for nobody waits for it.
+        module = await asyncio.to_thread(import_module, "gateway.console.app")
+        while True:
+            fault = ""
+            try:
+                await module.Console(config, self.view, self.config.data_dir).serve()
+            except ConfigError as error:
+                fault = str(error)
+                _events.error("console.refused", error=fault)
+            self.flow.report(
+                Condition(
+                    asset="",
+                    alarm="console.refused",
+                    cause=Cause.SYSTEM,
+                    active=bool(fault),
+                    t_ns=self.clock.wall_ns(),
+                    priority=Priority.LOW,
+                    text=f"The console cannot be served: {fault}",
+                )
+            )
+            await sleep_until(self.clock, self.clock.mono_ns() + CONSOLE_RETRY_NS)
 
     async def _tick(self) -> None:
         due_ns = self.clock.mono_ns()

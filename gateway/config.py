@@ -15,7 +15,9 @@ from pydantic_core import ErrorDetails
 
 import protocols
 from gateway.alarms.config import AlarmsConfig, LimitList
+from gateway.alarms.notify_config import NotifyConfig
 from gateway.cloud.config import CloudConfig
+from gateway.console.config import ConsoleConfig
 from gateway.core.errors import ConfigError, Fault
 from gateway.core.source import Identifier, SourceConfig
 from gateway.pipeline.config import AssetConfig, DeriveConfig
@@ -55,6 +57,8 @@ class Settings(BaseModel):
     gateway: GatewayConfig = GatewayConfig()
     asset: tuple[Asset, ...] = ()
     alarms: AlarmsConfig = AlarmsConfig()
+    notify: tuple[NotifyConfig, ...] = Field(default=(), max_length=100)
+    console: ConsoleConfig = ConsoleConfig()
     store: StoreConfig = StoreConfig()
     influx: InfluxConfig | None = None
     cloud: CloudConfig = CloudConfig()

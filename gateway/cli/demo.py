@@ -40,6 +40,7 @@ PLANT_STOP_S_MAX = 5.0
 )
 @click.option("--learn", is_flag=True, help="Learn one machine live, from scratch.")
 @click.option("--seed", default=1, show_default=True, help="Fixes the life of every machine.")
+@click.option("--port", default=8080, show_default=True, help="Of the console; 0 takes a free one.")
 @click.option(
     "--data-dir", type=click.Path(path_type=Path), help="Keep what was recorded here; else it goes."
 )
@@ -51,12 +52,14 @@ def command(
     faults: tuple[str, ...],
     learn: bool,
     seed: int,
+    port: int,
     data_dir: Path | None,
 ) -> None:
     """Run four simulated machines over OPC UA, Modbus TCP, Modbus RTU and a serial line.
 
     One of them develops a fault; an explained alarm is due within two minutes. Nothing on this
-    machine is touched but a temporary folder. With --duration the exit code says whether every
+    machine is touched but a temporary folder. The console is at http://127.0.0.1:8080; the link
+    for signing in is in the first lines. With --duration the exit code says whether every
     fault was found (0) or not, or something else was alarmed or lost (1).
 
     \b
@@ -79,7 +82,9 @@ def command(
         )
         folder.mkdir(parents=True, exist_ok=True)
         outcome = asyncio.run(
-            _demo(folder, [str(p) for p in planned], seed, duration, live=live, learn=learn)
+            _demo(
+                folder, [str(p) for p in planned], seed, duration, live=live, learn=learn, port=port
+            )
         )
     if report is not None:
         report.write_text(json.dumps(outcome.report, indent=2, ensure_ascii=False) + "\n")
@@ -161,6 +166,7 @@ async def _demo(
     *,
     live: bool,
     learn: bool,
+    port: int,
 ) -> _Outcome:
     from gateway.cli.events import write_json_lines
     from gateway.cli.run import run_until_told
@@ -178,6 +184,7 @@ async def _demo(
                 data_dir=folder / "data",
                 bundles=shipped_bundles(),
                 learn=("lathe-1",) if learn else (),
+                more=f"[console]\nport = {port}\nanonymous_viewer = true\n",
             ),
             encoding="utf-8",
         )

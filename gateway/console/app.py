@@ -82,8 +82,9 @@ class Console:
         Raises:
             ConfigError: Address, port or TLS files will not do.
         """
-        server = _Server(self._uvicorn())
+        fault: ConfigError | None = None
         try:
+            server = _Server(self._uvicorn())
             async with asyncio.TaskGroup() as tasks:
                 hub = tasks.create_task(self._hub.run(), name="console:live")
                 seen = tasks.create_task(self._write_seen(), name="console:sessions")
@@ -106,11 +107,15 @@ class Console:
                         await listen
                     hub.cancel()
                     seen.cancel()
+        except* ConfigError as group:
+            fault = next(e for e in group.exceptions if isinstance(e, ConfigError))
         finally:
             self._vault.write_seen(
                 idle_s=self.config.session_idle_s, max_s=self.config.session_max_s
             )
             self._vault.close()
+        if fault is not None:
+            raise fault
 
     async def _listen(self, server: "_Server") -> None:
         try:
