@@ -33,8 +33,10 @@ class Cursor:
         reader: LogReader,
         heads: Callable[[], dict[Kind, int]],
         put: Callable[[str, Kind, str, int], None],
+        kinds: frozenset[Kind] = frozenset(Kind),
     ) -> None:
         self.name = name
+        self.kinds = kinds
         self._reader = reader
         self._heads = heads
         self._put = put
@@ -125,6 +127,13 @@ class Cursor:
         head = self._heads()[kind]
         with self._lock:
             return self._spans[kind].undone(head)
+
+    def unread(self, kind: Kind, start: int, end: int) -> int:
+        """How many of [start, end) it still has to deal with."""
+        if kind not in self.kinds:
+            return 0
+        with self._lock:
+            return self._spans[kind].within(start, end)
 
     def close(self) -> None:
         """Let go of the file."""

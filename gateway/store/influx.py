@@ -85,13 +85,13 @@ class InfluxWriter:
         self._clock = clock
         self._report = report
         self._log = log
-        self._cursor: Cursor = log.cursor(CURSOR)
         self._link: Link = open_link(config, connections=config.in_flight_max)
         self._gate = Gate(clock, random)
         self._quarantine = Quarantine(log.directory)
         self._kinds = [Kind.TRANSITION, Kind.ASSESSMENT, Kind.SAMPLES, Kind.HEALTH]
         if config.waveforms:
             self._kinds.append(Kind.WAVEFORM)
+        self._cursor: Cursor = log.cursor(CURSOR, self._kinds)
         encoder = Encoder(log.signals, gateway)
         self._live = {k: Feed(self._cursor, encoder, k, Part.LIVE) for k in self._kinds}
         self._backlog = {k: Feed(self._cursor, encoder, k, Part.BACKLOG) for k in self._kinds}

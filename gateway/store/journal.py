@@ -16,7 +16,8 @@ from gateway.store.record import DROP_ORDER, Kind, encode_item
 from gateway.store.schema import connect_writer
 
 INSERT = {
-    kind: f"INSERT INTO {kind.value} (seq, n, t_min, t_max, payload) VALUES (?, ?, ?, ?, ?)"  # noqa: S608
+    kind: f"INSERT INTO {kind.value} (seq, n, t_min, t_max, t_log, payload) "  # noqa: S608
+    "VALUES (?, ?, ?, ?, ?, ?)"
     for kind in Kind
 }
 
@@ -68,13 +69,13 @@ class Journal:
         (size,) = self.db.execute("PRAGMA page_size").fetchone()
         return int((pages - free) * size)
 
-    def commit(self, group: Group) -> None:
-        """Write the group: all of it, durably, or nothing.
+    def commit(self, group: Group, now_ns: int) -> None:
+        """Write the group: all of it, durably, or nothing. `now_ns` is UTC, for age bounds.
 
         Raises:
             sqlite3.Error: Nothing was written.
         """
-        rows, head, size = self._rows(group)
+        rows, head, size = self._rows(group, now_ns)
         dropped = self.dropped + group.dropped
         signals = self.signals.signals()
         with Transaction(self.db):
@@ -131,7 +132,7 @@ class Journal:
         return encode(columns, self._forms)
 
     def _rows(
-        self, group: Group
+        self, group: Group, now_ns: int
     ) -> tuple[dict[Kind, list[tuple[Any, ...]]], dict[Kind, int], Counter[Kind]]:
         head, size = dict(self.head), Counter(self.bytes)
         rows: dict[Kind, list[tuple[Any, ...]]] = {}
@@ -143,14 +144,14 @@ class Journal:
                     t_ns = columns[1]
                     payload = self.pack(columns)
                     n = len(t_ns)
-                    made.append((head[kind], n, int(t_ns.min()), int(t_ns.max()), payload))
+                    made.append((head[kind], n, int(t_ns.min()), int(t_ns.max()), now_ns, payload))
                     head[kind] += n
                     size[kind] += len(payload)
             else:
                 for item in group.items.get(kind, ()):
                     assert not isinstance(item, Batch)
                     t_min, t_max, payload = encode_item(item)
-                    made.append((head[kind], 1, t_min, t_max, payload))
+                    made.append((head[kind], 1, t_min, t_max, now_ns, payload))
                     head[kind] += 1
                     size[kind] += len(payload)
         return {kind: made for kind, made in rows.items() if made}, head, size

@@ -6,29 +6,27 @@ raw ones go, counted; assessment and alarms go on, and a condition tells.
 """
 
 import sqlite3
-import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
+from typing import Never
 
 import structlog
 
-from gateway.core.alarm import Cause, Condition, Priority, Transition
+from gateway.core.alarm import Condition, Transition
 from gateway.core.clock import Clock
 from gateway.core.errors import StoreError
+from gateway.core.signals import SignalTable
 from gateway.store.bell import Bell
 from gateway.store.blocks import Columns
 from gateway.store.config import StoreConfig
 from gateway.store.cursor import Cursor
-from gateway.store.journal import Journal
+from gateway.store.log_conditions import conditions
 from gateway.store.owner import Owner
-from gateway.store.pending import Group, Pending
+from gateway.store.pending import Pending
 from gateway.store.reader import LogReader
 from gateway.store.record import Item, Kind
-from gateway.store.schema import FILE_NAME, is_corrupt
-
-RETRY_S_MIN = 0.5
-RETRY_S_MAX = 5.0
-CLOSE_S_MAX = 4.0
+from gateway.store.schema import FILE_NAME
+from gateway.store.writer import State, Writer
 
 _events = structlog.get_logger()
 
@@ -43,75 +41,65 @@ class Log:
     Attributes:
         directory: The data directory.
         signals: The gateway's signal table; new signals are kept with the first commit after.
-        held: Why the disk takes nothing at present; "" while it does.
-        commits: Transactions since the start.
         committed: Rung after every commit and change of state.
     """
 
-    def __init__(
-        self, directory: Path, config: StoreConfig, clock: Clock, owner: Owner, journal: Journal
-    ) -> None:
+    def __init__(self, directory: Path, config: StoreConfig, clock: Clock, owner: Owner) -> None:
+        """Use `Log.open`."""
         self.directory = directory
-        self.path = journal.path
-        self.signals = journal.signals
-        self.held = ""
-        self.commits = 0
-        self.committed = Bell()
-        self._config = config
+        self.path = directory / FILE_NAME
         self._clock = clock
         self._owner = owner
-        self._journal: Journal | None = journal
         self._pending = Pending(round(config.memory_mb_max * 1e6))
-        self._heads = dict(journal.head)
-        self._durable = 0
-        self._state: dict[tuple[str, str], bytes | None] = {}
-        self._work = threading.Condition()
-        self._hurry = False
-        self._closing = False
-        self._bug: BaseException | None = None
-        self._reader = LogReader(self.path)
         self._cursors: dict[str, Cursor] = {}
-        self._thread = threading.Thread(target=self._main, name="log", daemon=True)
-        self._thread.start()
+        self._readers: list[LogReader] = []
+        self._values: dict[tuple[str, str], bytes | None] = {}
+        self._writer = Writer(
+            self.path, config, clock, self._pending, self._unread, self._reopen_readers
+        )
+        self._reader = self._new_reader()
+        self.signals: SignalTable = self._writer.signals
+        self.committed: Bell = self._writer.rung
 
     @classmethod
     def open(cls, directory: Path, config: StoreConfig, clock: Clock) -> "Log":
         """Own the data directory and open its log, making both where they are missing.
+
+        A damaged log is set aside and salvaged; `state.damaged` and a condition tell.
 
         Raises:
             StoreError: Another process owns the directory, the disk takes nothing, or the file is
                 a newer program's.
         """
         owner = Owner(directory)
-        path = directory / FILE_NAME
         try:
-            journal = Journal(path, single=config.values == "float32")
+            return cls(directory, config, clock, owner)
         except sqlite3.Error as error:
             owner.release()
             raise StoreError(
-                f"{path}: the log cannot be opened ({error}); free or repair the disk"
+                f"{directory / FILE_NAME}: the log cannot be opened ({error}); free or repair the "
+                "disk"
             ) from error
         except BaseException:
             owner.release()
             raise
-        return cls(directory, config, clock, owner, journal)
 
     def append(self, item: Item) -> None:
         """Take one record, to be durable within `commit_s`. Never blocks on the disk."""
         self._pending.append(item)
-        self._wake()
+        self._writer.wake()
 
     def state_get(self, namespace: str, key: str) -> bytes | None:
         """A small value that was put, whether or not it is committed yet."""
-        if (namespace, key) in self._state:
-            return self._state[namespace, key]
+        if (namespace, key) in self._values:
+            return self._values[namespace, key]
         return self._reader.state(namespace).get(key)
 
     def state_put(self, namespace: str, key: str, value: bytes | None) -> None:
         """Put a small value, committed with the next group; None deletes it."""
-        self._state[namespace, key] = value
+        self._values[namespace, key] = value
         self._pending.put_state(namespace, key, value)
-        self._wake()
+        self._writer.wake()
 
     async def flush(self) -> None:
         """Wait until everything appended so far is durable, or dropped by policy and counted.
@@ -119,49 +107,64 @@ class Log:
         Waits for as long as the disk takes nothing: bound it where that matters.
         """
         wanted = self._pending.generation
-        self._hurry = True
-        self._wake()
         seen = self.committed.rings
-        while self._durable < wanted:
+        self._writer.wake(hurry=True)
+        while self.state.durable < wanted:
             self._raise_bug()
             seen = await self.committed.wait(seen)
-
-    async def run(self, report: Callable[[Condition], None] = unheard) -> None:
-        """Report conditions until cancelled; raise what broke the writer thread."""
-        seen, told = -1, ""
-        while True:
-            seen = await self.committed.wait(seen)
-            self._raise_bug()
-            if self.held != told:
-                told = self.held
-                report(self._held_condition(told))
 
     async def wait_for(self, kind: Kind, seq: int) -> None:
         """Return as soon as the record with number `seq` of this kind is committed."""
         seen = self.committed.rings
-        while self._heads[kind] <= seq:
+        while self.state.heads[kind] <= seq:
             self._raise_bug()
             seen = await self.committed.wait(seen)
 
+    async def run(self, report: Callable[[Condition], None] = unheard) -> Never:
+        """Report conditions until cancelled; raise what broke the writer thread."""
+        seen = -1
+        told: dict[str, bool | None] = {}
+        while True:
+            seen = await self.committed.wait(seen)
+            self._raise_bug()
+            for condition in conditions(
+                self.state, self._pending, self.directory, self._clock.wall_ns()
+            ):
+                if condition.active != told.get(condition.alarm, False):
+                    told[condition.alarm] = condition.active
+                    report(condition)
+
     def close(self) -> None:
         """Commit what is left, end the thread, let go of the directory."""
-        with self._work:
-            self._closing = True
-            self._work.notify_all()
-        self._thread.join(CLOSE_S_MAX)
-        for cursor in self._cursors.values():
-            cursor.close()
-        self._reader.close()
+        # Readers first: the last connection to close, the writer's, then empties the WAL file.
+        for reader in self._readers:
+            reader.close()
+        self._writer.close()
         self._owner.release()
         lost = self._pending.waiting()
         if lost:
-            _events.error("log.closed", lost=dict(lost), held=self.held)
+            counts = {kind.value: n for kind, n in lost.items()}
+            _events.error("log.closed", lost=counts, held=self.state.held)
 
-    def cursor(self, name: str) -> Cursor:
-        """The reader's place of that name, made at the start of the log where it is new."""
+    @property
+    def state(self) -> State:
+        """What the writer says of itself."""
+        return self._writer.state
+
+    @property
+    def held(self) -> str:
+        """Why the disk takes nothing at present; "" while it does."""
+        return self.state.held
+
+    def cursor(self, name: str, kinds: Collection[Kind] = tuple(Kind)) -> Cursor:
+        """The reader's place of that name, made at the start of the log where it is new.
+
+        Records of other kinds than `kinds` do not wait for it when room must be made.
+        """
         if name not in self._cursors:
-            reader = LogReader(self.path)
-            self._cursors[name] = Cursor(name, reader, self.heads, self._put_cursor)
+            reader = self._new_reader()
+            put = self._put_cursor
+            self._cursors[name] = Cursor(name, reader, self.heads, put, frozenset(kinds))
         return self._cursors[name]
 
     def cursors(self) -> dict[str, Cursor]:
@@ -170,7 +173,7 @@ class Log:
 
     def heads(self) -> dict[Kind, int]:
         """The next sequence number of each kind, as committed."""
-        return self._heads
+        return self.state.heads
 
     def epoch(self) -> str:
         """Changes when the log was started anew, so that places in it mean nothing any more."""
@@ -187,103 +190,37 @@ class Log:
         return self._reader.transitions(start_ns, end_ns)
 
     def counters(self) -> dict[str, int]:
-        """What the log counts: appended, dropped and kept of each kind, and memory in use."""
-        counts = {"pending_bytes": self._pending.bytes, "commits": self.commits}
+        """What the log counts; see `store.md` for the words."""
+        state = self.state
+        counts = {
+            "commits": state.commits,
+            "file_bytes": state.file_bytes,
+            "memory_bytes": self._pending.bytes,
+            "damaged": sum(reader.damaged for reader in self._readers),
+        }
         for kind in Kind:
             counts[f"{kind.value}_appended"] = self._pending.appended[kind]
-            counts[f"{kind.value}_dropped"] = self._pending.dropped[kind]
+            counts[f"{kind.value}_kept_bytes"] = state.kept.get(kind, 0)
+            counts[f"{kind.value}_dropped"] = state.dropped.get(kind, 0)
         return counts
+
+    def _new_reader(self) -> LogReader:
+        reader = LogReader(self.path, on_damage=self._writer.suspect)
+        self._readers.append(reader)
+        return reader
+
+    def _reopen_readers(self) -> None:
+        for reader in self._readers:
+            reader.reopen()
+
+    def _unread(self, kind: Kind, start: int, end: int) -> int:
+        """How many of [start, end) the reader that is furthest behind still needs."""
+        return max((c.unread(kind, start, end) for c in list(self._cursors.values())), default=0)
 
     def _put_cursor(self, name: str, kind: Kind, spans: str, missed: int) -> None:
         self._pending.put_cursor(name, kind, spans, missed)
-        self._wake()
-
-    def _wake(self) -> None:
-        with self._work:
-            self._work.notify_all()
+        self._writer.wake()
 
     def _raise_bug(self) -> None:
-        if self._bug is not None:
-            raise RuntimeError("the log's writer thread ended") from self._bug
-
-    def _held_condition(self, why: str) -> Condition:
-        return Condition(
-            asset="",
-            alarm="log.held",
-            cause=Cause.SYSTEM,
-            active=bool(why),
-            t_ns=self._clock.wall_ns(),
-            priority=Priority.HIGH,
-            text=f"The log cannot be written ({why}); data is held in memory. Free or repair the "
-            f"disk of {self.directory}."
-            if why
-            else "The log is written again.",
-            on_delay_s=0,
-            off_delay_s=0,
-        )
-
-    # What follows runs in the writer thread.
-
-    def _main(self) -> None:
-        try:
-            retry_s = RETRY_S_MIN
-            while True:
-                with self._work:
-                    self._work.wait_for(lambda: self._closing or bool(self._pending))
-                    self._work.wait_for(lambda: self._closing or self._hurry, self._config.commit_s)
-                    closing = self._closing
-                    self._hurry = False
-                if self._commit():
-                    retry_s = RETRY_S_MIN
-                elif not closing:
-                    with self._work:
-                        self._work.wait_for(lambda: self._closing, retry_s)
-                    retry_s = min(2 * retry_s, RETRY_S_MAX)
-                if closing and (self.held or not self._pending):
-                    return
-        except BaseException as error:  # noqa: BLE001  # Carried to `run`, which raises it.
-            self._bug = error
-        finally:
-            if self._journal is not None:
-                self._journal.close()
-            self.committed.ring()
-
-    def _commit(self) -> bool:
-        group = self._pending.take()
-        try:
-            journal = self._open_journal()
-            if group:
-                journal.commit(group)
-        except sqlite3.Error as error:
-            self._pending.put_back(group)
-            self._hold(error)
-            return False
-        self._pending.settle(group)
-        self._settle(journal, group)
-        return True
-
-    def _settle(self, journal: Journal, group: Group) -> None:
-        self._heads = dict(journal.head)
-        self._durable = max(self._durable, group.generation)
-        self.commits += 1
-        if self.held:
-            _events.info("log.resumed", path=str(self.path))
-            self.held = ""
-        self.committed.ring()
-
-    def _hold(self, error: sqlite3.Error) -> None:
-        """Go on in memory; the file is opened anew at each attempt, whatever became of the disk."""
-        if self._journal is not None:
-            self._journal.close()
-            self._journal = None
-        if not self.held:
-            _events.error("log.held", path=str(self.path), error=str(error))
-        self.held = f"{'damaged: ' if is_corrupt(error) else ''}{error}"
-        self.committed.ring()
-
-    def _open_journal(self) -> Journal:
-        if self._journal is None:
-            self._journal = Journal(
-                self.path, self.signals, single=self._config.values == "float32"
-            )
-        return self._journal
+        if self._writer.bug is not None:
+            raise RuntimeError("the log's writer thread ended") from self._writer.bug

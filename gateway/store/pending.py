@@ -37,6 +37,8 @@ class Pending:
         self._queues: dict[Kind, deque[tuple[Item, int]]] = {kind: deque() for kind in Kind}
         self._next = Group()
         self.bytes = 0
+        self.overflowing = False
+        """Something was dropped since the disk last took everything."""
         """Waiting and being committed."""
         self.generation = 0
         self.appended: Counter[Kind] = Counter()
@@ -102,6 +104,7 @@ class Pending:
         """The group is on the disk: its memory is free."""
         with self._lock:
             self.bytes -= group.bytes
+            self.overflowing = False
 
     def put_back(self, group: Group) -> None:
         """The group could not be written: it waits again, before everything newer."""
@@ -127,6 +130,7 @@ class Pending:
             )
 
     def _make_room(self) -> None:
+        self.overflowing = True
         for kind in DROP_ORDER:
             queue = self._queues[kind]
             while queue and self.bytes > self._bytes_max:

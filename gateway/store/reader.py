@@ -2,7 +2,7 @@
 
 import sqlite3
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from gateway.core.errors import DataError, StoreError
 from gateway.core.signals import Signal, SignalTable
 from gateway.store.blocks import Columns, joined
 from gateway.store.record import Kind, Record
-from gateway.store.schema import connect_reader
+from gateway.store.schema import connect_reader, is_corrupt
 
 BLOCKS_MAX = 64
 """Rows fetched at one time while scanning, so that memory stays flat."""
@@ -40,19 +40,29 @@ class LogReader:
         damaged: Samples and records that could not be decoded, since this reader was made.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, on_damage: Callable[[], None] | None = None) -> None:
         """Open `path`, the log file itself. The file may be written by another process meanwhile.
 
         Raises:
             StoreError: There is no log there, or it cannot be read.
         """
         self.path = path
+        self._on_damage = on_damage
         self._lock = threading.Lock()
         self._db: sqlite3.Connection | None = connect_reader(path)
         self.damaged = 0
+        self._closed = False
+
+    def reopen(self) -> None:
+        """Open the file anew at the next query: another one lies at its path."""
+        with self._lock:
+            if self._db is not None:
+                self._db.close()
+                self._db = None
 
     def close(self) -> None:
         with self._lock:
+            self._closed = True
             if self._db is not None:
                 self._db.close()
                 self._db = None
@@ -179,6 +189,8 @@ class LogReader:
             StoreError: The file cannot be read at present.
         """
         with self._lock:
+            if self._closed:
+                raise StoreError(f"{self.path}: the log is closed")
             try:
                 if self._db is None:
                     self._db = connect_reader(self.path)
@@ -187,4 +199,6 @@ class LogReader:
                 if self._db is not None:
                     self._db.close()
                     self._db = None
+                if self._on_damage is not None and is_corrupt(error):
+                    self._on_damage()
                 raise StoreError(f"{self.path}: the log cannot be read ({error})") from error

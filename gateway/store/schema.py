@@ -15,7 +15,8 @@ _TABLES = "".join(
     f"""
     CREATE TABLE {kind.value} (
         seq INTEGER PRIMARY KEY, n INTEGER NOT NULL,
-        t_min INTEGER NOT NULL, t_max INTEGER NOT NULL, payload BLOB NOT NULL);
+        t_min INTEGER NOT NULL, t_max INTEGER NOT NULL, t_log INTEGER NOT NULL,
+        payload BLOB NOT NULL);
     CREATE INDEX {kind.value}_t ON {kind.value} (t_max);
     """
     for kind in Kind

@@ -49,7 +49,11 @@ class Spans:
 
     def undone(self, head: int) -> int:
         """How many numbers below `head` are undone."""
-        return sum(max(0, min(end, head) - start) for start, end in self._undone)
+        return self.within(0, head)
+
+    def within(self, start: int, end: int) -> int:
+        """How many numbers of [start, end) are undone."""
+        return sum(max(0, min(high, end) - max(low, start)) for low, high in self._undone)
 
     def done(self, start: int, end: int) -> None:
         """Mark [start, end) as read."""

@@ -37,7 +37,7 @@ class Trends:
         self._log = log
         self._bounds = bounds
         self._clock = clock
-        self._cursor = log.cursor("trends")
+        self._cursor = log.cursor("trends", _KINDS)
         self._reader = TrendReader(log.directory / FILE_NAME)
         self.damaged = 0
 

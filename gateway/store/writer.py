@@ -1,0 +1,258 @@
+"""The thread that commits what waits, keeps the file in shape, and outlives a disk that fails."""
+
+import sqlite3
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+
+from gateway.core.clock import Clock
+from gateway.core.errors import StoreError
+from gateway.core.signals import SignalTable
+from gateway.store.bell import Bell
+from gateway.store.config import StoreConfig
+from gateway.store.journal import Journal
+from gateway.store.pending import Group, Pending
+from gateway.store.record import Kind
+from gateway.store.salvage import salvage, set_aside, unfinished
+from gateway.store.schema import is_corrupt
+from gateway.store.upkeep import Room, Unread, Upkeep
+
+RETRY_S_MIN = 0.5
+RETRY_S_MAX = 5.0
+CLOSE_S_MAX = 4.0
+COMMITS_PER_UPKEEP = 64
+IDLE_UPKEEP_S = 60.0
+
+_events = structlog.get_logger()
+
+
+@dataclass(slots=True)
+class State:
+    """What the writer says of itself; read by other threads, written by its own alone.
+
+    Attributes:
+        held: Why the disk takes nothing at present; "" while it does.
+        damaged: What became of a log that was damaged; "" if none was since the start.
+        commits: Transactions since the start.
+        durable: Everything appended up to this generation is on the disk or was dropped.
+        heads: The next sequence number of each kind, as committed.
+        kept: Bytes of payload kept of each kind.
+        dropped: Samples and records dropped by policy, of each kind, ever.
+        file_bytes: Bytes in use in the file.
+        room: What the last pass of upkeep found.
+    """
+
+    heads: dict[Kind, int]
+    kept: dict[Kind, int]
+    dropped: dict[Kind, int]
+    room: Room
+    held: str = ""
+    damaged: str = ""
+    commits: int = 0
+    durable: int = 0
+    file_bytes: int = 0
+
+
+def open_journal(
+    path: Path, config: StoreConfig, signals: SignalTable | None = None
+) -> tuple[Journal, str]:
+    """Open the log; one that is damaged is set aside and salvaged first.
+
+    Returns:
+        The journal, and what became of a damaged one ("" where none was).
+
+    Raises:
+        StoreError: It is another program's file, or a newer one.
+        sqlite3.Error: The disk takes nothing.
+    """
+    single = config.values == "float32"
+    aside = unfinished(path)
+    try:
+        if aside is None:
+            return Journal(path, signals, single=single), ""
+    except sqlite3.Error as error:
+        if not is_corrupt(error):
+            raise
+        aside = set_aside(path)
+    found = salvage(path, aside)
+    return Journal(path, signals, single=single), f"{found.aside.name}: {found}"
+
+
+class Writer:
+    """Owns the journal. Started by its maker, ended by `close`."""
+
+    def __init__(
+        self,
+        path: Path,
+        config: StoreConfig,
+        clock: Clock,
+        pending: Pending,
+        unread: Unread,
+        reopen_readers: Callable[[], None],
+    ) -> None:
+        """Open the log and start.
+
+        Raises:
+            StoreError: It is another program's file, or a newer one.
+            sqlite3.Error: The disk takes nothing.
+        """
+        self._path = path
+        self._config = config
+        self._clock = clock
+        self._pending = pending
+        self._reopen_readers = reopen_readers
+        self._upkeep = Upkeep(config, unread)
+        self._work = threading.Condition()
+        self._hurry = self._closing = self._suspect = False
+        journal, damaged = open_journal(path, config)
+        self._journal: Journal | None = journal
+        self.signals = journal.signals
+        self.rung = Bell()
+        self.bug: BaseException | None = None
+        self.state = State(
+            dict(journal.head),
+            dict(journal.bytes),
+            dict(journal.dropped),
+            self._upkeep.room,
+            damaged=damaged,
+        )
+        self._thread = threading.Thread(target=self._main, name="log", daemon=True)
+        self._thread.start()
+
+    def wake(self, *, hurry: bool = False) -> None:
+        """Something waits; with `hurry`, commit it now."""
+        with self._work:
+            self._hurry = self._hurry or hurry
+            self._work.notify_all()
+
+    def suspect(self) -> None:
+        """A reader found the file damaged: set it aside and salvage it."""
+        with self._work:
+            self._suspect = True
+            self._work.notify_all()
+
+    def close(self) -> None:
+        """Commit what is left, as far as the disk takes it, and end."""
+        with self._work:
+            self._closing = True
+            self._work.notify_all()
+        self._thread.join(CLOSE_S_MAX)
+
+    def _main(self) -> None:
+        try:
+            self._run()
+        except BaseException as error:  # noqa: BLE001  # Carried to `Log.run`, which raises it.
+            self.bug = error
+        finally:
+            if self._journal is not None:
+                self._journal.close()
+            self.rung.ring()
+
+    def _run(self) -> None:
+        retry_s = RETRY_S_MIN
+        since_upkeep = COMMITS_PER_UPKEEP  # The first pass comes with the first commit.
+        while True:
+            with self._work:
+                idle = not self._work.wait_for(
+                    lambda: self._closing or self._suspect or bool(self._pending), IDLE_UPKEEP_S
+                )
+                self._work.wait_for(lambda: self._closing or self._hurry, self._config.commit_s)
+                closing, self._hurry = self._closing, False
+            since_upkeep += 1
+            upkeep = not closing and (idle or since_upkeep >= COMMITS_PER_UPKEEP)
+            if self._step(upkeep=upkeep):
+                retry_s = RETRY_S_MIN
+                since_upkeep = 0 if upkeep else since_upkeep
+            elif not closing:
+                with self._work:
+                    self._work.wait_for(lambda: self._closing, retry_s)
+                retry_s = min(2 * retry_s, RETRY_S_MAX)
+            if closing and (self.state.held or not self._pending):
+                return
+
+    def _step(self, *, upkeep: bool) -> bool:
+        """Commit what waits. Returns whether the disk took it."""
+        group = self._pending.take()
+        try:
+            journal = self._open()
+            if group:
+                journal.commit(group, self._clock.wall_ns())
+        except (sqlite3.Error, StoreError) as error:
+            self._pending.put_back(group)
+            self._hold(error)
+            return False
+        except BaseException:
+            self._pending.put_back(group)
+            raise
+        self._pending.settle(group)
+        self._settle(journal, group)
+        if upkeep:
+            try:
+                self._upkeep.work(journal, self._clock.wall_ns())
+                self.state.file_bytes = journal.file_bytes()
+            except sqlite3.Error as error:
+                self._hold(error)
+                return False
+            self.rung.ring()
+        return True
+
+    def _settle(self, journal: Journal, group: Group) -> None:
+        state = self.state
+        state.heads = dict(journal.head)
+        state.kept = dict(journal.bytes)
+        state.dropped = dict(journal.dropped)
+        state.durable = max(state.durable, group.generation)
+        state.commits += 1
+        if state.held:
+            _events.info("log.resumed", path=str(self._path))
+            state.held = ""
+        self.rung.ring()
+
+    def _hold(self, error: Exception) -> None:
+        """Go on in memory; the file is opened anew at each attempt, whatever became of the disk."""
+        self._let_go()
+        if isinstance(error, sqlite3.Error) and is_corrupt(error):
+            self._suspect = True
+        if not self.state.held:
+            _events.error("log.held", path=str(self._path), error=str(error))
+        self.state.held = str(error)
+        self.rung.ring()
+
+    def _let_go(self) -> None:
+        if self._journal is not None:
+            self._journal.close()
+            self._journal = None
+
+    def _open(self) -> Journal:
+        if self._suspect:
+            self._let_go()
+            if self._path.exists() and not _is_whole(self._path):
+                set_aside(self._path)
+            self._suspect = False
+        if self._journal is None:
+            self._journal, damaged = open_journal(self._path, self._config, self.signals)
+            if damaged:
+                self.state.damaged = damaged
+                self._upkeep = Upkeep(self._config, self._upkeep.unread)
+                self._reopen_readers()
+        return self._journal
+
+
+def _is_whole(path: Path) -> bool:
+    """SQLite's own check: a reader's word is not enough to set a log aside.
+
+    Raises:
+        sqlite3.Error: The disk does not give the file at present.
+    """
+    db = sqlite3.connect(path, isolation_level=None)
+    try:
+        return bool(db.execute("PRAGMA quick_check(1)").fetchone() == ("ok",))
+    except sqlite3.Error as error:
+        if is_corrupt(error):
+            return False
+        raise
+    finally:
+        db.close()
