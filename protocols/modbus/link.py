@@ -7,7 +7,6 @@ Knows nothing of signals. No task runs here: bytes arrive by callback, and whoev
 import asyncio
 import os
 import ssl
-import termios
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -266,11 +265,6 @@ class _Port:
             )
         except (OSError, ValueError, termios.error) as error:  # SerialException is an OSError.
             raise LinkLost(f"{config.url}: cannot be opened: {error}") from error
-        except termios.error as error:
-            raise LinkLost(
-                f"{config.url}: the port does not take {config.data_bits} data bits with parity "
-                f"{config.parity} ({error}); a pseudo-terminal takes parity none only"
-            ) from error
         self._port.reset_input_buffer()
         asyncio.get_running_loop().add_reader(self._port.fileno(), self._readable)
 
