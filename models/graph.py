@@ -17,6 +17,8 @@ OPSET = 13
 """The oldest that knows per-channel quantisation; every runtime that we support reads it."""
 IR_VERSION = 8
 PREPARED = "prepared"
+EXACT = "exact"
+"""Prefix of the names of heavy tensors that stay float32."""
 
 
 class Graph:
@@ -57,6 +59,25 @@ class Graph:
         )
         return made
 
+    def name_exact(self) -> str:
+        """A name for a heavy node's output that `models.quantise` leaves in float32."""
+        self._count += 1
+        return f"{EXACT}{self._count}"
+
+    def standardise(
+        self, tensor: str, centre: ArrayLike, scale: ArrayLike, *, clip: float = 10.0
+    ) -> str:
+        """(tensor - centre) / scale within +-clip, as the tensor `prepared`."""
+        divide = 1.0 / np.asarray(scale, dtype=np.float64)
+        centred = self.node("Sub", tensor, self.constant(centre))
+        scaled = self.node("Mul", centred, self.constant(divide))
+        return self.node("Clip", scaled, self.constant(-clip), self.constant(clip), name=PREPARED)
+
+    def filled(self, centre: ArrayLike) -> tuple[str, str]:
+        """x with `centre` where a feature is missing, and present bool[n, d]."""
+        present = self.node("Equal", self.x, self.x, name="present")
+        return self.node("Where", present, self.x, self.constant(centre)), present
+
     def prepare(
         self, centre: ArrayLike, scale: ArrayLike, *, clip: float = 10.0
     ) -> tuple[str, str]:
@@ -70,12 +91,8 @@ class Graph:
         Returns:
             Names of z float32[n, d] (called `prepared`) and of present bool[n, d].
         """
-        divide = 1.0 / np.asarray(scale, dtype=np.float64)
-        present = self.node("Equal", self.x, self.x, name="present")
-        filled = self.node("Where", present, self.x, self.constant(centre))
-        centred = self.node("Sub", filled, self.constant(centre))
-        scaled = self.node("Mul", centred, self.constant(divide))
-        z = self.node("Clip", scaled, self.constant(-clip), self.constant(clip), name=PREPARED)
+        filled, present = self.filled(centre)
+        z = self.standardise(filled, centre, scale, clip=clip)
         return z, present
 
     def dense(

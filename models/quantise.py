@@ -14,6 +14,8 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from models.graph import EXACT
+
 HEAVY = frozenset({"Gemm", "MatMul", "Conv"})
 WIDEN = 1.25
 """Calibration sees healthy data; a fault lies beyond it. Ranges grow by this factor."""
@@ -49,12 +51,14 @@ def quantise(
     quantised.CopyFrom(model)
     graph = quantised.graph
     weights = {tensor.name: tensor for tensor in graph.initializer}
+    kept = set(keep_fp32)
     heavy = [
         node
         for node in graph.node
         if node.op_type in HEAVY
         and node.input[1] in weights
-        and node.output[0] not in set(keep_fp32)
+        and node.output[0] not in kept
+        and not node.output[0].startswith(EXACT)
         and _plain(node)
     ]
     inputs = list(dict.fromkeys(node.input[0] for node in heavy))
@@ -71,7 +75,8 @@ def quantise(
                 nodes.extend(build.activation(source, scale))
                 placed.add(source)
             node.input[0] = f"{source}_dq"
-            nodes.extend(build.weight(node, scale, per_channel))
+            flat = len(weights[node.input[1]].dims) == 2 or node.op_type == "Conv"
+            nodes.extend(build.weight(node, scale, per_channel and flat))
             made.add(node.output[0])
         if node.op_type == "Relu" and node.input[0] in made:
             # ONNX Runtime would fuse Gemm and Relu in float32 first, and int8 would be lost.

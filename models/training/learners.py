@@ -1,0 +1,331 @@
+"""Learners that end as part of a graph, and the choice among them by cross-validation.
+
+Three kinds of learner see the same standardised features: dense nets, a forest, boosted trees.
+None wins everywhere, so each predicts what it has not seen, and a non-negative combination of them
+(which calibrates as well) is kept; what adds nothing is left out of the graph.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+from sklearn.ensemble import (
+    HistGradientBoostingClassifier,
+    HistGradientBoostingRegressor,
+    RandomForestClassifier,
+)
+from sklearn.neural_network import MLPClassifier, MLPRegressor
+
+from models.graph import Graph
+from models.training.trees import Trees, of_boosting, of_forest
+
+Floats = NDArray[np.float64]
+Features = NDArray[np.float32]
+Task = Literal["classify", "regress"]
+
+NET_CLIP = 6.0
+"""Standardised features beyond this look the same to a net; also the range that int8 covers."""
+SHARE_MIN = 0.05
+"""A learner with a smaller share of the combination is left out."""
+
+
+class Learner(Protocol):
+    """One fitted learner: a logit for `classify`, the value itself for `regress`."""
+
+    def predict(self, z: Features) -> Floats:
+        """float64[n]."""
+        ...
+
+    def emit(self, graph: Graph, z: str) -> str:
+        """Name of float32[n, 1]."""
+        ...
+
+
+Fit = Callable[[Features, Floats, int], Learner]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Nets:
+    """A few small dense nets, averaged; their target is scaled to about 1."""
+
+    members: list[list[tuple[Floats, Floats]]]
+    scale: float
+
+    def predict(self, z: Features) -> Floats:
+        total = np.zeros(len(z))
+        for layers in self.members:
+            h: Floats = np.clip(z, -NET_CLIP, NET_CLIP).astype(np.float64)
+            for weight, bias in layers[:-1]:
+                h = np.maximum(h @ weight + bias, 0)
+            weight, bias = layers[-1]
+            total += (h @ weight + bias)[:, 0]
+        out: Floats = total * self.scale / len(self.members)
+        return out
+
+    def emit(self, graph: Graph, z: str) -> str:
+        clip = graph.constant(NET_CLIP)
+        held = graph.node("Clip", z, graph.constant(-NET_CLIP), clip)
+        outputs = []
+        for layers in self.members:
+            h = held
+            for weight, bias in layers[:-1]:
+                h = graph.dense(h, weight, bias)
+            weight, bias = layers[-1]
+            share = self.scale / len(self.members)
+            outputs.append(graph.dense(h, weight * share, bias * share, ""))
+        return outputs[0] if len(outputs) == 1 else graph.node("Sum", *outputs)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Grown:
+    """Trees as a net; a forest's share of votes becomes a logit."""
+
+    trees: Trees
+    votes: float = 0.0
+    """Half a vote, that keeps the logit of 0 and 1 finite; 0 where trees give a logit already."""
+
+    def predict(self, z: Features) -> Floats:
+        raw = self.trees.predict(z)[:, 0]
+        if not self.votes:
+            return raw
+        e = self.votes
+        out: Floats = np.log((np.clip(raw, 0, 1) + e) / (1 - np.clip(raw, 0, 1) + e))
+        return out
+
+    def emit(self, graph: Graph, z: str) -> str:
+        raw = self.trees.emit(graph, z)
+        if not self.votes:
+            return raw
+        share = graph.node("Clip", raw, graph.constant(0.0), graph.constant(1.0))
+        up = graph.node("Add", share, graph.constant(self.votes))
+        down = graph.node("Sub", graph.constant(1.0 + self.votes), share)
+        return graph.node("Sub", graph.node("Log", up), graph.node("Log", down))
+
+
+def forest(z: Features, y: Floats, seed: int, *, trees: int = 100, leaves: int = 64) -> Learner:
+    """A random forest classifier, bounded in leaves so that its net stays small."""
+    model = RandomForestClassifier(
+        trees, max_leaf_nodes=leaves, max_features=0.5, random_state=seed, n_jobs=1
+    )
+    model.fit(z, y > 0.5)
+    return _Grown(of_forest(model, 1), 0.5 / trees)
+
+
+def boosted(z: Features, y: Floats, seed: int) -> Learner:
+    """Gradient boosted trees with strong regularisation, for rare classes."""
+    model = HistGradientBoostingClassifier(
+        max_iter=150,
+        max_leaf_nodes=8,
+        learning_rate=0.06,
+        l2_regularization=5.0,
+        max_features=0.5,
+        early_stopping=False,
+        random_state=seed,
+    )
+    model.fit(z, y > 0.5)
+    return _checked(model, z, model.decision_function)
+
+
+def boosted_value(z: Features, y: Floats, seed: int) -> Learner:
+    """Gradient boosted regression trees."""
+    model = HistGradientBoostingRegressor(
+        max_iter=250,
+        max_leaf_nodes=12,
+        min_samples_leaf=40,
+        learning_rate=0.05,
+        l2_regularization=5.0,
+        max_features=0.4,
+        early_stopping=False,
+        random_state=seed,
+    )
+    model.fit(z, y)
+    return _checked(model, z, model.predict)
+
+
+def nets(z: Features, y: Floats, seed: int, *, members: int = 2) -> Learner:
+    """Dense nets that give a logit."""
+    held = []
+    for member in range(members):
+        model = MLPClassifier(
+            hidden_layer_sizes=(64, 32),
+            alpha=1e-3,
+            batch_size=min(128, len(z)),
+            learning_rate_init=2e-3,
+            max_iter=_epochs(len(z), 40),
+            n_iter_no_change=1000,
+            random_state=seed + member,
+        )
+        model.fit(np.clip(z, -NET_CLIP, NET_CLIP), y > 0.5)
+        held.append(list(zip(model.coefs_, model.intercepts_, strict=True)))
+    return _Nets(held, 1.0)
+
+
+def nets_value(z: Features, y: Floats, seed: int, *, members: int = 3) -> Learner:
+    """Dense nets that give a value."""
+    held = []
+    scale = float(np.abs(y).max()) or 1.0
+    for member in range(members):
+        model = MLPRegressor(
+            hidden_layer_sizes=(64, 32),
+            alpha=1.0,
+            batch_size=min(256, len(z)),
+            max_iter=_epochs(len(z), 20),
+            n_iter_no_change=1000,
+            random_state=seed + member,
+        )
+        model.fit(np.clip(z, -NET_CLIP, NET_CLIP), y / scale)
+        held.append(list(zip(model.coefs_, model.intercepts_, strict=True)))
+    return _Nets(held, scale)
+
+
+CLASSIFIERS: dict[str, Fit] = {"forest": forest, "boosted": boosted, "nets": nets}
+REGRESSORS: dict[str, Fit] = {"boosted": boosted_value, "nets": nets_value}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Mix:
+    """The learners kept, their weights, and what is added to their sum."""
+
+    names: tuple[str, ...]
+    learners: tuple[Learner, ...]
+    weight: Floats
+    bias: float
+
+    def predict(self, z: Features) -> Floats:
+        """float64[n], a calibrated logit, or the value."""
+        out = np.full(len(z), self.bias)
+        for learner, weight in zip(self.learners, self.weight, strict=True):
+            out += weight * learner.predict(z)
+        return out
+
+    def emit(self, graph: Graph, z: str) -> str:
+        """Name of float32[n, 1]."""
+        terms = [
+            graph.node("Mul", learner.emit(graph, z), graph.constant(float(weight)))
+            for learner, weight in zip(self.learners, self.weight, strict=True)
+        ]
+        summed = terms[0] if len(terms) == 1 else graph.node("Sum", *terms)
+        return graph.node("Add", summed, graph.constant(self.bias))
+
+
+def unseen(
+    fit: Fit, z: Features, y: Floats, folds: NDArray[np.int64], seed: int, task: Task
+) -> Floats:
+    """float64[n], what a learner says of rows that it was not fitted on."""
+    out = np.zeros(len(z))
+    for fold in np.unique(folds):
+        held = folds == fold
+        rest = y[~held]
+        if task == "classify" and not 0 < (rest > 0.5).sum() < len(rest):
+            out[held] = -6.0
+            continue
+        out[held] = fit(z[~held], rest, seed).predict(z[held])
+    return out
+
+
+def mix(
+    candidates: dict[str, Fit],
+    z: Features,
+    y: Floats,
+    folds: NDArray[np.int64],
+    *,
+    task: Task,
+    seed: int,
+    offset: float = 0.0,
+) -> tuple[Mix, Floats, dict[str, Floats]]:
+    """Fit the candidates, weigh them by what they say of rows not seen, keep what helps.
+
+    Args:
+        candidates: By name.
+        z: float32[n, d], standardised features.
+        y: float64[n], 0 and 1, or the value.
+        folds: int64[n], which rows are held out together.
+        task: What `y` is.
+        seed: Of every learner.
+        offset: Added to the logit, for negatives that were left out.
+
+    Returns:
+        The mix fitted on all rows; what it says of rows not seen, float64[n]; and the same of each
+        candidate.
+    """
+    told = {name: unseen(fit, z, y, folds, seed, task) for name, fit in candidates.items()}
+    names = tuple(told)
+    columns = np.stack([told[name] for name in names], axis=1)
+    weight, bias = _weigh(columns, y, task)
+    reach = weight * columns.std(axis=0)
+    keep = reach >= SHARE_MIN * max(reach.sum(), 1e-12)
+    if not keep.any():
+        keep[:] = True
+    weight, bias = _weigh(columns[:, keep], y, task)
+    kept = tuple(name for name, good in zip(names, keep, strict=True) if good)
+    learners = tuple(candidates[name](z, y, seed) for name in kept)
+    out = Mix(kept, learners, weight, bias + offset)
+    return out, columns[:, keep] @ weight + bias + offset, told
+
+
+def _weigh(columns: Floats, y: Floats, task: Task) -> tuple[Floats, float]:
+    """Non-negative weights and a bias: logistic or least squares, weakly held to the mean."""
+    n, k = columns.shape
+    spread = np.maximum(columns.std(axis=0), 1e-9)
+    held = (columns - columns.mean(axis=0)) / spread
+
+    def loss(p: Floats) -> tuple[float, Floats]:
+        s = held @ p[:k] + p[k]
+        if task == "classify":
+            value = float(np.logaddexp(0, s).sum() - (y * s).sum())
+            off = 1 / (1 + np.exp(-np.clip(s, -500, 500))) - y
+        else:
+            off = s - y
+            value = 0.5 * float(off @ off)
+        pull = 1e-3 * p[:k]
+        return value + 0.5e-3 * float(p[:k] @ p[:k]), np.append(held.T @ off + pull, off.sum())
+
+    mean = float(y.mean())
+    rate = float(np.clip(mean, 1e-6, 1 - 1e-6))
+    start = np.append(np.full(k, 1.0 / k), np.log(rate / (1 - rate)) if task == "classify" else mean)
+    bounds: list[tuple[float | None, float | None]] = [(0.0, None)] * k + [(None, None)]
+    if task == "regress":
+        start[:k] = spread / k
+    found = minimize(loss, start, jac=True, bounds=bounds, method="L-BFGS-B")
+    weight = found.x[:k] / spread
+    return weight, float(found.x[k] - weight @ columns.mean(axis=0))
+
+
+def folds_of(group: NDArray[np.int64], n_folds: int = 4) -> NDArray[np.int64]:
+    """int64[n], the fold of each row: whole sequences, or blocks of time where there are few.
+
+    Args:
+        group: int64[n], the sequence of each row, oldest first within.
+        n_folds: How many.
+    """
+    names = np.unique(group)
+    if len(names) >= n_folds:
+        at = np.searchsorted(names, group)
+        return np.asarray(at % n_folds, np.int64)
+    out = np.zeros(len(group), np.int64)
+    for name in names:
+        rows = np.flatnonzero(group == name)
+        out[rows] = np.arange(len(rows)) * n_folds // max(1, len(rows))
+    return out
+
+
+def _epochs(rows: int, epochs: int) -> int:
+    """Fewer rounds over a long record, more over a short one; 4 at least, 120 at most."""
+    return int(np.clip(epochs * 20_000 / max(rows, 1), 4, 120)) if rows > 20_000 else epochs
+
+
+def _checked(model: Any, z: Features, reference: Callable[[Features], Floats]) -> Learner:
+    """The model's trees, proven to be what the model computes (its trees are not public)."""
+    trees = of_boosting(model)
+    rows = z[:: max(1, len(z) // 200)]
+    if not np.allclose(trees.predict(rows)[:, 0], reference(rows), rtol=1e-4, atol=1e-4):
+        raise AssertionError("scikit-learn changed the form of its boosted trees")
+    return _Grown(trees)
+
+
+def best_of(told: dict[str, Floats], judge: Callable[[Floats], float]) -> Sequence[tuple[str, float]]:
+    """Candidates with what `judge` says of them, best first."""
+    return sorted(((name, judge(s)) for name, s in told.items()), key=lambda pair: -pair[1])

@@ -1,0 +1,189 @@
+"""Writes an ensemble of decision trees as a small dense network, which int8 runs exactly.
+
+A tree is two dense layers: each split is a neuron that says +1 or -1, each leaf is a neuron that
+fires when every split on its path agrees. The second layer's weights are -1, 0 and +1, so eight
+bits hold them and their inputs without any loss; only the comparisons and the leaf values stay
+float32. (Sethi 1990, "Entropy nets"; Biau, Scornet and Welbl 2019, "Neural random forests".)
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import TensorProto
+
+from models.graph import Graph
+
+Floats = NDArray[np.float64]
+_NEVER = 3.0e38
+"""Threshold of a split that pads a small tree: everything lies below it."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Trees:
+    """`t` trees padded to `k` splits and `l` leaves.
+
+    Attributes:
+        feature: int64[t, k], the column that a split reads.
+        threshold: float64[t, k]; a row goes left where its value is <= this.
+        route: float64[t, k, l], +1 where the leaf lies right of the split, -1 left, 0 elsewhere.
+        depth: float64[t, l], splits on the way to the leaf; larger than that for padding.
+        value: float64[t, l, m], what the leaf adds to each of `m` outputs.
+        base: float64[m], added to the sum of all trees.
+    """
+
+    feature: NDArray[np.int64]
+    threshold: Floats
+    route: Floats
+    depth: Floats
+    value: Floats
+    base: Floats
+
+    def predict(self, z: NDArray[np.float32]) -> Floats:
+        """float64[n, m], as the graph computes it; for checking, not for speed."""
+        out = np.repeat(self.base[None], len(z), axis=0)
+        edges = self.threshold.astype(np.float32)
+        for tree in range(len(self.feature)):
+            side = np.where(z[:, self.feature[tree]] > edges[tree], 1.0, -1.0)
+            fired = np.maximum(side @ self.route[tree] + 1 - self.depth[tree], 0.0)
+            out += fired @ self.value[tree]
+        return out
+
+    def emit(self, graph: Graph, z: str) -> str:
+        """Add the trees to a graph.
+
+        Args:
+            graph: Under construction.
+            z: Name of float32[n, d], the features that the trees were grown on.
+
+        Returns:
+            Name of float32[n, m].
+        """
+        t, k, leaves = self.route.shape
+        # Column by column, because gathering rows of the transpose copies whole lines of memory.
+        columns = graph.node("Transpose", z, perm=[1, 0])
+        picked = graph.node("Gather", columns, graph.constant(self.feature.ravel(), np.int64), axis=0)
+        edges = graph.constant(self.threshold.reshape(-1, 1))
+        right = graph.node("Cast", graph.node("Greater", picked, edges), to=TensorProto.FLOAT)
+        split = graph.node("Reshape", right, graph.constant([t, k, -1], np.int64))
+        turned = graph.node("Transpose", split, perm=[0, 2, 1])
+        # A leaf agrees with its path when all its rights are 1 and all its lefts are 0.
+        agreed = graph.node("MatMul", turned, graph.constant(self.route))
+        rights = (self.route > 0).sum(axis=1) + np.where(self.depth > k, self.depth, 0.0)
+        enough = graph.constant(1.0 - rights.reshape(t, 1, leaves))
+        fired = graph.node("Relu", graph.node("Add", agreed, enough))
+        # Left out of int8 by `models.quantise`: leaf values of many trees add their errors up.
+        each = graph.node("MatMul", fired, graph.constant(self.value), name=graph.name_exact())
+        axes = graph.constant([0], np.int64)
+        total = graph.node("ReduceSum", each, axes, keepdims=0)
+        return graph.node("Add", total, graph.constant(self.base))
+
+
+def of_forest(model: Any, columns: int) -> Trees:
+    """The trees of a scikit-learn random forest classifier, averaged.
+
+    Args:
+        model: RandomForestClassifier or ExtraTreesClassifier with two classes.
+        columns: Which class's share is the output.
+    """
+    held = [estimator.tree_ for estimator in model.estimators_]
+    parts = []
+    for tree in held:
+        leaf = tree.children_left < 0
+        value = tree.value[:, 0, :]
+        share = value[:, columns] / value.sum(axis=1)
+        parts.append(
+            _flat(
+                tree.feature,
+                tree.threshold,
+                tree.children_left,
+                tree.children_right,
+                leaf,
+                share[:, None] / len(held),
+            )
+        )
+    return _pad(parts, np.zeros(1))
+
+
+def of_boosting(model: Any) -> Trees:
+    """The trees of a scikit-learn histogram gradient boosting model with one output.
+
+    Its trees have no public form; `learners` compares this with `predict` whenever it is used.
+    """
+    parts = []
+    for (grown,) in model._predictors:  # noqa: SLF001 - see above
+        nodes = grown.nodes
+        leaf = nodes["is_leaf"].astype(bool)
+        parts.append(
+            _flat(
+                nodes["feature_idx"].astype(np.int64),
+                nodes["num_threshold"],
+                nodes["left"].astype(np.int64),
+                nodes["right"].astype(np.int64),
+                leaf,
+                nodes["value"][:, None],
+            )
+        )
+    base = np.asarray(model._baseline_prediction, float).ravel()  # noqa: SLF001 - see above
+    return _pad(parts, base)
+
+
+_Part = tuple[NDArray[np.int64], Floats, Floats, Floats, Floats]
+
+
+def _flat(
+    feature: NDArray[Any],
+    threshold: NDArray[Any],
+    left: NDArray[Any],
+    right: NDArray[Any],
+    leaf: NDArray[np.bool_],
+    value: Floats,
+) -> _Part:
+    """Splits, and for each leaf the splits on its way, by a walk without recursion."""
+    splits = np.flatnonzero(~leaf)
+    leaves = np.flatnonzero(leaf)
+    split_at = {int(node): i for i, node in enumerate(splits)}
+    leaf_at = {int(node): i for i, node in enumerate(leaves)}
+    route = np.zeros((len(splits), len(leaves)))
+    todo: list[tuple[int, list[tuple[int, float]]]] = [(0, [])]
+    while todo:
+        node, way = todo.pop()
+        if leaf[node]:
+            for split, side in way:
+                route[split, leaf_at[node]] = side
+            continue
+        at = split_at[node]
+        todo.append((int(left[node]), [*way, (at, -1.0)]))
+        todo.append((int(right[node]), [*way, (at, 1.0)]))
+    return (
+        np.asarray(feature, np.int64)[splits],
+        np.asarray(threshold, float)[splits],
+        route,
+        np.abs(route).sum(axis=0),
+        value[leaves],
+    )
+
+
+def _pad(parts: list[_Part], base: Floats) -> Trees:
+    """All trees in one block; what pads is never reached, or adds 0."""
+    t = len(parts)
+    k = max(1, *(len(part[0]) for part in parts)) if t > 1 else max(1, len(parts[0][0]))
+    leaves = max(part[2].shape[1] for part in parts)
+    m = parts[0][4].shape[1]
+    out = Trees(
+        np.zeros((t, k), np.int64),
+        np.full((t, k), _NEVER),
+        np.zeros((t, k, leaves)),
+        np.full((t, leaves), float(k + 2)),
+        np.zeros((t, leaves, m)),
+        base,
+    )
+    for i, (feature, threshold, route, depth, value) in enumerate(parts):
+        splits, grown = route.shape
+        out.feature[i, :splits] = feature
+        out.threshold[i, :splits] = threshold
+        out.route[i, :splits, :grown] = route
+        out.depth[i, :grown] = depth
+        out.value[i, :grown] = value
+    return out
