@@ -27,6 +27,8 @@ class Graph:
     def __init__(self, name: str, d: int) -> None:
         self.name = name
         self.d = d
+        self.ranges: dict[str, float] = {}
+        """Largest magnitudes that are known for certain, for `models.quantise`."""
         self._nodes: list[onnx.NodeProto] = []
         self._constants: dict[tuple[str, tuple[int, ...], bytes], str] = {}
         self._initializers: list[onnx.TensorProto] = []

@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 
 from models.errors import BundleError
 from models.features.catalogue import CATALOGUE, Stack, correlation
+from models.features.partial import PARTIAL
+from models.features.regimes import Regimes
 
 if TYPE_CHECKING:
     from models.bundle import Manifest
@@ -26,6 +28,7 @@ class FeaturePlan:
         period_s: Time between grid cells (for row windows: what was seen in training, else 1).
         cells: Length of the window.
         hop_cells: Step from one window to the next.
+        regimes: Operating conditions to take out of every cell first, or None.
     """
 
     signals: tuple[str, ...]
@@ -33,6 +36,7 @@ class FeaturePlan:
     period_s: float
     cells: int
     hop_cells: int = 1
+    regimes: Regimes | None = None
 
     def __post_init__(self) -> None:
         known = set(self.signals)
@@ -40,7 +44,9 @@ class FeaturePlan:
             subject, _, feature = name.rpartition(":")
             pair = feature == "correlation"
             parts = _pair(subject, known) if pair else (subject,)
-            if not parts or not set(parts) <= known or not (pair or feature in CATALOGUE):
+            if not parts or not set(parts) <= known or not (
+                pair or feature in CATALOGUE or feature in PARTIAL
+            ):
                 raise BundleError(f"features: {name!r} is not a feature of this model's signals")
 
     @classmethod
@@ -56,6 +62,7 @@ class FeaturePlan:
             period_s=manifest.window.period_s or 1.0,
             cells=manifest.window.cells,
             hop_cells=manifest.window.hop_cells,
+            regimes=_regimes(manifest),
         )
 
     @property
@@ -92,6 +99,8 @@ class FeaturePlan:
 
     def _compute(self, window: NDArray[np.float64], out: NDArray[np.float32]) -> None:
         a, k, cells = window.shape
+        if self.regimes is not None:
+            window = self.regimes.normalise(window.transpose(0, 2, 1)).transpose(0, 2, 1)
         stack = Stack(np.ascontiguousarray(window).reshape(a * k, cells), self.period_s)
         done: dict[str, NDArray[np.float64]] = {}
         at = {name: i for i, name in enumerate(self.signals)}
@@ -103,9 +112,20 @@ class FeaturePlan:
                     out[:, column] = correlation(window[:, at[first]], window[:, at[second]])
                     continue
                 if feature not in done:
-                    values = CATALOGUE[feature].compute(stack)
+                    held = CATALOGUE.get(feature)
+                    values = PARTIAL[feature](stack) if held is None else held.compute(stack)
                     done[feature] = np.broadcast_to(values, a * k).reshape(a, k)
                 out[:, column] = done[feature][:, at[subject]]
+
+
+def _regimes(manifest: "Manifest") -> Regimes | None:
+    held = manifest.detail.get("regimes")
+    if held is None:
+        return None
+    try:
+        return Regimes.unpack(held, len(manifest.signals))
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise BundleError(f"detail.regimes: cannot be read ({error})") from error
 
 
 def _pair(subject: str, known: set[str]) -> tuple[str, ...]:

@@ -19,6 +19,8 @@ GAP_MIN = 0.03
 """Smallest gap between two levels, as a share of the signal's range."""
 SHARE_MIN = 0.01
 """Smallest share of the rows that makes a level or a condition."""
+COVERED_MIN = 0.9
+"""Share of the rows that the conditions must account for."""
 VISITS_MIN = 3.0
 """Changes of condition in a median sequence; wear changes a level once, a setting changes it often."""
 
@@ -81,12 +83,23 @@ class Regimes:
         }
 
     @classmethod
-    def unpack(cls, held: dict[str, Any]) -> Self:
-        """What `pack` gave."""
-        return cls(
-            tuple(int(i) for i in held["settings"]),
-            *(np.asarray(held[name], float) for name in ("centre", "scale", "mean", "spread")),
+    def unpack(cls, held: dict[str, Any], signals: int) -> Self:
+        """What `pack` gave.
+
+        Raises:
+            ValueError, KeyError: The shapes do not fit each other or the number of signals.
+        """
+        settings = tuple(int(i) for i in held["settings"])
+        centre, scale, mean, spread = (
+            np.asarray(held[name], float) for name in ("centre", "scale", "mean", "spread")
         )
+        r, s = len(centre), len(settings)
+        shapes = (centre.shape, scale.shape, mean.shape, spread.shape)
+        if shapes != ((r, s), (s,), (r, signals), (r, signals)) or not r or not s:
+            raise ValueError(f"shapes must fit, were {shapes}")
+        if not all(0 <= i < signals for i in settings) or not (spread > 0).all():
+            raise ValueError("settings must be signals, and spreads above 0")
+        return cls(settings, centre, scale, mean, spread)
 
 
 def find(values: Floats, group: NDArray[np.int64]) -> Regimes | None:
@@ -99,20 +112,20 @@ def find(values: Floats, group: NDArray[np.int64]) -> Regimes | None:
     Returns:
         None where fewer than two conditions come and go.
     """
-    edges = [_edges(column) for column in values.T]
-    settings = tuple(i for i, cuts in enumerate(edges) if len(cuts))
-    settings = tuple(i for i in settings if _comes_and_goes(values[:, i], edges[i], group))
-    if not settings:
+    found = {i: _levels(column) for i, column in enumerate(values.T)}
+    steady = {i: held for i, held in found.items() if held is not None}
+    fit = [i for i, held in steady.items() if _comes_and_goes(values[:, i], held[0], group)]
+    # The tightest levels are the commanded ones; a signal that tells no more apart is no setting.
+    settings: tuple[int, ...] = ()
+    parts: tuple[NDArray[np.bool_], NDArray[np.int64], NDArray[np.int64]] | None = None
+    for i in sorted(fit, key=lambda i: steady[i][1]):
+        tried = _combine(values, (*settings, i), steady)
+        if tried is not None and (parts is None or len(tried[2]) > len(parts[2])):
+            settings, parts = (*settings, i), tried
+    if parts is None:
         return None
+    known, which, real = parts
     held = values[:, list(settings)]
-    known = ~np.isnan(held).any(axis=1)
-    code = np.stack([np.searchsorted(edges[i], values[:, i]) for i in settings], axis=1)
-    combos, which, counts = np.unique(code[known], axis=0, return_inverse=True, return_counts=True)
-    which = which.ravel()
-    real = np.flatnonzero(counts >= max(20.0, SHARE_MIN / 2 * len(values)))
-    covered = counts[real].sum() / max(1, known.sum())
-    if not 2 <= len(real) <= REGIMES_MAX or covered < 0.9 or len(combos) > 4 * REGIMES_MAX:
-        return None
     inside = values[known]
     k = values.shape[1]
     mean, spread = np.empty((len(real), k)), np.empty((len(real), k))
@@ -130,22 +143,40 @@ def find(values: Floats, group: NDArray[np.int64]) -> Regimes | None:
     return Regimes(settings, mean[:, list(settings)], reach, mean, spread)
 
 
-def _edges(column: Floats) -> Floats:
-    """Values between the levels of a signal that has few of them; empty for any other."""
+_Levels = tuple[Floats, float]
+
+
+def _levels(column: Floats) -> _Levels | None:
+    """Values between the levels of a signal, and how wide levels are beside the gaps; None if
+    it has no levels."""
     known = np.sort(column[~np.isnan(column)])
-    none = np.zeros(0)
     if len(known) < 100 or known[0] == known[-1]:
-        return none
+        return None
     reach = known[-1] - known[0]
     steps = np.diff(known)
     cuts = np.flatnonzero(steps > GAP_MIN * reach)
     if not 1 <= len(cuts) < LEVELS_MAX:
-        return none
+        return None
     parts = np.split(known, cuts + 1)
     within = max(float(part[-1] - part[0]) for part in parts)
-    if min(len(part) for part in parts) < SHARE_MIN * len(known) or within > steps[cuts].min():
-        return none
-    return np.asarray(known[cuts] + steps[cuts] / 2)
+    gap = float(steps[cuts].min())
+    if min(len(part) for part in parts) < SHARE_MIN * len(known) or within > gap:
+        return None
+    return known[cuts] + steps[cuts] / 2, within / gap
+
+
+def _combine(
+    values: Floats, settings: tuple[int, ...], levels: dict[int, _Levels]
+) -> tuple[NDArray[np.bool_], NDArray[np.int64], NDArray[np.int64]] | None:
+    """Rows whose settings are known, the combination of levels of each, and those that count."""
+    known = ~np.isnan(values[:, list(settings)]).any(axis=1)
+    code = np.stack([np.searchsorted(levels[i][0], values[known, i]) for i in settings], axis=1)
+    combos, which, counts = np.unique(code, axis=0, return_inverse=True, return_counts=True)
+    real = np.flatnonzero(counts >= max(20.0, SHARE_MIN / 2 * len(values)))
+    covered = counts[real].sum() / max(1, known.sum())
+    if not 2 <= len(real) <= REGIMES_MAX or covered < COVERED_MIN or len(combos) > 96:
+        return None
+    return known, np.asarray(which, np.int64).ravel(), real
 
 
 def _comes_and_goes(column: Floats, edges: Floats, group: NDArray[np.int64]) -> bool:

@@ -5,6 +5,7 @@ None wins everywhere, so each predicts what it has not seen, and a non-negative 
 (which calibrates as well) is kept; what adds nothing is left out of the graph.
 """
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
@@ -17,6 +18,7 @@ from sklearn.ensemble import (
     HistGradientBoostingRegressor,
     RandomForestClassifier,
 )
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 
 from models.graph import Graph
@@ -68,6 +70,7 @@ class _Nets:
     def emit(self, graph: Graph, z: str) -> str:
         clip = graph.constant(NET_CLIP)
         held = graph.node("Clip", z, graph.constant(-NET_CLIP), clip)
+        graph.ranges[held] = NET_CLIP
         outputs = []
         for layers in self.members:
             h = held
@@ -158,7 +161,7 @@ def nets(z: Features, y: Floats, seed: int, *, members: int = 2) -> Learner:
             n_iter_no_change=1000,
             random_state=seed + member,
         )
-        model.fit(np.clip(z, -NET_CLIP, NET_CLIP), y > 0.5)
+        _fit(model, z, y > 0.5)
         held.append(list(zip(model.coefs_, model.intercepts_, strict=True)))
     return _Nets(held, 1.0)
 
@@ -176,7 +179,7 @@ def nets_value(z: Features, y: Floats, seed: int, *, members: int = 3) -> Learne
             n_iter_no_change=1000,
             random_state=seed + member,
         )
-        model.fit(np.clip(z, -NET_CLIP, NET_CLIP), y / scale)
+        _fit(model, z, y / scale)
         held.append(list(zip(model.coefs_, model.intercepts_, strict=True)))
     return _Nets(held, scale)
 
@@ -310,6 +313,13 @@ def folds_of(group: NDArray[np.int64], n_folds: int = 4) -> NDArray[np.int64]:
         rows = np.flatnonzero(group == name)
         out[rows] = np.arange(len(rows)) * n_folds // max(1, len(rows))
     return out
+
+
+def _fit(model: Any, z: Features, y: NDArray[Any]) -> None:
+    """Fit for a fixed number of rounds, which scikit-learn takes for a failure to converge."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model.fit(np.clip(z, -NET_CLIP, NET_CLIP), y)
 
 
 def _epochs(rows: int, epochs: int) -> int:

@@ -68,6 +68,7 @@ class Trees:
         right = graph.node("Cast", graph.node("Greater", picked, edges), to=TensorProto.FLOAT)
         split = graph.node("Reshape", right, graph.constant([t, k, -1], np.int64))
         turned = graph.node("Transpose", split, perm=[0, 2, 1])
+        graph.ranges[turned] = 1.0
         # A leaf agrees with its path when all its rights are 1 and all its lefts are 0.
         agreed = graph.node("MatMul", turned, graph.constant(self.route))
         rights = (self.route > 0).sum(axis=1) + np.where(self.depth > k, self.depth, 0.0)

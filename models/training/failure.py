@@ -1,0 +1,308 @@
+"""Learns from labelled records which failure is coming, as calibrated probabilities."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.metrics import average_precision_score, precision_recall_curve
+
+from models import quantise
+from models.errors import RecordError
+from models.graph import Graph
+from models.record import Record
+from models.training import grid as grids
+from models.training import learners
+from models.training.inputs import Features, Inputs, Trained, choose, finish, pair_candidates
+from models.windows import Grid
+
+ROWS_MAX = 60_000
+"""Rows to learn from; of a longer record all failures and a part of the rest are used."""
+NETS_ROWS_MAX = 40_000
+"""Above this many rows and labels together, nets cost more minutes than they are worth."""
+POSITIVES_MIN = 5
+RUN_MIN = 3.0
+"""A label that holds for so many rows at a time speaks of a stretch of time: windows are needed."""
+CELLS_MAX = 256
+GAIN_MIN = 0.01
+"""Average precision on unseen rows that a longer window or derived features must bring."""
+
+Floats = NDArray[np.float64]
+
+
+def train(
+    record: Record,
+    labels: Sequence[str],
+    *,
+    window: str | None = None,
+    seed: int = 0,
+    precision: str = "int8",
+    asset_class: str = "",
+    name: str = "failure",
+    created: datetime | None = None,
+    detail: dict[str, Any] | None = None,
+) -> Trained:
+    """Train on labelled rows.
+
+    Args:
+        record: With `labels` in it, 1 where the failure holds (or is coming), else 0.
+        labels: One output each.
+        window: `1row`, `24rows`, `24h`; None to choose.
+        seed: Of everything random.
+        precision: `int8`, or `fp32` where int8 is not wanted.
+        asset_class: Kind of machine, for the manifest.
+        name: Begins the bundle's id.
+        created: For the manifest; now if None.
+        detail: Goes into the manifest as it is (derived signals).
+
+    Raises:
+        RecordError: No label, a label without enough failures, or nothing that moves.
+    """
+    target = _targets(record, labels)
+    known = ~np.isnan(target).any(axis=1)
+    keep, rate = _sample(target, known, seed)
+    inputs, x, ready, notes = _choose_window(record, window, target, keep, seed)
+    at = np.flatnonzero(ready)
+    x, y, group = x[at], target[at], record.group[at]
+    folds = learners.folds_of(group)
+    inputs = inputs.fitted(x)
+    inputs = _choose_pairs(inputs, x, y, folds, seed, notes)
+    z = inputs.standard(x)
+    candidates = dict(learners.CLASSIFIERS)
+    if len(z) * len(labels) > NETS_ROWS_MAX:
+        del candidates["nets"]
+    graph = Graph("failure", len(inputs.plan.names))
+    prepared = inputs.emit(graph)
+    columns, metrics, unseen = [], {}, []
+    offset = float(np.log(rate))
+    for i, label in enumerate(labels):
+        mixed, said, told = learners.mix(
+            candidates, z, y[:, i], folds, task="classify", seed=seed, offset=offset
+        )
+        columns.append(mixed.emit(graph, prepared))
+        metrics[label] = _judge(y[:, i], said, told, mixed, rate)
+        unseen.append(said)
+    joined = graph.node("Concat", *columns, axis=1) if len(columns) > 1 else columns[0]
+    graph.output(graph.node("Sigmoid", joined), "probability", ["n", len(labels)])
+    thresholds = {label: metrics[label]["threshold"] for label in labels}
+    trained = finish(
+        inputs,
+        graph,
+        x,
+        record,
+        {
+            "kind": "failure",
+            "asset_class": asset_class,
+            "state": "active",
+            "outputs": ("probability",),
+            "labels": tuple(labels),
+            "metrics": {
+                "labels": metrics,
+                "rows": len(z),
+                "negatives_used": rate,
+                "split": "whole sequences" if len(np.unique(group)) >= 4 else "blocks of time",
+            },
+            "detail": (detail or {}) | {"thresholds": thresholds},
+        },
+        notes,
+        seed=seed,
+        precision=precision,
+        created=created,
+        name=name,
+    )
+    return _with_parity(trained, x, y, labels)
+
+
+def _targets(record: Record, labels: Sequence[str]) -> Floats:
+    """float64[n, m]; every fault with the labels at once."""
+    if not labels:
+        raise RecordError("label: a failure model needs at least one; name the columns with --label")
+    faults = []
+    for label in labels:
+        column = record.labels.get(label)
+        if column is None:
+            faults.append(f"{label!r} is not in the record")
+        elif (np.nan_to_num(column) > 0.5).sum() < POSITIVES_MIN:
+            count = int((np.nan_to_num(column) > 0.5).sum())
+            faults.append(f"{label!r} must hold in at least {POSITIVES_MIN} rows, did in {count}")
+        elif (column <= 0.5).sum() < POSITIVES_MIN:
+            faults.append(f"{label!r} must be 0 in at least {POSITIVES_MIN} rows")
+    if faults:
+        raise RecordError(
+            f"label: {'; '.join(faults)}; give a longer record, or leave that label out"
+        )
+    return np.stack([record.labels[label] for label in labels], axis=1)
+
+
+def _sample(
+    target: Floats, known: NDArray[np.bool_], seed: int
+) -> tuple[NDArray[np.bool_], float]:
+    """Rows to learn from: every failure, and as much of the rest as fits; and which part of it."""
+    failing = known & (target > 0.5).any(axis=1)
+    rest = np.flatnonzero(known & ~failing)
+    room = max(ROWS_MAX - int(failing.sum()), ROWS_MAX // 2)
+    rate = min(1.0, room / max(1, len(rest)))
+    keep = failing.copy()
+    random = np.random.default_rng(seed)
+    keep[rest if rate == 1.0 else random.choice(rest, size=room, replace=False)] = True
+    return keep, rate
+
+
+def _choose_window(
+    record: Record,
+    window: str | None,
+    target: Floats,
+    keep: NDArray[np.bool_],
+    seed: int,
+) -> tuple[Inputs, Features, NDArray[np.bool_], list[str]]:
+    """The window asked for, or the one under which boosted trees see unseen failures best."""
+    period_s, regular = grids.sampling(record)
+    if window is not None:
+        cells, rows = grids.span(window, "window", period_s)
+        grid = Grid(rows or not regular, period_s, cells, 1, 3)
+        return choose(record, grid, regimes=None, rows=keep)
+    run = _run_length(target, record.group)
+    longest = max(len(rows) for _, rows in record.sequences())
+    lengths = [1]
+    if run >= RUN_MIN:
+        lengths = [int(np.clip(run * times, 2, min(CELLS_MAX, longest))) for times in (1, 3)]
+    best: tuple[float, Any] | None = None
+    for cells in dict.fromkeys(lengths):
+        made = choose(record, Grid(True, period_s, cells, 1, 3), regimes=None, rows=keep)
+        inputs, x, ready, notes = made
+        if len(lengths) == 1:
+            return made
+        x, y, group = x[ready], target[ready], record.group[ready]
+        worth = _worth(inputs.fitted(x), x, y, learners.folds_of(group), seed)
+        if best is None or worth > best[0] + GAIN_MIN:
+            best = worth, made
+    assert best is not None
+    inputs, x, ready, notes = best[1]
+    notes.append(f"window of {inputs.plan.cells} rows: the label holds for {run:g} rows at a time")
+    return inputs, x, ready, notes
+
+
+def _run_length(target: Floats, group: NDArray[np.int64]) -> float:
+    """Median length, in rows, of the stretches in which a label holds."""
+    runs: list[int] = []
+    for column in (target > 0.5).T:
+        change = np.flatnonzero(
+            np.diff(column.astype(int), prepend=0, append=0) != 0
+        )
+        edges = np.union1d(change, np.flatnonzero(np.diff(group)) + 1)
+        starts = [i for i in edges if i < len(column) and column[i]]
+        ends = np.append(edges, len(column))
+        runs += [int(ends[np.searchsorted(ends, start, side="right")] - start) for start in starts]
+    return float(np.median(runs)) if runs else 0.0
+
+
+def _choose_pairs(
+    inputs: Inputs,
+    x: Features,
+    y: Floats,
+    folds: NDArray[np.int64],
+    seed: int,
+    notes: list[str],
+) -> Inputs:
+    """Products and differences of signals, if boosted trees do better with them on unseen rows."""
+    z = inputs.standard(x)
+    hit = (y > 0.5).any(axis=1)
+    with np.errstate(all="ignore"):
+        columns = z[:, : len(inputs.plan.names)]
+        strength = np.abs(columns[hit].mean(axis=0) - columns[~hit].mean(axis=0))
+        strength += np.abs(np.log(columns[hit].std(axis=0) + 1e-3))
+    pairs = pair_candidates(inputs, strength)
+    if not pairs:
+        return inputs
+    more = Inputs(inputs.plan, inputs.grid, inputs.centre, pairs, inputs.words).fitted(x)
+    plain, derived = (_worth(each, x, y, folds, seed) for each in (inputs, more))
+    if derived <= plain + GAIN_MIN:
+        return inputs
+    notes.append(
+        f"products and differences of {len({c for p in pairs for c in p})} signals: average "
+        f"precision on unseen rows {derived:.3f}, without them {plain:.3f}"
+    )
+    return more
+
+
+def _worth(
+    inputs: Inputs, x: Features, y: Floats, folds: NDArray[np.int64], seed: int
+) -> float:
+    """Mean average precision of boosted trees on unseen rows, over labels that are not too rare."""
+    z = inputs.standard(x)
+    out = []
+    for column in y.T:
+        said = learners.unseen(learners.boosted, z, column, folds, seed, "classify")
+        out.append(float(average_precision_score(column > 0.5, said)))
+    return float(np.mean(out))
+
+
+def _judge(
+    y: Floats,
+    said: Floats,
+    told: dict[str, Floats],
+    mixed: learners.Mix,
+    rate: float,
+) -> dict[str, Any]:
+    """What is known of one label's head from rows that it had not seen."""
+    true = y > 0.5
+    precision, recall, edge = precision_recall_curve(true, said)
+    both = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
+    best = int(np.argmax(both[:-1]))
+    probability = 1 / (1 + np.exp(-said))
+    # Rows left out were negatives: each one kept stands for 1 / rate of them.
+    weight = np.where(true, 1.0, 1 / rate)
+    return {
+        "positives": int(true.sum()),
+        "average_precision": float(average_precision_score(true, said)),
+        "average_precision_by_learner": {
+            each: float(average_precision_score(true, s)) for each, s in told.items()
+        },
+        "f1": float(both[best]),
+        "threshold": float(1 / (1 + np.exp(-edge[best]))),
+        "learners": dict(zip(mixed.names, map(float, mixed.weight), strict=True)),
+        "brier": float(np.average((probability - true) ** 2, weights=weight)),
+        "reliability": _reliability(true, probability, weight),
+    }
+
+
+def _reliability(
+    true: NDArray[np.bool_], probability: Floats, weight: Floats
+) -> list[dict[str, float]]:
+    """Said against seen, in bins that widen towards the middle."""
+    edges = np.array([0, 0.01, 0.03, 0.1, 0.3, 0.5, 0.7, 0.9, 1.0 + 1e-9])
+    out = []
+    for low, high in zip(edges[:-1], edges[1:], strict=True):
+        inside = (probability >= low) & (probability < high)
+        if inside.any():
+            w = weight[inside]
+            out.append(
+                {
+                    "said": float(np.average(probability[inside], weights=w)),
+                    "seen": float(np.average(true[inside], weights=w)),
+                    "rows": float(w.sum()),
+                }
+            )
+    return out
+
+
+def _with_parity(trained: Trained, x: Features, y: Floats, labels: Sequence[str]) -> Trained:
+    """int8 beside fp32 on the training rows, in the manifest."""
+    int8 = quantise.run(trained.int8, x)["probability"]
+    fp32 = quantise.run(trained.fp32, x)["probability"]
+    thresholds = np.array([trained.manifest.detail["thresholds"][label] for label in labels])
+    parity = {
+        "rows": len(x),
+        "average_precision_lost": {
+            label: float(
+                average_precision_score(y[:, i] > 0.5, fp32[:, i])
+                - average_precision_score(y[:, i] > 0.5, int8[:, i])
+            )
+            for i, label in enumerate(labels)
+        },
+        "difference_max": float(np.abs(int8 - fp32).max()),
+        "decisions_changed": float(((int8 > thresholds) != (fp32 > thresholds)).mean()),
+    }
+    manifest = trained.manifest.model_copy(update={"parity": parity})
+    return Trained(manifest, trained.int8, trained.fp32, trained.golden, trained.notes)

@@ -1,0 +1,328 @@
+"""Chooses what a failure or remaining-life model sees of a record: signals, features, derived ones.
+
+Nothing here knows a machine. Signals that never move are left out, sparse counts are treated as
+events, words as categories, operating conditions are found and taken out, and products and
+differences of signals (which is what much of physics is) are tried and kept if they help on rows
+that were held out.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from importlib.metadata import version
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models import quantise
+from models.bundle import Golden, Manifest, Signal, Window
+from models.errors import RecordError
+from models.features.plan import FeaturePlan
+from models.features.regimes import Regimes
+from models.graph import Graph
+from models.heads import describe
+from models.record import Record
+from models.windows import Grid
+
+Features = NDArray[np.float32]
+
+CLIP = 30_000.0
+"""Standardised features beyond this are alike; half precision still holds the number."""
+EVENT_ZEROS = 0.9
+"""A signal that is 0 in so many rows, and a whole number elsewhere, counts events."""
+PAIR_SIGNALS_MAX = 10
+STATE = ("level", "level_4", "level_16", "noise", "rise", "rise_2")
+EVENT = ("total", "total_4", "since")
+GOLDEN_ROWS = 48
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Trained:
+    """A model that is ready to be written.
+
+    Attributes:
+        manifest: Without the members' hashes, which writing adds.
+        int8: The graph that runs.
+        fp32: The graph that it was made from.
+        golden: For the check at load.
+        notes: What training found, in words.
+    """
+
+    manifest: Manifest
+    int8: bytes
+    fp32: bytes
+    golden: Golden
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Inputs:
+    """What goes into the learners, and the part of the graph that makes it.
+
+    Attributes:
+        plan: The features that the gateway computes; the graph's input.
+        grid: Where the window's cells lie.
+        centre: float64[d], what stands in for a missing feature.
+        pairs: Columns whose product and difference are added.
+        words: Column -> number of words, for categories; each word becomes a column.
+        offset: float64[e], of the standardisation of all columns.
+        scale: float64[e].
+    """
+
+    plan: FeaturePlan
+    grid: Grid
+    centre: NDArray[np.float64]
+    pairs: tuple[tuple[int, int], ...] = ()
+    words: dict[int, int] = field(default_factory=dict)
+    offset: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+    scale: NDArray[np.float64] = field(default_factory=lambda: np.ones(0))
+
+    def columns(self, x: Features) -> Features:
+        """float32[n, e], as the graph computes them, before standardisation."""
+        filled = np.where(np.isnan(x), self.centre.astype(np.float32), x)
+        parts = [filled]
+        if self.pairs:
+            first, second = (list(side) for side in zip(*self.pairs, strict=True))
+            parts += [
+                filled[:, first] * filled[:, second],
+                filled[:, first] - filled[:, second],
+            ]
+        parts += [
+            (filled[:, [column]] == np.arange(count, dtype=np.float32)).astype(np.float32)
+            for column, count in self.words.items()
+        ]
+        return np.concatenate(parts, axis=1)
+
+    def standard(self, x: Features) -> Features:
+        """float32[n, e], what the learners see."""
+        z = (self.columns(x) - self.offset.astype(np.float32)) * (1 / self.scale).astype(np.float32)
+        return np.clip(z, -CLIP, CLIP)
+
+    def fitted(self, x: Features) -> "Inputs":
+        """With offset and scale of these rows."""
+        held = self.columns(x).astype(np.float64)
+        spread = held.std(axis=0)
+        floor = 1e-6 * np.maximum(np.abs(held).max(axis=0), 1e-30)
+        return replace(
+            self, offset=held.mean(axis=0), scale=np.where(spread > floor, spread, 1.0)
+        )
+
+    def emit(self, graph: Graph) -> str:
+        """Add to a graph; the name of z float32[n, e], which is `prepared`."""
+        filled, _ = graph.filled(self.centre)
+        parts = [filled]
+        if self.pairs:
+            first, second = zip(*self.pairs, strict=True)
+            a = graph.node("Gather", filled, graph.constant(first, np.int64), axis=1)
+            b = graph.node("Gather", filled, graph.constant(second, np.int64), axis=1)
+            parts += [graph.node("Mul", a, b), graph.node("Sub", a, b)]
+        for column, count in self.words.items():
+            one = graph.node("Gather", filled, graph.constant([column], np.int64), axis=1)
+            same = graph.node("Equal", one, graph.constant(np.arange(count)))
+            parts.append(graph.node("Where", same, graph.constant(1.0), graph.constant(0.0)))
+        joined = graph.node("Concat", *parts, axis=1) if len(parts) > 1 else filled
+        return graph.standardise(joined, self.offset, self.scale, clip=CLIP)
+
+
+def choose(
+    record: Record,
+    grid: Grid,
+    *,
+    regimes: Regimes | None,
+    rows: NDArray[np.bool_],
+) -> tuple[Inputs, Features, NDArray[np.bool_], list[str]]:
+    """The signals and features of a record that can say anything, and their values.
+
+    Args:
+        record: All candidate signals.
+        grid: Where the cells lie.
+        regimes: Operating conditions of the record's signals, to take out.
+        rows: bool[n], rows to compute.
+
+    Returns:
+        Inputs without pairs; x float32[n, d]; bool[n] where there are values; notes.
+
+    Raises:
+        RecordError: Nothing in the record moves.
+    """
+    settings = set() if regimes is None else set(regimes.settings)
+    seen = record.values if regimes is None else regimes.normalise(record.values)
+    names: list[str] = []
+    still: list[str] = []
+    with np.errstate(all="ignore"):
+        for i, name in enumerate(record.names):
+            column = seen[:, i]
+            known = column[~np.isnan(column)]
+            if i in settings:
+                continue
+            reach = float(np.ptp(known)) if len(known) else 0.0
+            if reach <= 1e-9 * float(np.abs(known).max(initial=0.0)):
+                still.append(name)
+            elif grid.cells == 1 or name in record.categories:
+                names.append(f"{name}:last")
+            else:
+                kinds = EVENT if _is_event(known) else STATE
+                names += [f"{name}:{kind}" for kind in kinds]
+    if not names:
+        raise RecordError("signals: at least one must move, none did; give other columns")
+    mine = tuple(
+        name
+        for i, name in enumerate(record.names)
+        if i in settings or any(each.rpartition(":")[0] == name for each in names)
+    )
+    record, kept_regimes = _narrow(record, mine, regimes)
+    plan = FeaturePlan(mine, tuple(names), grid.period_s or 1.0, grid.cells, 1, kept_regimes)
+    x, ready = describe(record, plan, grid, keep=rows)
+    moves = _moving(x[ready])
+    plan = replace(plan, names=tuple(n for n, good in zip(names, moves, strict=True) if good))
+    x = x[:, moves]
+    notes = [f"left out, never moves: {', '.join(still)}"] if still else []
+    with np.errstate(all="ignore"):
+        centre = np.nan_to_num(np.nanmedian(x[ready], axis=0).astype(np.float64))
+    words = {
+        column: len(record.categories[name.rpartition(":")[0]])
+        for column, name in enumerate(plan.names)
+        if 2 < len(record.categories.get(name.rpartition(":")[0], ())) <= 32
+    }
+    return Inputs(plan, grid, centre, (), words), x, ready, notes
+
+
+def pair_candidates(inputs: Inputs, strength: NDArray[np.float64]) -> tuple[tuple[int, int], ...]:
+    """Pairs of columns worth multiplying and subtracting: levels of the strongest signals.
+
+    Args:
+        inputs: As chosen.
+        strength: float64[d], how much each column matters by itself.
+    """
+    fit = [
+        column
+        for column, name in enumerate(inputs.plan.names)
+        if name.rpartition(":")[2] in {"last", "level", "level_4"} and column not in inputs.words
+    ]
+    by_signal: dict[str, int] = {}
+    for column in sorted(fit, key=lambda c: -strength[c]):
+        by_signal.setdefault(inputs.plan.names[column].rpartition(":")[0], column)
+    best = sorted(list(by_signal.values())[:PAIR_SIGNALS_MAX])
+    return tuple(combinations(best, 2))
+
+
+def finish(
+    inputs: Inputs,
+    graph: Graph,
+    x: Features,
+    record: Record,
+    manifest: dict[str, Any],
+    notes: Sequence[str],
+    *,
+    seed: int,
+    precision: str,
+    created: datetime | None,
+    name: str,
+) -> Trained:
+    """Quantise, make golden vectors, and fill in the part of the manifest that is not the kind's.
+
+    Args:
+        inputs: What the graph begins with.
+        graph: Complete.
+        x: float32[n, d], the training rows.
+        record: For the signals' units and ranges, and the data's hash.
+        manifest: The kind's own fields.
+        notes: Go to the user.
+        seed: Of the golden rows.
+        precision: `fp32` puts the float32 graph in the int8 member's place.
+        created: For the manifest; now if None.
+        name: Begins the bundle's id.
+    """
+    model = graph.model()
+    random = np.random.default_rng(seed)
+    some = x[random.choice(len(x), size=min(len(x), 4096), replace=False)]
+    small = model if precision == "fp32" else quantise.quantise(model, some, ranges=graph.ranges)
+    fp32, int8 = model.SerializeToString(), small.SerializeToString()
+    rows = quantise.golden_rows(x, GOLDEN_ROWS, seed=seed)
+    golden = Golden(rows, quantise.run(int8, rows), quantise.run(fp32, rows))
+    when = created or datetime.now(UTC)
+    digest = hashlib.sha256(np.ascontiguousarray(record.values).tobytes()).hexdigest()
+    low, high = _range(record)
+    plan = inputs.plan
+    signals = tuple(
+        Signal(
+            name=signal,
+            unit=record.units[i],
+            low=low[i],
+            high=high[i],
+            categories=record.categories.get(signal, ()),
+        )
+        for signal in plan.signals
+        for i in [record.names.index(signal)]
+    )
+    grid = inputs.grid
+    detail = dict(manifest.pop("detail", {}))
+    detail["stale_cells"] = grid.stale_cells
+    if plan.regimes is not None:
+        detail["regimes"] = plan.regimes.pack()
+    if inputs.pairs:
+        detail["derived_pairs"] = [
+            [plan.names[a], plan.names[b]] for a, b in inputs.pairs
+        ]
+    filled = Manifest(
+        id=f"{name}-{when:%Y%m%dT%H%M%S}-{digest[:8]}",
+        created=when,
+        signals=signals,
+        window=Window(
+            rows=grid.rows,
+            period_s=grid.period_s,
+            cells=grid.cells,
+            hop_cells=1,
+            stale_s=grid.period_s * grid.stale_cells if grid.period_s else None,
+        ),
+        features=plan.names,
+        data_sha256=digest,
+        libraries={each: version(each) for each in ("scikit-learn", "onnx", "onnxruntime", "numpy")},
+        detail=detail,
+        **manifest,
+    )
+    return Trained(filled, int8, fp32, golden, tuple(notes))
+
+
+def _narrow(
+    record: Record, names: tuple[str, ...], regimes: Regimes | None
+) -> tuple[Record, Regimes | None]:
+    """The record and its conditions with these signals only."""
+    if regimes is None:
+        return record.select(names), None
+    at = [record.names.index(name) for name in names]
+    settings = tuple(at.index(i) for i in regimes.settings)
+    narrowed = Regimes(
+        settings, regimes.centre, regimes.scale, regimes.mean[:, at], regimes.spread[:, at]
+    )
+    return record.select(names), narrowed
+
+
+def _is_event(known: NDArray[np.float64]) -> bool:
+    """Mostly 0, whole numbers elsewhere: a count of errors, repairs, switchings."""
+    return bool(
+        (known == 0).mean() >= EVENT_ZEROS
+        and (known >= 0).all()
+        and np.array_equal(known, np.round(known))
+    )
+
+
+def _moving(x: Features) -> NDArray[np.bool_]:
+    """bool[d], columns that are not the same in every row."""
+    with np.errstate(all="ignore"):
+        spread = np.nanstd(x.astype(np.float64), axis=0)
+        size = np.nanmax(np.abs(x), axis=0, initial=0.0)
+    return np.asarray(np.nan_to_num(spread) > 1e-7 * np.maximum(np.nan_to_num(size), 1e-30))
+
+
+def _range(record: Record) -> tuple[list[float | None], list[float | None]]:
+    low: list[float | None] = []
+    high: list[float | None] = []
+    for column in record.values.T:
+        known = column[np.isfinite(column)]
+        low.append(float(known.min()) if len(known) else None)
+        high.append(float(known.max()) if len(known) else None)
+    return low, high
