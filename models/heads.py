@@ -70,7 +70,15 @@ def answer(
             values[rows] = session.run(np.ascontiguousarray(x[rows]))[name]
     finally:
         session.close()
-    return Answers(manifest.labels, values)
+    return Answers(_columns(manifest), values)
+
+
+def _columns(manifest: Manifest) -> tuple[str, ...]:
+    if manifest.kind == "rul":
+        return manifest.labels
+    if len(manifest.labels) == 1:
+        return ("probability",)
+    return tuple(f"p_{label}" for label in manifest.labels)
 
 
 def describe(

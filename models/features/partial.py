@@ -76,7 +76,7 @@ def noise(stack: Stack) -> Floats:
     off = np.where(have, stack.values - mean[:, None], 0.0)
     out = np.full(len(stack.values), np.nan)
     np.divide((off * off).sum(axis=1), count, out=out, where=count > 0)
-    return np.sqrt(out)
+    return np.asarray(np.sqrt(out))
 
 
 def total(stack: Stack, share: int = 1) -> Floats:

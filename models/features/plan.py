@@ -44,8 +44,10 @@ class FeaturePlan:
             subject, _, feature = name.rpartition(":")
             pair = feature == "correlation"
             parts = _pair(subject, known) if pair else (subject,)
-            if not parts or not set(parts) <= known or not (
-                pair or feature in CATALOGUE or feature in PARTIAL
+            if (
+                not parts
+                or not set(parts) <= known
+                or not (pair or feature in CATALOGUE or feature in PARTIAL)
             ):
                 raise BundleError(f"features: {name!r} is not a feature of this model's signals")
 

@@ -22,7 +22,7 @@ SHARE_MIN = 0.01
 COVERED_MIN = 0.9
 """Share of the rows that the conditions must account for."""
 VISITS_MIN = 3.0
-"""Changes of condition in a median sequence; wear changes a level once, a setting changes it often."""
+"""Changes of condition in a median sequence; wear changes a level once, a setting often."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -169,14 +169,14 @@ def _combine(
     values: Floats, settings: tuple[int, ...], levels: dict[int, _Levels]
 ) -> tuple[NDArray[np.bool_], NDArray[np.int64], NDArray[np.int64]] | None:
     """Rows whose settings are known, the combination of levels of each, and those that count."""
-    known = ~np.isnan(values[:, list(settings)]).any(axis=1)
+    known = np.asarray(~np.isnan(values[:, list(settings)]).any(axis=1), bool)
     code = np.stack([np.searchsorted(levels[i][0], values[known, i]) for i in settings], axis=1)
     combos, which, counts = np.unique(code, axis=0, return_inverse=True, return_counts=True)
     real = np.flatnonzero(counts >= max(20.0, SHARE_MIN / 2 * len(values)))
     covered = counts[real].sum() / max(1, known.sum())
     if not 2 <= len(real) <= REGIMES_MAX or covered < COVERED_MIN or len(combos) > 96:
         return None
-    return known, np.asarray(which, np.int64).ravel(), real
+    return known, np.asarray(which, np.int64).ravel(), np.asarray(real, np.int64)
 
 
 def _comes_and_goes(column: Floats, edges: Floats, group: NDArray[np.int64]) -> bool:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -17,14 +18,16 @@ from models.training import learners
 from models.training.inputs import Features, Inputs, Trained, choose, finish, pair_candidates
 from models.windows import Grid
 
-ROWS_MAX = 60_000
+ROWS_MAX = 40_000
 """Rows to learn from; of a longer record all failures and a part of the rest are used."""
-NETS_ROWS_MAX = 40_000
+NETS_ROWS_MAX = 30_000
 """Above this many rows and labels together, nets cost more minutes than they are worth."""
 POSITIVES_MIN = 5
 RUN_MIN = 3.0
 """A label that holds for so many rows at a time speaks of a stretch of time: windows are needed."""
 CELLS_MAX = 256
+LOST_MAX = 0.01
+"""Average precision that int8 may lose against float32."""
 GAIN_MIN = 0.01
 """Average precision on unseen rows that a longer window or derived features must bring."""
 
@@ -33,7 +36,7 @@ Floats = NDArray[np.float64]
 
 def train(
     record: Record,
-    labels: Sequence[str],
+    labels: Sequence[str] | None = None,
     *,
     window: str | None = None,
     seed: int = 0,
@@ -42,12 +45,13 @@ def train(
     name: str = "failure",
     created: datetime | None = None,
     detail: dict[str, Any] | None = None,
+    learn: Sequence[str] = tuple(learners.CLASSIFIERS),
 ) -> Trained:
     """Train on labelled rows.
 
     Args:
         record: With `labels` in it, 1 where the failure holds (or is coming), else 0.
-        labels: One output each.
+        labels: One output each; all of the record's if None.
         window: `1row`, `24rows`, `24h`; None to choose.
         seed: Of everything random.
         precision: `int8`, or `fp32` where int8 is not wanted.
@@ -55,23 +59,26 @@ def train(
         name: Begins the bundle's id.
         created: For the manifest; now if None.
         detail: Goes into the manifest as it is (derived signals).
+        learn: Learners to try.
 
     Raises:
         RecordError: No label, a label without enough failures, or nothing that moves.
     """
+    labels = tuple(record.labels if labels is None else labels)
     target = _targets(record, labels)
-    known = ~np.isnan(target).any(axis=1)
+    known = np.asarray(~np.isnan(target).any(axis=1), bool)
     keep, rate = _sample(target, known, seed)
     inputs, x, ready, notes = _choose_window(record, window, target, keep, seed)
     at = np.flatnonzero(ready)
     x, y, group = x[at], target[at], record.group[at]
-    folds = learners.folds_of(group)
+    alone = inputs.grid.cells == 1 and record.time_s is None
+    folds = learners.folds_of(group, rows_alone=alone)
     inputs = inputs.fitted(x)
     inputs = _choose_pairs(inputs, x, y, folds, seed, notes)
     z = inputs.standard(x)
-    candidates = dict(learners.CLASSIFIERS)
+    candidates = {each: learners.CLASSIFIERS[each] for each in learn}
     if len(z) * len(labels) > NETS_ROWS_MAX:
-        del candidates["nets"]
+        candidates.pop("nets", None)
     graph = Graph("failure", len(inputs.plan.names))
     prepared = inputs.emit(graph)
     columns, metrics, unseen = [], {}, []
@@ -101,7 +108,7 @@ def train(
                 "labels": metrics,
                 "rows": len(z),
                 "negatives_used": rate,
-                "split": "whole sequences" if len(np.unique(group)) >= 4 else "blocks of time",
+                "split": _split(group, alone),
             },
             "detail": (detail or {}) | {"thresholds": thresholds},
         },
@@ -111,13 +118,32 @@ def train(
         created=created,
         name=name,
     )
-    return _with_parity(trained, x, y, labels)
+    trained = _with_parity(trained, x, y, labels)
+    lost = max(trained.manifest.parity["average_precision_lost"].values())
+    if lost > LOST_MAX and "nets" in candidates:
+        # Trees lose nothing in int8; nets are left out where they lose what they bring.
+        rest = [each for each in learn if each != "nets"]
+        return train(
+            record,
+            labels,
+            window=window,
+            seed=seed,
+            precision=precision,
+            asset_class=asset_class,
+            name=name,
+            created=created,
+            detail=detail,
+            learn=rest,
+        )
+    return trained
 
 
 def _targets(record: Record, labels: Sequence[str]) -> Floats:
     """float64[n, m]; every fault with the labels at once."""
     if not labels:
-        raise RecordError("label: a failure model needs at least one; name the columns with --label")
+        raise RecordError(
+            "label: a failure model needs at least one; name the columns with --label"
+        )
     faults = []
     for label in labels:
         column = record.labels.get(label)
@@ -135,9 +161,7 @@ def _targets(record: Record, labels: Sequence[str]) -> Floats:
     return np.stack([record.labels[label] for label in labels], axis=1)
 
 
-def _sample(
-    target: Floats, known: NDArray[np.bool_], seed: int
-) -> tuple[NDArray[np.bool_], float]:
+def _sample(target: Floats, known: NDArray[np.bool_], seed: int) -> tuple[NDArray[np.bool_], float]:
     """Rows to learn from: every failure, and as much of the rest as fits; and which part of it."""
     failing = known & (target > 0.5).any(axis=1)
     rest = np.flatnonzero(known & ~failing)
@@ -183,13 +207,17 @@ def _choose_window(
     return inputs, x, ready, notes
 
 
+def _split(group: NDArray[np.int64], alone: bool) -> str:
+    if len(np.unique(group)) >= learners.FOLDS:
+        return "whole sequences"
+    return "every fourth row, since rows have no time" if alone else "blocks of time"
+
+
 def _run_length(target: Floats, group: NDArray[np.int64]) -> float:
     """Median length, in rows, of the stretches in which a label holds."""
     runs: list[int] = []
     for column in (target > 0.5).T:
-        change = np.flatnonzero(
-            np.diff(column.astype(int), prepend=0, append=0) != 0
-        )
+        change = np.flatnonzero(np.diff(column.astype(int), prepend=0, append=0) != 0)
         edges = np.union1d(change, np.flatnonzero(np.diff(group)) + 1)
         starts = [i for i in edges if i < len(column) and column[i]]
         ends = np.append(edges, len(column))
@@ -226,9 +254,7 @@ def _choose_pairs(
     return more
 
 
-def _worth(
-    inputs: Inputs, x: Features, y: Floats, folds: NDArray[np.int64], seed: int
-) -> float:
+def _worth(inputs: Inputs, x: Features, y: Floats, folds: NDArray[np.int64], seed: int) -> float:
     """Mean average precision of boosted trees on unseen rows, over labels that are not too rare."""
     z = inputs.standard(x)
     out = []
@@ -273,7 +299,7 @@ def _reliability(
     """Said against seen, in bins that widen towards the middle."""
     edges = np.array([0, 0.01, 0.03, 0.1, 0.3, 0.5, 0.7, 0.9, 1.0 + 1e-9])
     out = []
-    for low, high in zip(edges[:-1], edges[1:], strict=True):
+    for low, high in pairwise(edges.tolist()):
         inside = (probability >= low) & (probability < high)
         if inside.any():
             w = weight[inside]

@@ -106,9 +106,7 @@ class Inputs:
         held = self.columns(x).astype(np.float64)
         spread = held.std(axis=0)
         floor = 1e-6 * np.maximum(np.abs(held).max(axis=0), 1e-30)
-        return replace(
-            self, offset=held.mean(axis=0), scale=np.where(spread > floor, spread, 1.0)
-        )
+        return replace(self, offset=held.mean(axis=0), scale=np.where(spread > floor, spread, 1.0))
 
     def emit(self, graph: Graph) -> str:
         """Add to a graph; the name of z float32[n, e], which is `prepared`."""
@@ -264,9 +262,7 @@ def finish(
     if plan.regimes is not None:
         detail["regimes"] = plan.regimes.pack()
     if inputs.pairs:
-        detail["derived_pairs"] = [
-            [plan.names[a], plan.names[b]] for a, b in inputs.pairs
-        ]
+        detail["derived_pairs"] = [[plan.names[a], plan.names[b]] for a, b in inputs.pairs]
     filled = Manifest(
         id=f"{name}-{when:%Y%m%dT%H%M%S}-{digest[:8]}",
         created=when,
@@ -280,7 +276,9 @@ def finish(
         ),
         features=plan.names,
         data_sha256=digest,
-        libraries={each: version(each) for each in ("scikit-learn", "onnx", "onnxruntime", "numpy")},
+        libraries={
+            each: version(each) for each in ("scikit-learn", "onnx", "onnxruntime", "numpy")
+        },
         detail=detail,
         **manifest,
     )

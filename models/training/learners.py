@@ -6,7 +6,7 @@ None wins everywhere, so each predicts what it has not seen, and a non-negative 
 """
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -30,6 +30,9 @@ Task = Literal["classify", "regress"]
 
 NET_CLIP = 6.0
 """Standardised features beyond this look the same to a net; also the range that int8 covers."""
+FOLDS = 4
+FOREST_SAMPLES_MAX = 8_000
+"""Rows that one tree sees; of windows that overlap, more say little."""
 SHARE_MIN = 0.05
 """A learner with a smaller share of the combination is left out."""
 
@@ -111,7 +114,12 @@ class _Grown:
 def forest(z: Features, y: Floats, seed: int, *, trees: int = 100, leaves: int = 64) -> Learner:
     """A random forest classifier, bounded in leaves so that its net stays small."""
     model = RandomForestClassifier(
-        trees, max_leaf_nodes=leaves, max_features=0.5, random_state=seed, n_jobs=1
+        trees,
+        max_leaf_nodes=leaves,
+        max_features=0.5,
+        max_samples=FOREST_SAMPLES_MAX if len(z) > FOREST_SAMPLES_MAX else None,
+        random_state=seed,
+        n_jobs=1,
     )
     model.fit(z, y > 0.5)
     return _Grown(of_forest(model, 1), 0.5 / trees)
@@ -155,9 +163,9 @@ def nets(z: Features, y: Floats, seed: int, *, members: int = 2) -> Learner:
         model = MLPClassifier(
             hidden_layer_sizes=(64, 32),
             alpha=1e-3,
-            batch_size=min(128, len(z)),
+            batch_size=min(128 if len(z) < 10_000 else 256, len(z)),
             learning_rate_init=2e-3,
-            max_iter=_epochs(len(z), 40),
+            max_iter=_epochs(len(z), 40 if len(z) < 10_000 else 15),
             n_iter_no_change=1000,
             random_state=seed + member,
         )
@@ -271,7 +279,7 @@ def mix(
 
 def _weigh(columns: Floats, y: Floats, task: Task) -> tuple[Floats, float]:
     """Non-negative weights and a bias: logistic or least squares, weakly held to the mean."""
-    n, k = columns.shape
+    k = columns.shape[1]
     spread = np.maximum(columns.std(axis=0), 1e-9)
     held = (columns - columns.mean(axis=0)) / spread
 
@@ -288,7 +296,9 @@ def _weigh(columns: Floats, y: Floats, task: Task) -> tuple[Floats, float]:
 
     mean = float(y.mean())
     rate = float(np.clip(mean, 1e-6, 1 - 1e-6))
-    start = np.append(np.full(k, 1.0 / k), np.log(rate / (1 - rate)) if task == "classify" else mean)
+    start = np.append(
+        np.full(k, 1.0 / k), np.log(rate / (1 - rate)) if task == "classify" else mean
+    )
     bounds: list[tuple[float | None, float | None]] = [(0.0, None)] * k + [(None, None)]
     if task == "regress":
         start[:k] = spread / k
@@ -297,17 +307,20 @@ def _weigh(columns: Floats, y: Floats, task: Task) -> tuple[Floats, float]:
     return weight, float(found.x[k] - weight @ columns.mean(axis=0))
 
 
-def folds_of(group: NDArray[np.int64], n_folds: int = 4) -> NDArray[np.int64]:
+def folds_of(group: NDArray[np.int64], *, rows_alone: bool = False) -> NDArray[np.int64]:
     """int64[n], the fold of each row: whole sequences, or blocks of time where there are few.
 
     Args:
         group: int64[n], the sequence of each row, oldest first within.
-        n_folds: How many.
+        rows_alone: Rows have no time and know nothing of each other, so each may stand alone.
     """
+    n_folds = FOLDS
     names = np.unique(group)
     if len(names) >= n_folds:
         at = np.searchsorted(names, group)
         return np.asarray(at % n_folds, np.int64)
+    if rows_alone:
+        return np.arange(len(group)) % n_folds
     out = np.zeros(len(group), np.int64)
     for name in names:
         rows = np.flatnonzero(group == name)
@@ -334,8 +347,3 @@ def _checked(model: Any, z: Features, reference: Callable[[Features], Floats]) -
     if not np.allclose(trees.predict(rows)[:, 0], reference(rows), rtol=1e-4, atol=1e-4):
         raise AssertionError("scikit-learn changed the form of its boosted trees")
     return _Grown(trees)
-
-
-def best_of(told: dict[str, Floats], judge: Callable[[Floats], float]) -> Sequence[tuple[str, float]]:
-    """Candidates with what `judge` says of them, best first."""
-    return sorted(((name, judge(s)) for name, s in told.items()), key=lambda pair: -pair[1])

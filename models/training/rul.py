@@ -78,9 +78,7 @@ def train(
     inputs = inputs.fitted(x[ready])
     z, y, group = inputs.standard(x[ready]), left[ready], record.group[ready]
     folds = learners.folds_of(group)
-    mixed, unseen, told = learners.mix(
-        learners.REGRESSORS, z, y, folds, task="regress", seed=seed
-    )
+    mixed, unseen, told = learners.mix(learners.REGRESSORS, z, y, folds, task="regress", seed=seed)
     unseen = np.clip(unseen, 0, chosen_cap)
     band = _band(unseen, y, chosen_cap)
     graph = Graph("rul", len(inputs.plan.names))
@@ -108,8 +106,7 @@ def train(
             "outputs": ("rul",),
             "labels": ("rul", "low", "high"),
             "metrics": metrics,
-            "detail": (detail or {})
-            | {"cap": chosen_cap, "cover": COVER, "row_s": grid.period_s},
+            "detail": (detail or {}) | {"cap": chosen_cap, "cover": COVER, "row_s": grid.period_s},
         },
         notes,
         seed=seed,

@@ -63,7 +63,9 @@ class Trees:
         t, k, leaves = self.route.shape
         # Column by column, because gathering rows of the transpose copies whole lines of memory.
         columns = graph.node("Transpose", z, perm=[1, 0])
-        picked = graph.node("Gather", columns, graph.constant(self.feature.ravel(), np.int64), axis=0)
+        picked = graph.node(
+            "Gather", columns, graph.constant(self.feature.ravel(), np.int64), axis=0
+        )
         edges = graph.constant(self.threshold.reshape(-1, 1))
         right = graph.node("Cast", graph.node("Greater", picked, edges), to=TensorProto.FLOAT)
         split = graph.node("Reshape", right, graph.constant([t, k, -1], np.int64))

@@ -1,0 +1,240 @@
+"""Failure and remaining-life models: what they learn, what they promise, what they refuse."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.ensemble import HistGradientBoostingRegressor, RandomForestClassifier
+from sklearn.metrics import average_precision_score
+
+from models import bundle, heads, quantise
+from models.errors import RecordError
+from models.features import regimes
+from models.features.partial import PARTIAL
+from models.graph import Graph
+from models.record import Record
+from models.training import failure, rul, trees
+
+RANDOM = np.random.default_rng(5)
+
+
+def _fleet(units: int, seed: int, *, conditions: int = 1) -> Record:
+    """Machines whose wear grows towards the end, under conditions that come and go."""
+    random = np.random.default_rng(seed)
+    values, group, cycle = [], [], []
+    for unit in range(units):
+        life = int(random.integers(70, 140))
+        left = np.arange(life)[::-1]
+        wear = np.exp(-left / 30.0)
+        which = random.integers(0, conditions, life)
+        speed = 1000.0 * (1 + which) + random.normal(size=life)
+        gain, shift = 1 + which, 40.0 * which
+        sensors = [
+            shift + gain * (10 + sign * wear + 0.2 * random.normal(size=life))
+            for sign in (1, -1, 0.5, 0)
+        ]
+        values.append(np.column_stack([speed, *sensors, np.full(life, 3.0)]))
+        group += [unit] * life
+        cycle += list(range(life))
+    return Record(
+        np.concatenate(values),
+        ("speed", "a", "b", "c", "d", "still"),
+        time_s=np.array(cycle, float),
+        group=np.array(group),
+        groups=tuple(map(str, range(units))),
+    )
+
+
+def _left(record: Record, cap: float) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    out = np.empty(len(record))
+    for _, rows in record.sequences():
+        out[rows] = np.minimum(np.arange(len(rows))[::-1], cap)
+    return out
+
+
+@pytest.mark.parametrize("conditions", [1, 3])
+def test_remaining_life(conditions: int, tmp_path: Path) -> None:
+    made = rul.train(_fleet(16, 1, conditions=conditions), cap=60, seed=1)
+    held = bundle.write(tmp_path / "r.fwm", made.manifest, made.int8, made.fp32, made.golden)
+    test = _fleet(8, 2, conditions=conditions)
+    got = heads.answer(held, test)
+    assert got.columns == ("rul", "low", "high")
+    want, known = _left(test, 60), ~np.isnan(got.values[:, 0])
+    life, low, high = got.values[known].T
+    naive = np.sqrt(np.mean((want[known] - want[known].mean()) ** 2))
+    assert np.sqrt(np.mean((life - want[known]) ** 2)) < 0.55 * naive
+    assert (low <= life).all()
+    assert (life <= high).all()
+    assert 0 <= life.min() <= life.max() <= 60
+    assert 0.6 < np.mean((low <= want[known]) & (want[known] <= high)) <= 0.98
+    # Ten cycles are enough for a first answer, and no row before has one.
+    first = np.array([rows[0] for _, rows in test.sequences()])
+    assert not known[np.add.outer(first, np.arange(9))].any()
+    assert known[first + 9].all()
+    assert ("regimes" in held.manifest.detail) == (conditions > 1)
+    assert "still" not in [signal.name for signal in held.manifest.signals]
+    exact = heads.answer(held, test, precision="fp32").values
+    assert np.nanmean(np.abs(exact[:, 0] - got.values[:, 0])) < 0.6
+
+
+def test_a_row_sees_only_rows_up_to_it(tmp_path: Path) -> None:
+    made = rul.train(_fleet(6, 1), cap=60)
+    held = bundle.write(tmp_path / "r.fwm", made.manifest, made.int8, made.fp32, made.golden)
+    test = _fleet(1, 3)
+    whole = heads.answer(held, test).values
+    part = heads.answer(held, test.rows(slice(0, 40))).values
+    np.testing.assert_allclose(whole[:40], part, rtol=1e-6)
+
+
+def _milling(n: int, seed: int) -> Record:
+    """Independent rows; one failure when power leaves its band, one when heat cannot leave."""
+    random = np.random.default_rng(seed)
+    speed, torque = random.normal(1500, 150, n), random.normal(40, 9, n)
+    air = random.normal(300, 2, n)
+    process = air + random.normal(10, 1, n)
+    power = speed * torque * 0.1047
+    labels = {
+        "power": (power > 8800).astype(float),
+        "heat": ((process - air < 8.8) & (speed < 1550)).astype(float),
+    }
+    grade = random.integers(0, 3, n).astype(float)
+    return Record(
+        np.column_stack([speed, torque, air, process, grade]),
+        ("speed", "torque", "air", "process", "grade"),
+        labels=labels,
+        categories={"grade": ("H", "L", "M")},
+    )
+
+
+def test_failures_of_single_rows(tmp_path: Path) -> None:
+    train, test = _milling(1500, 1), _milling(1500, 2)
+    made = failure.train(train, ["power", "heat"])
+    held = bundle.write(tmp_path / "f.fwm", made.manifest, made.int8, made.fp32, made.golden)
+    assert held.manifest.window.cells == 1
+    got = heads.answer(held, test)
+    assert got.columns == ("p_power", "p_heat")
+    assert np.isfinite(got.values).all()
+    for column, label in zip(got.values.T, ("power", "heat"), strict=True):
+        assert average_precision_score(test.labels[label], column) > 0.85
+        # Calibrated: as many failures are seen as are announced.
+        assert column.mean() == pytest.approx(test.labels[label].mean(), rel=0.4)
+    # Power is a product and heat a difference: both are found without being told.
+    assert held.manifest.detail["derived_pairs"]
+    exact = heads.answer(held, test, precision="fp32").values
+    assert np.abs(exact - got.values).max() < 0.1
+    assert max(held.manifest.parity["average_precision_lost"].values()) <= failure.LOST_MAX
+    assert held.manifest.metrics["labels"]["power"]["reliability"]
+
+
+def test_failures_announced_by_events(tmp_path: Path) -> None:
+    random = np.random.default_rng(3)
+    units, hours = 8, 400
+    values, labels = np.zeros((units * hours, 2)), np.zeros(units * hours)
+    values[:, 0] = random.normal(size=len(values))
+    for unit in range(units):
+        for at in (120, 250, 380):
+            end = unit * hours + at + int(random.integers(-15, 15))
+            labels[end - 12 : end] = 1
+            values[end - 12, 1] = 1
+    record = Record(
+        values,
+        ("noise", "error"),
+        time_s=np.tile(np.arange(hours) * 3600.0, units),
+        group=np.repeat(np.arange(units), hours),
+        groups=tuple(map(str, range(units))),
+        labels={"fails": labels},
+    )
+    train, test = record.rows(record.group < 6), record.rows(record.group >= 6)
+    made = failure.train(train, ["fails"])
+    held = bundle.write(tmp_path / "e.fwm", made.manifest, made.int8, made.fp32, made.golden)
+    assert held.manifest.window.cells >= 12
+    assert "error:since" in held.manifest.features
+    got = heads.answer(held, test)
+    known = np.isfinite(got.values[:, 0])
+    assert average_precision_score(test.labels["fails"][known], got.values[known, 0]) > 0.9
+
+
+def test_what_cannot_be_learned_is_said() -> None:
+    record = _milling(300, 1)
+    with pytest.raises(RecordError, match="'gone' is not in the record"):
+        failure.train(record, ["gone"])
+    none = Record(record.values, record.names, labels={"never": np.zeros(300)})
+    with pytest.raises(RecordError, match="'never' must hold in at least 5 rows, did in 0"):
+        failure.train(none, ["never"])
+    with pytest.raises(RecordError, match="at least 4 sequences"):
+        rul.train(_fleet(2, 1))
+    still = Record(np.ones((300, 2)), ("a", "b"), labels={"x": (np.arange(300) % 9 == 0) * 1.0})
+    with pytest.raises(RecordError, match="at least one must move"):
+        failure.train(still, ["x"])
+
+
+def test_the_same_seed_gives_the_same_bundle() -> None:
+    record = _milling(400, 1)
+    first, second = (failure.train(record, ["heat"], seed=3, learn=["boosted"]) for _ in range(2))
+    assert first.int8 == second.int8
+    np.testing.assert_array_equal(first.golden.x, second.golden.x)
+
+
+@pytest.mark.parametrize("kind", ["forest", "boosting"])
+def test_trees_are_the_same_as_a_net(kind: str) -> None:
+    z = RANDOM.normal(size=(600, 5)).astype(np.float32)
+    y = z[:, 0] * z[:, 1] + (z[:, 2] > 0.3)
+    if kind == "forest":
+        forest = RandomForestClassifier(8, max_leaf_nodes=20, random_state=0).fit(z, y > 0.5)
+        want, net = forest.predict_proba(z)[:, 1], trees.of_forest(forest, 1)
+    else:
+        boosting = HistGradientBoostingRegressor(max_iter=9, random_state=0).fit(z, y)
+        want, net = boosting.predict(z), trees.of_boosting(boosting)
+    graph = Graph("trees", 5)
+    prepared, _ = graph.prepare(np.zeros(5), np.ones(5))
+    graph.output(net.emit(graph, prepared), "y", ["n", 1])
+    model = graph.model()
+    np.testing.assert_allclose(quantise.run(model, z)["y"][:, 0], want, atol=1e-5)
+    int8 = quantise.quantise(model, z, ranges=graph.ranges)
+    assert any(node.op_type == "QuantizeLinear" for node in int8.graph.node)
+    np.testing.assert_allclose(quantise.run(int8, z)["y"][:, 0], want, atol=1e-5)
+
+
+def test_a_tree_without_a_split_is_a_constant() -> None:
+    z = RANDOM.normal(size=(50, 2)).astype(np.float32)
+    forest = RandomForestClassifier(1, max_depth=1, bootstrap=False, random_state=0)
+    net = trees.of_forest(forest.fit(z * 0, np.arange(50) % 2), 1)
+    np.testing.assert_allclose(net.predict(z)[:, 0], 0.5)
+
+
+def test_conditions_are_settings_and_not_wear() -> None:
+    one = _fleet(6, 1)
+    assert regimes.find(one.values, one.group) is None
+    three = _fleet(6, 1, conditions=3)
+    found = regimes.find(three.values, three.group)
+    assert found is not None
+    assert [three.names[i] for i in found.settings] == ["speed"]
+    assert len(found.centre) == 3
+    flat = found.normalise(three.values)
+    early = np.concatenate([rows[:30] for _, rows in three.sequences()])
+    assert np.abs(flat[early, 4].mean()) < 0.2
+    again = regimes.Regimes.unpack(found.pack(), 6)
+    np.testing.assert_array_equal(again.normalise(three.values), flat)
+    unknown = three.values.copy()
+    unknown[:, 0] = np.nan
+    assert np.isnan(found.normalise(unknown)).all()
+    # A level that changes once, for good, is wear.
+    stuck = one.values.copy()
+    for _, rows in one.sequences():
+        stuck[rows, 5] = np.arange(len(rows)) > len(rows) / 2
+    assert regimes.find(stuck, one.group) is None
+
+
+@pytest.mark.parametrize("name", PARTIAL)
+def test_partial_features_bear_any_gap(name: str) -> None:
+    from models.features.catalogue import Stack
+
+    values = RANDOM.normal(size=(6, 12))
+    values[1, :8] = np.nan
+    values[2] = np.nan
+    values[3, ::2] = np.nan
+    out = PARTIAL[name](Stack(values, 2.0))
+    assert out.shape == (6,)
+    assert np.isfinite(out[[0, 3, 4, 5]]).all()
+    whole = PARTIAL[name](Stack(values[:1], 5.0))
+    np.testing.assert_allclose(out[0], whole[0])
