@@ -26,7 +26,7 @@ class Gathering:
         self._value.append(value)
         self._quality.append(quality)
 
-    def batch(self, source: str, received_ns: int) -> Batch:
+    def batch(self, source: str, received_ns: int, *, history: bool = False) -> Batch:
         """Everything gathered since the last call, in the order in which it came."""
         batch = make_batch(
             source,
@@ -35,6 +35,7 @@ class Gathering:
             np.array(self._value, dtype=np.float64),
             np.array(self._quality, dtype=np.uint8),
             received_ns,
+            history=history,
         )
         self._signal.clear()
         self._t_ns.clear()

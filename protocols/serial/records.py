@@ -13,11 +13,12 @@ from gateway.core.batch import Batch, Waveform, bad_batch
 from gateway.core.signals import SignalTable
 from protocols import stamps
 from protocols.gather import Gathering
+from protocols.readings import parse_number
 from protocols.serial.binary import FieldReader, Raw
 from protocols.serial.config import Config, ReadRequest, SerialSignal
 from protocols.serial.formats import BinaryFormat, TextFormat
 from protocols.serial.frames import Framer, Record, framer
-from protocols.serial.text import Splitter, TextFields, parse_number, to_value
+from protocols.serial.text import Splitter, TextFields, to_value
 
 Fields: TypeAlias = Mapping[str, Raw]
 ARRAY_SPACES = re.compile(r"[;,\s]+")

@@ -4,12 +4,10 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 
+from protocols.readings import parse_number
 from protocols.serial.config import SerialSignal
 from protocols.serial.formats import TextFormat
 from protocols.serial.frames import Prover, Record
-
-NUMBER = re.compile(r"\s*([+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?)\s*", re.ASCII)
-"""A number as instruments print it: no underscore, no "nan", no "inf", no foreign digit."""
 
 
 class Splitter:
@@ -66,12 +64,6 @@ class Splitter:
             self._errors["checksum"] += 1
             return False
         return True
-
-
-def parse_number(text: str, *, decimal_comma: bool) -> float | None:
-    """A number as instruments print it; None where it is none."""
-    match = NUMBER.fullmatch(text.replace(",", ".") if decimal_comma else text)
-    return None if match is None else float(match[1])
 
 
 def to_value(text: str, signal: SerialSignal, *, decimal_comma: bool) -> float | None:

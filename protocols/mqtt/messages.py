@@ -1,0 +1,226 @@
+"""From messages to batches and waveforms; the whole of decoding, with no I/O."""
+
+import math
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gateway.core.batch import Batch, Quality, Waveform
+from gateway.core.errors import DataError
+from gateway.core.meter import SourceMeter
+from gateway.core.signals import SignalTable
+from protocols import stamps
+from protocols.gather import Gathering
+from protocols.mqtt.config import Config, MqttSignal
+from protocols.mqtt.paths import Steps, parse_path
+from protocols.mqtt.payload import MISSING, parse_json, to_array, to_value, walk
+from protocols.mqtt.sparkplug import CERTIFICATES, NAMESPACE, Place, Reading, Sparkplug
+
+UNREADABLE_MIN = 20
+"""So many unreadable messages in a row are a state worth a log line."""
+QUALITY_GOOD = 192
+QUALITY_BAD_MAX = 63
+"""Sparkplug's "Quality" follows OPC DA: 0 to 63 bad, 192 and more good, 500 stale."""
+QUALITY_STALE = 500
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    signal: MqttSignal
+    index: int
+    steps: Steps
+    is_json: bool
+
+
+class Messages:
+    """Understands one source's messages, and keeps what was read until it is taken."""
+
+    def __init__(
+        self,
+        config: Config,
+        signals: SignalTable,
+        meter: SourceMeter,
+        watch: Callable[[str, bytes, bool], None],
+    ) -> None:
+        self._config = config
+        self._meter = meter
+        self._watch = watch
+        self._live = Gathering()
+        self._history = Gathering()
+        self._bursts: deque[Waveform] = deque()
+        self._received_ns = 0
+        self._time_steps = parse_path(config.time_path)
+        self._wanted = []
+        self._by_topic: dict[str, list[_Wanted]] = {}
+        metrics: dict[tuple[Place, str], list[int]] = {}
+        for number, signal in enumerate(config.signals):
+            path = config.path_of(signal)
+            index = signals.intern(signal.key())
+            wanted = _Wanted(signal, index, parse_path(path), is_json=bool(path))
+            self._wanted.append(wanted)
+            if signal.metric:
+                group, edge, *device = config.node_of(signal).split("/")
+                place = (group, edge, device[0] if device else "")
+                metrics.setdefault((place, signal.metric), []).append(number)
+            else:
+                self._by_topic.setdefault(config.topic_of(signal), []).append(wanted)
+        self._sparkplug = Sparkplug(metrics, meter.errors, self._quarantine)
+
+    def filters(self) -> list[str]:
+        """What to subscribe to, each once."""
+        plain = self._config.subscribe or tuple(self._by_topic)
+        return list(dict.fromkeys([*plain, *self._sparkplug.filters()]))
+
+    def take_over(self, before: "Messages") -> None:
+        """Go on after `before`, whose nodes were born already."""
+        mine = {str(signal.key()) for signal in self._config.signals}
+        for name in set(self._meter.quarantined) - mine:
+            del self._meter.quarantined[name]
+        self._sparkplug.take_over(before._sparkplug)  # noqa: SLF001 (the same class)
+
+    def refuse(self, topic: str, why: str) -> None:
+        """The broker does not give us this topic: its signals are BAD."""
+        for wanted in self._wanted:
+            signal = wanted.signal
+            if not signal.metric and self._config.topic_of(signal) == topic:
+                self._meter.quarantined[str(signal.key())] = why
+                self._live.add(wanted.index, self._received_ns, math.nan, Quality.BAD)
+
+    def at(self, now_ns: int) -> None:
+        """What comes next happens at this time."""
+        self._received_ns = now_ns
+
+    def feed(self, topic: str, payload: bytes, *, retained: bool) -> None:
+        """Understand one message; what cannot be is counted and dropped."""
+        if len(payload) > self._config.payload_bytes_max:
+            self._meter.errors["overlong"] += 1
+            return
+        quality = Quality.GOOD
+        if retained:
+            if self._config.retained == "ignore":
+                return
+            if self._config.retained == "uncertain":
+                quality = Quality.UNCERTAIN
+        try:
+            if topic.startswith((NAMESPACE + "/", CERTIFICATES)):
+                for reading in self._sparkplug.take(topic, payload):
+                    self._metric(reading, quality)
+            else:
+                self._plain(self._by_topic.get(topic, ()), payload, quality)
+        except DataError:
+            self._meter.errors["payload"] += 1
+            self._watch(topic, payload, False)
+        else:
+            self._watch(topic, payload, True)
+
+    def pop(self) -> Batch | Waveform | None:
+        """What was read; None when all was taken."""
+        if self._live:
+            return self._live.batch(self._config.id, self._received_ns)
+        if self._history:
+            return self._history.batch(self._config.id, self._received_ns, history=True)
+        return self._bursts.popleft() if self._bursts else None
+
+    def _quarantine(self, number: int, why: str) -> None:
+        name = str(self._config.signals[number].key())
+        if why:
+            self._meter.quarantined[name] = why
+        else:
+            self._meter.quarantined.pop(name, None)
+
+    def _plain(
+        self, signals: "list[_Wanted] | tuple[()]", payload: bytes, quality: Quality
+    ) -> None:
+        document = None
+        t_ns = self._received_ns
+        if any(wanted.is_json for wanted in signals):
+            document = parse_json(payload)
+            t_ns = self._stamp(document)
+        for wanted in signals:
+            if wanted.is_json:
+                raw = walk(document, wanted.steps)
+                if raw is MISSING:
+                    # Senders report by exception: what a message leaves out has not changed.
+                    continue
+            else:
+                raw = _bare(payload, wanted.signal)
+            self._put(wanted, raw, t_ns, quality, self._live)
+
+    def _stamp(self, document: object) -> int:
+        if not self._time_steps:
+            return self._received_ns
+        written = walk(document, self._time_steps)
+        config = self._config
+        stamped = (
+            stamps.parse_time(written, config.time_form, config.time_zone)
+            if isinstance(written, str | int | float)
+            else None
+        )
+        return self._believed(stamped)
+
+    def _believed(self, stamped: int | None) -> int:
+        if stamped is None or not stamps.believable(stamped, self._received_ns):
+            self._meter.errors["clock"] += 1
+            return self._received_ns
+        return stamped
+
+    def _metric(self, reading: Reading, quality: Quality) -> None:
+        wanted = self._wanted[reading.number]
+        metric = reading.metric
+        if metric is None:
+            # The death of a node is known when it is told, whatever its will was written.
+            self._live.add(wanted.index, self._received_ns, math.nan, Quality.BAD)
+            return
+        t_ns = self._received_ns
+        if reading.sent_ms is not None:
+            t_ns = self._believed(reading.sent_ms * 1_000_000)
+        raw = metric.value(reading.datatype)
+        if metric.quality is not None:
+            if metric.quality <= QUALITY_BAD_MAX:
+                raw = None
+            elif metric.quality < QUALITY_GOOD or metric.quality == QUALITY_STALE:
+                quality = Quality.UNCERTAIN
+        into = self._history if metric.is_historical else self._live
+        self._put(wanted, raw, t_ns, quality, into)
+
+    def _put(
+        self, wanted: _Wanted, raw: object, t_ns: int, quality: Quality, into: Gathering
+    ) -> None:
+        signal = wanted.signal
+        if signal.rate_hz:
+            self._burst(wanted, to_array(raw, signal), t_ns)
+            return
+        value = to_value(raw, signal)
+        if value is None:
+            self._meter.errors["value"] += 1
+            value = math.nan
+        into.add(wanted.index, t_ns, value, quality if value == value else Quality.BAD)  # noqa: PLR0124 (NaN)
+
+    def _burst(self, wanted: _Wanted, values: NDArray[np.float32] | None, t_ns: int) -> None:
+        if values is None:
+            self._meter.errors["value"] += 1
+            return
+        span_ns = round((len(values) - 1) * 1e9 / wanted.signal.rate_hz)
+        self._bursts.append(
+            Waveform(
+                source=self._config.id,
+                signal=wanted.index,
+                t0_ns=t_ns - span_ns,
+                rate_hz=wanted.signal.rate_hz,
+                value=values,
+                received_ns=self._received_ns,
+            )
+        )
+
+
+def _bare(payload: bytes, signal: MqttSignal) -> object:
+    """A payload that is the value itself: a number, a text, or for a burst a JSON list."""
+    text = payload.decode(errors="replace").strip()
+    if signal.rate_hz:
+        return parse_json(payload)
+    if not signal.states and text in ("true", "false"):
+        return text == "true"
+    return text.strip('"')

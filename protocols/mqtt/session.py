@@ -1,0 +1,279 @@
+"""Owns the link to the broker: connects, subscribes, listens. It never publishes."""
+
+import asyncio
+import contextlib
+import logging
+import ssl
+from collections import Counter, deque
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import aiomqtt
+from aiomqtt.exceptions import MqttConnectError
+from paho.mqtt.client import MQTT_CLEAN_START_FIRST_ONLY
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+
+from gateway.core.batch import Batch, Waveform
+from gateway.core.errors import ConfigError, LinkError, LinkLost, LinkRefused, LinkTimeout
+from gateway.core.source import Source, SourceContext
+from protocols.mqtt.config import Config
+from protocols.mqtt.messages import UNREADABLE_MIN, Messages
+
+PORT = 1883
+PORT_TLS = 8883
+FILTERS_PER_REQUEST = 100
+REFUSED_CODES = frozenset({1, 2, 4, 5, 128, 132, 133, 134, 135, 138, 140})
+"""CONNACK codes of 3.1.1 and 5 that a person must act on: name, password, rights, version."""
+SUBACK_FAILED_MIN = 128
+QUIET = logging.getLogger("forewarn.mqtt")
+"""aiomqtt's own lines go nowhere: what they tell, the link's state and counters tell once."""
+QUIET.addHandler(logging.NullHandler())
+QUIET.propagate = False
+
+
+class Inbox(asyncio.Queue[aiomqtt.Message]):
+    """Where aiomqtt puts what arrives. Bounded; when full the oldest goes, counted.
+
+    Given to aiomqtt as its queue, but read by the session itself: waiting on aiomqtt's iterator
+    takes a task for each message, and loses one when it is cancelled at the wrong moment.
+    """
+
+    def __init__(self, messages_max: int, errors: Counter[str]) -> None:
+        super().__init__()
+        self.messages: deque[aiomqtt.Message] = deque()
+        self.changed = asyncio.Event()
+        self._messages_max = messages_max
+        self._errors = errors
+
+    def put_nowait(self, item: aiomqtt.Message) -> None:
+        if len(self.messages) >= self._messages_max:
+            self.messages.popleft()
+            self._errors["dropped"] += 1
+        self.messages.append(item)
+        self.changed.set()
+
+
+@asynccontextmanager
+async def open_session(config: Config, context: SourceContext) -> AsyncIterator["MqttSession"]:
+    """Connect, subscribe, and watch the link for as long as the context is open."""
+    inbox = Inbox(config.queue_messages_max, context.meter.errors)
+    async with _connected(config, inbox) as client:
+        session = MqttSession(config, context, client, inbox)
+        async with asyncio.TaskGroup() as tasks:
+            watching = tasks.create_task(session.watch(), name=f"mqtt link of {config.id}")
+            try:
+                await session.subscribe()
+                yield session
+            finally:
+                watching.cancel()
+
+
+class MqttSession:
+    """Reads messages off one link."""
+
+    def __init__(
+        self, config: Config, context: SourceContext, client: aiomqtt.Client, inbox: Inbox
+    ) -> None:
+        self._config = config
+        self._context = context
+        self._client = client
+        self._inbox = inbox
+        self._lost: LinkError | None = None
+        self._unreadable = 0
+        self._filters: set[str] = set()
+        self._messages = self._understand(config)
+
+    async def read(self) -> Batch | Waveform:
+        """See `Session.read`."""
+        inbox = self._inbox
+        while True:
+            item = self._messages.pop()
+            if item is not None:
+                return item
+            if inbox.messages:
+                self._messages.at(self._context.clock.wall_ns())
+                while inbox.messages:
+                    message = inbox.messages.popleft()
+                    self._messages.feed(
+                        message.topic.value, _payload(message.payload), retained=message.retain
+                    )
+            elif self._lost is not None:
+                raise self._lost
+            else:
+                inbox.changed.clear()
+                await inbox.changed.wait()
+
+    async def apply(self, source: Source) -> bool:
+        """See `Session.apply`. Topics come and go on the same link."""
+        if not isinstance(source, Config) or source.link() != self._config.link():
+            return False
+        before, self._messages = self._messages, self._understand(source)
+        self._config = source
+        self._messages.take_over(before)
+        try:
+            await self.subscribe()
+        except LinkError as error:
+            self._lost = error
+        return True
+
+    async def subscribe(self) -> None:
+        """Subscribe to what is wanted and not yet had; drop what is had and not wanted."""
+        wanted = self._messages.filters()
+        new = [topic for topic in wanted if topic not in self._filters]
+        old = sorted(self._filters.difference(wanted))
+        try:
+            for i in range(0, len(new), FILTERS_PER_REQUEST):
+                await self._subscribe(new[i : i + FILTERS_PER_REQUEST])
+            for i in range(0, len(old), FILTERS_PER_REQUEST):
+                await self._client.unsubscribe(
+                    old[i : i + FILTERS_PER_REQUEST], timeout=self._config.open_timeout_s
+                )
+        except aiomqtt.MqttError as error:
+            raise LinkTimeout(
+                f"broker {self._config.host} did not answer our subscription: {error}"
+            ) from error
+        self._filters = set(wanted)
+
+    async def watch(self) -> None:
+        """Wait for the end of the link."""
+        try:
+            await anext(aiter(self._client.messages))
+        except aiomqtt.MqttError as error:
+            self._lost = LinkLost(
+                f"broker {self._config.host} is gone: {error.__cause__ or error}; "
+                "see that it runs, and that no other client has our client_id"
+            )
+        self._inbox.changed.set()
+
+    async def _subscribe(self, topics: Sequence[str]) -> None:
+        asked: list[tuple[str, int]] = [(topic, self._config.qos) for topic in topics]
+        codes: Sequence[Any] = await self._client.subscribe(
+            asked, timeout=self._config.open_timeout_s
+        )
+        for topic, code in zip(topics, codes, strict=False):
+            if getattr(code, "value", code) >= SUBACK_FAILED_MIN:
+                self._context.meter.errors["subscription"] += 1
+                self._messages.at(self._context.clock.wall_ns())
+                self._messages.refuse(topic, f"the broker refuses the topic {topic} ({code})")
+
+    def _understand(self, config: Config) -> Messages:
+        context = self._context
+        return Messages(config, context.signals, context.meter, self._watch_payloads)
+
+    def _watch_payloads(self, topic: str, payload: bytes, readable: bool) -> None:
+        if readable:
+            if self._unreadable >= UNREADABLE_MIN:
+                self._context.log.info("mqtt.readable", after_messages=self._unreadable)
+            self._unreadable = 0
+            return
+        self._unreadable += 1
+        if self._unreadable == UNREADABLE_MIN:
+            self._context.log.warning("mqtt.unreadable", topic=topic, payload=repr(payload[:80]))
+
+
+@asynccontextmanager
+async def _connected(config: Config, inbox: Inbox) -> AsyncIterator[aiomqtt.Client]:
+    client = _client(config, inbox)
+    # A connection half made cannot be dropped: aiomqtt would leave its socket and its timer
+    # behind. So a cancelled opening is seen to its end, which paho's own time-out bounds.
+    opening = asyncio.ensure_future(client.__aenter__())
+    try:
+        await asyncio.shield(opening)
+    except asyncio.CancelledError:
+        try:
+            await opening
+        except aiomqtt.MqttError:
+            _drop(client)
+        else:
+            with contextlib.suppress(aiomqtt.MqttError):
+                await client.__aexit__(None, None, None)
+        raise
+    except MqttConnectError as error:
+        _drop(client)
+        raise _refusal(config, error) from error
+    except aiomqtt.MqttError as error:
+        _drop(client)
+        raise _failure(config, error) from error
+    try:
+        yield client
+    finally:
+        with contextlib.suppress(aiomqtt.MqttError):
+            await client.__aexit__(None, None, None)
+
+
+def _drop(client: aiomqtt.Client) -> None:
+    """Close what aiomqtt leaves open where the broker accepted the link but never answered."""
+    client._client.disconnect()  # noqa: SLF001 (aiomqtt's own needs a link that is up)
+
+
+def _client(config: Config, inbox: Inbox) -> aiomqtt.Client:
+    five = config.version == "5"
+    # MQTT 5 says by its session's expiry what 3.1.1 says by a flag.
+    properties: Any = None
+    if five and config.persistent:
+        properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+        properties.SessionExpiryInterval = 0xFFFF_FFFF
+    client = aiomqtt.Client(
+        config.host,
+        config.port or (PORT_TLS if config.tls is not None else PORT),
+        username=config.username or None,
+        password=config.password.reveal() if config.password is not None else None,
+        identifier=config.client_id or f"forewarn-{config.id}",
+        protocol=aiomqtt.ProtocolVersion.V5 if five else aiomqtt.ProtocolVersion.V311,
+        clean_session=None if five else not config.persistent,
+        clean_start=not config.persistent if five else MQTT_CLEAN_START_FIRST_ONLY,
+        properties=properties,
+        keepalive=config.keepalive_s,
+        timeout=config.open_timeout_s,
+        tls_context=_tls(config),
+        queue_type=lambda maxsize: inbox,  # type: ignore[arg-type]  # noqa: ARG005
+        logger=QUIET,
+    )
+    # The one setting of paho that aiomqtt does not pass on: how long connecting may block.
+    client._client.connect_timeout = config.open_timeout_s  # noqa: SLF001
+    return client
+
+
+def _tls(config: Config) -> ssl.SSLContext | None:
+    tls = config.tls
+    if tls is None:
+        return None
+    try:
+        context = ssl.create_default_context(cafile=tls.ca_file or None)
+        if tls.certificate_file:
+            context.load_cert_chain(tls.certificate_file, tls.key_file or None)
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigError(
+            f"source {config.id}: tls: a file cannot be read as a certificate or key: {error}"
+        ) from error
+    return context
+
+
+def _refusal(config: Config, error: MqttConnectError) -> LinkError:
+    code = error.rc if isinstance(error.rc, int) else getattr(error.rc, "value", 0)
+    if code in REFUSED_CODES:
+        return LinkRefused(
+            f"broker {config.host} refuses us: {error}; see username, password, client_id "
+            "and the broker's access list"
+        )
+    return LinkError(f"broker {config.host} cannot serve us now: {error}")
+
+
+def _failure(config: Config, error: aiomqtt.MqttError) -> LinkError:
+    text = str(error)
+    if "CERTIFICATE_VERIFY_FAILED" in text:
+        return LinkRefused(
+            f"broker {config.host}: its certificate is not trusted ({text}); see tls.ca_file"
+        )
+    if "timed out" in text:
+        return LinkTimeout(
+            f"broker {config.host} did not answer in {config.open_timeout_s:g} s; "
+            "see its address and the firewall"
+        )
+    return LinkError(f"broker {config.host} cannot be reached: {text}")
+
+
+def _payload(payload: object) -> bytes:
+    return payload if isinstance(payload, bytes) else b""
