@@ -1,0 +1,309 @@
+"""`forewarn doctor`: what is wrong with an installation, and what to do about it."""
+
+import asyncio
+import json
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import click
+
+if TYPE_CHECKING:
+    from gateway.config import Config
+    from gateway.core.secret import SecretRef
+    from gateway.core.source import SourceConfig, SourceContext
+    from protocols.modbus.orders import Reading
+
+FREE_GB_MIN = 1.0
+"""Less than this on the data disk is worth a word whatever the log may take."""
+
+EARLIEST_S = 1_767_225_600
+"""2026-01-01 UTC: this program was not there before, so no right clock shows less."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What one check found."""
+
+    check: str
+    state: Literal["ok", "warning", "bad"]
+    text: str
+    todo: str = ""
+
+
+@click.command()
+@click.argument("config", type=click.Path(path_type=Path))
+@click.option(
+    "--orders",
+    nargs=2,
+    metavar="SOURCE ADDRESS",
+    default=None,
+    help="Show Modbus registers from ADDRESS (holding:100) under each type and byte order.",
+)
+@click.option("--unit-id", type=click.IntRange(0, 255), help="With --orders: which unit.")
+@click.option(
+    "--timeout-s", default=10.0, show_default=True, help="How long each source may take to answer."
+)
+@click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
+def command(
+    *,
+    config: Path,
+    orders: tuple[str, str] | None,
+    unit_id: int | None,
+    timeout_s: float,
+    as_json: bool,
+) -> None:
+    """Look for what is wrong with the installation that CONFIG describes.
+
+    Checks the file, its secrets, the data directory, the clock, and that every source answers.
+    Nothing is stored and nothing is written to a machine.
+    Exit code 0: nothing bad. 1: something is. 2: the file is wrong.
+
+    \b
+    Examples:
+      forewarn doctor forewarn.toml
+      forewarn doctor forewarn.toml --orders compressor-plc holding:100
+    """
+    from gateway.config import load
+
+    settings = load(config)
+    if orders is not None:
+        _show_orders(settings, orders[0], orders[1], unit_id, as_json=as_json)
+        return
+    findings = [
+        Finding("configuration", "ok", f"{config} is valid"),
+        *check_secrets(settings),
+        *check_data_dir(settings),
+        check_clock(time.time(), config.stat().st_mtime),
+        *asyncio.run(_check_sources(settings, timeout_s)),
+    ]
+    if as_json:
+        click.echo(json.dumps([asdict(finding) for finding in findings], ensure_ascii=False))
+    else:
+        _show(findings)
+    sys.exit(1 if any(finding.state == "bad" for finding in findings) else 0)
+
+
+def check_secrets(config: "Config") -> Iterator[Finding]:
+    """Every secret that the file refers to can be read."""
+    from gateway.core.errors import ConfigError
+
+    for secret in _secrets((config.settings, config.sources)):
+        try:
+            secret.reveal()
+        except ConfigError as error:
+            yield Finding("secret", "bad", str(error), "set it for the user that runs forewarn")
+        else:
+            yield Finding("secret", "ok", f"{secret.reference} can be read")
+
+
+def _secrets(value: Any) -> Iterator["SecretRef"]:
+    """Every reference to a secret within models, tuples and dicts."""
+    from pydantic import BaseModel
+
+    from gateway.core.secret import SecretRef
+
+    if isinstance(value, SecretRef):
+        yield value
+    elif isinstance(value, BaseModel):
+        for name in type(value).model_fields:
+            yield from _secrets(getattr(value, name))
+    elif isinstance(value, dict):
+        for inner in value.values():
+            yield from _secrets(inner)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from _secrets(inner)
+
+
+def check_data_dir(config: "Config") -> Iterator[Finding]:
+    """The data directory can be written, and its disk has room for the log."""
+    folder = config.data_dir
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    try:
+        with tempfile.TemporaryFile(dir=there) as file:
+            file.write(b"forewarn")
+            file.flush()
+    except OSError as error:
+        yield Finding(
+            "data_dir",
+            "bad",
+            f"{folder} cannot be written: {error}",
+            "give its folder to the user that runs forewarn, or set gateway.data_dir",
+        )
+        return
+    yield Finding("data_dir", "ok", f"{folder} can be written")
+    free_gb = shutil.disk_usage(there).free / 1e9
+    used_gb = sum(f.stat().st_size for f in folder.rglob("*") if f.is_file()) / 1e9
+    wanted_gb = config.settings.store.gb_max
+    if free_gb < FREE_GB_MIN:
+        yield Finding(
+            "disk", "bad", f"{free_gb:.2f} GB free on the disk of {folder}", "make room there"
+        )
+    elif free_gb + used_gb < wanted_gb:
+        yield Finding(
+            "disk",
+            "warning",
+            f"{free_gb:.1f} GB free, but the log may grow to {wanted_gb:g} GB (has {used_gb:.1f})",
+            "lower store.gb_max or use a larger disk",
+        )
+    else:
+        yield Finding("disk", "ok", f"{free_gb:.1f} GB free")
+
+
+def check_clock(now_s: float, config_changed_s: float) -> Finding:
+    """The wall clock is not from before this program, nor before its configuration was written.
+
+    Args:
+        now_s, config_changed_s: UTC seconds.
+    """
+    shown = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(now_s))
+    todo = "set the clock, and let it be kept by NTP (timedatectl set-ntp true)"
+    if now_s < EARLIEST_S:
+        return Finding("clock", "bad", f"it shows {shown} UTC, long ago", todo)
+    if now_s < config_changed_s - 60:
+        return Finding("clock", "bad", f"it shows {shown} UTC, before CONFIG was changed", todo)
+    return Finding("clock", "ok", f"it shows {shown} UTC")
+
+
+async def _check_sources(config: "Config", timeout_s: float) -> list[Finding]:
+    async with asyncio.TaskGroup() as tasks:
+        running = [
+            tasks.create_task(_check_source(source, timeout_s), name=f"doctor:{source.id}")
+            for source in config.sources
+        ]
+    return [task.result() for task in running]
+
+
+async def _check_source(source: "SourceConfig", timeout_s: float) -> Finding:
+    """Whether the source opens and gives anything at all."""
+    import protocols
+    from gateway.core.batch import Batch, Quality
+    from gateway.core.errors import GatewayError, LinkRefused
+
+    name = f"source {source.id}"
+    todo = "check its address, its cable, and that no other program holds the port"
+    with tempfile.TemporaryDirectory() as folder:
+        context = _context(source.id, source.kind, Path(folder))
+        try:
+            async with (
+                asyncio.timeout(timeout_s),
+                protocols.as_source(source).open(context) as session,
+            ):
+                item = await session.read()
+        except TimeoutError:
+            return Finding(name, "bad", f"no sample within {timeout_s:g} s", todo)
+        except LinkRefused as error:
+            return Finding(name, "bad", str(error), "one of the two ends must be told of the other")
+        except GatewayError as error:
+            return Finding(name, "bad", str(error), todo)
+    if context.meter.quarantined:
+        refused = "; ".join(f"{k}: {v}" for k, v in sorted(context.meter.quarantined.items())[:3])
+        n = len(context.meter.quarantined)
+        return Finding(name, "warning", f"{n} signals refused: {refused}", "mend their addresses")
+    if isinstance(item, Batch) and bool((item.quality == Quality.BAD).all()):
+        return Finding(name, "warning", "it answers, but every sample is BAD", "see its page")
+    return Finding(name, "ok", f"answers; {len(item)} samples at once")
+
+
+def _context(source: str, kind: str, folder: Path) -> "SourceContext":
+    from random import Random
+
+    import structlog
+
+    from gateway.core.clock import SystemClock
+    from gateway.core.meter import SourceMeter
+    from gateway.core.signals import SignalTable
+    from gateway.core.source import SourceContext
+
+    return SourceContext(
+        clock=SystemClock(),
+        random=Random(),
+        log=structlog.wrap_logger(structlog.ReturnLogger()),
+        signals=SignalTable(),
+        meter=SourceMeter(source, kind),
+        data_dir=folder,
+        report=lambda _condition: None,
+    )
+
+
+def _show(findings: list[Finding]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    color = {"ok": "green", "warning": "yellow", "bad": "red"}
+    table = Table("check", "", "what", "what to do")
+    for finding in findings:
+        state = f"[{color[finding.state]}]{finding.state}"
+        table.add_row(finding.check, state, finding.text, finding.todo)
+    Console().print(table)
+
+
+def _show_orders(
+    config: "Config", source_id: str, address: str, unit_id: int | None, *, as_json: bool
+) -> None:
+    """Show some registers under each type and byte order."""
+    from gateway.core.errors import GatewayError
+    from protocols.modbus.address import parse_address
+    from protocols.modbus.config import Config as Modbus
+
+    source = next((s for s in config.sources if s.id == source_id), None)
+    if not isinstance(source, Modbus):
+        known = ", ".join(s.id for s in config.sources if isinstance(s, Modbus)) or "there is none"
+        raise click.BadParameter(
+            f"SOURCE must be a Modbus source ({known}), was {source_id!r}", param_hint="--orders"
+        )
+    try:
+        place = parse_address(address)
+    except ValueError as error:
+        raise click.BadParameter(f"ADDRESS {error}", param_hint="--orders") from None
+    if place.table.bits:
+        raise click.BadParameter("ADDRESS must be a register", param_hint="--orders")
+    unit = source.unit_id if unit_id is None else unit_id
+    try:
+        wire, why, found = asyncio.run(_read_orders(source, unit, address))
+    except GatewayError as error:
+        click.echo(f"forewarn doctor: {error}", err=True)
+        sys.exit(1)
+    if not wire:
+        click.echo(f"unit {unit}, {place}: nothing to read ({why})", err=True)
+        sys.exit(1)
+    if as_json:
+        rows = [reading.as_table() for reading in found]
+        click.echo(json.dumps({"unit": unit, "bytes": wire.hex(" "), "readings": rows}))
+    else:
+        _show_readings(f"unit {unit}, {place}: {wire.hex(' ', 2)}", found)
+
+
+async def _read_orders(source: Any, unit: int, address: str) -> tuple[bytes, str, list["Reading"]]:
+    from protocols.modbus.address import parse_address
+    from protocols.modbus.orders import readings
+    from protocols.modbus.scan import open_probe, read_registers
+
+    place = parse_address(address)
+    with tempfile.TemporaryDirectory() as folder:
+        context = _context(source.id, source.kind, Path(folder))
+        async with open_probe(
+            source, context, timeout_s=source.timeout_s, pause_s=source.turnaround_s
+        ) as probe:
+            wire, why = await read_registers(probe, unit, place.table, place.start)
+    return wire, why, readings(wire) if wire else []
+
+
+def _show_readings(title: str, found: list["Reading"]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("type", "order", "letters", "value", title=title, title_justify="left")
+    for reading in found:
+        value = "no number" if reading.value is None else f"{reading.value:.10g}"
+        style = "green" if reading.likely else "dim"
+        table.add_row(
+            reading.type, reading.order, reading.letters, f"[{style}]{value}", end_section=False
+        )
+    Console().print(table)

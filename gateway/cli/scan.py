@@ -1,0 +1,174 @@
+"""`forewarn scan`: which units a Modbus link has, and what can be read of them."""
+
+import asyncio
+import json
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from protocols.modbus.config import Config
+    from protocols.modbus.scan import Found
+
+
+@click.command()
+@click.argument("url")
+@click.option("--units", default=None, help="Such as 1-10,255. [default: 1-4,255; serial 1-32]")
+@click.option(
+    "--tables",
+    default="holding,input,coil,discrete",
+    show_default=True,
+    help="Which tables, in this order.",
+)
+@click.option("--addresses", default="0-499", show_default=True, help="First and last address.")
+@click.option(
+    "--resolution",
+    type=click.IntRange(1, 125),
+    default=4,
+    show_default=True,
+    help="Islands of fewer addresses may be missed; 1 misses none.",
+)
+@click.option("--pause-s", default=0.05, show_default=True, help="Pause after each answer.")
+@click.option("--timeout-s", default=0.5, show_default=True, help="Longest wait for an answer.")
+@click.option("--baudrate", default=19200, show_default=True)
+@click.option("--parity", type=click.Choice(["none", "even", "odd"]), default="even")
+@click.option("--stop-bits", type=click.IntRange(1, 2), default=1)
+@click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
+def command(*, url: str, as_json: bool, **options: Any) -> None:
+    """Find units and readable ranges behind URL, and print TOML ready to paste.
+
+    It only reads, one question at a time, slowly: a PLC notices it less than its own panel.
+    Exit code 0: something answered. 1: nothing did. 2: the URL or an option is wrong.
+
+    \b
+    Examples:
+      forewarn scan modbus://192.0.2.10
+      forewarn scan tcp://192.0.2.10:1502 --units 1 --addresses 0-9999
+      forewarn scan rtu:///dev/ttyUSB0 --baudrate 9600 --parity none
+    """
+    from pydantic import ValidationError
+
+    from gateway.core.errors import LinkError
+    from protocols.modbus.address import parse_url
+    from protocols.modbus.config import Config
+    from protocols.modbus.scan import Found, as_toml
+
+    if "://" not in url:
+        url = f"tcp://{url}"
+    try:
+        serial = parse_url(url).serial
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="URL") from None
+    units = _numbers(options["units"] or ("1-32" if serial else "1-4,255"), 255, "--units")
+    addresses = _numbers(options["addresses"], 65535, "--addresses")
+    anything = {"asset": "scan", "signal": "any", "unit_id": 1, "address": "holding:0"}
+    names = ("baudrate", "parity", "stop_bits")
+    try:
+        config = Config.model_validate(
+            {"kind": "modbus", "id": "scan", "url": url, "signals": [anything]}
+            | {name: options[name] for name in names}
+        )
+    except ValidationError as error:
+        raise click.UsageError(str(error)) from None
+    found: list[Found] = []
+    requests = 0
+    try:
+        requests = asyncio.run(
+            _scan(config, units, range(addresses[0], addresses[-1] + 1), options, found)
+        )
+    except LinkError as error:
+        # Some devices hang up on a question that they do not like; what they said before counts.
+        click.echo(f"forewarn scan: {error}", err=True)
+    if as_json:
+        click.echo(json.dumps({"url": config.url, "requests": requests, "units": _report(found)}))
+    elif found:
+        click.echo(as_toml(config, found), nl=False)
+    for unit in found:
+        for note in unit.notes:
+            click.echo(f"unit {unit.unit}: {note}", err=True)
+    if not found:
+        click.echo(f"{url}: no unit answered; asked {len(units)}", err=True)
+    sys.exit(0 if found else 1)
+
+
+def _numbers(text: str, most: int, option: str) -> list[int]:
+    """Read `1-10,255`."""
+    numbers: list[int] = []
+    try:
+        for part in text.split(","):
+            first, _, last = part.partition("-")
+            numbers += range(int(first), int(last or first) + 1)
+    except ValueError:
+        numbers = []
+    if not numbers or not 0 <= min(numbers) <= max(numbers) <= most:
+        raise click.BadParameter(f"must be such as 1-10,{most}, was {text!r}", param_hint=option)
+    return numbers
+
+
+async def _scan(
+    config: "Config",
+    units: list[int],
+    addresses: range,
+    options: dict[str, Any],
+    found: list["Found"],
+) -> int:
+    """Fill `found`; give the number of questions asked."""
+    from random import Random
+
+    import structlog
+    from rich.console import Console
+
+    from gateway.core.clock import SystemClock
+    from gateway.core.meter import SourceMeter
+    from gateway.core.signals import SignalTable
+    from gateway.core.source import SourceContext
+    from protocols.modbus.address import Table
+    from protocols.modbus.scan import open_probe, scan
+
+    try:
+        tables = [Table[name.strip().upper()] for name in options["tables"].split(",")]
+    except KeyError as error:
+        known = ", ".join(table.name.lower() for table in Table)
+        raise click.BadParameter(
+            f"must be of {known}, was {error.args[0].lower()!r}", param_hint="--tables"
+        ) from None
+    console = Console(stderr=True)
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        console.status("connecting") as status,
+    ):
+        context = SourceContext(
+            clock=SystemClock(),
+            random=Random(),
+            log=structlog.get_logger(),
+            signals=SignalTable(),
+            meter=SourceMeter("scan", "modbus"),
+            data_dir=Path(folder),
+            report=lambda _condition: None,
+        )
+        async with open_probe(
+            config, context, timeout_s=options["timeout_s"], pause_s=options["pause_s"]
+        ) as probe:
+            units_found = scan(
+                probe, units, tables, addresses, status.update, resolution=options["resolution"]
+            )
+            async for unit in units_found:
+                found.append(unit)  # noqa: PERF401 (kept even if the link ends here)
+            return probe.requests
+
+
+def _report(units: list["Found"]) -> list[dict[str, Any]]:
+    return [
+        {
+            "unit": unit.unit,
+            "ranges": [
+                {"table": r.table.name.lower(), "start": r.start, "count": r.count}
+                for r in unit.ranges
+            ],
+            "notes": unit.notes,
+        }
+        for unit in units
+    ]

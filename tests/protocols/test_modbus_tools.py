@@ -1,0 +1,263 @@
+"""`forewarn scan` and `forewarn doctor` against a real device, as an operator calls them."""
+
+import asyncio
+import json
+import os
+import struct
+import threading
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
+from pymodbus.server import ModbusTcpServer
+from pymodbus.simulator import DataType, SimData, SimDevice
+
+from gateway.cli import doctor, scan
+from protocols.modbus import Config
+from protocols.modbus.address import Table
+from protocols.modbus.orders import readings
+from protocols.modbus.scan import open_probe
+from protocols.modbus.scan import scan as scan_units
+from tests.faults.modbus_device import Asked, Device, Write, on_tcp, on_tty
+from tests.protocols.modbus_peers import make_config, make_context
+
+
+@pytest.fixture(scope="module")
+def port() -> Iterator[int]:
+    """A pymodbus server with units 1 and 7 in a thread of its own; gives its port."""
+    ready, box = threading.Event(), []
+    loop = asyncio.new_event_loop()
+
+    async def serve() -> None:
+        floats = list(struct.unpack(">2H", struct.pack(">f", 21.5)))
+        one = SimDevice(
+            1,
+            simdata=[
+                SimData(10, values=[*floats[::-1], 3, 4], datatype=DataType.REGISTERS),
+                SimData(40, values=list(range(20)), datatype=DataType.REGISTERS),
+            ],
+        )
+        seven = SimDevice(7, simdata=[SimData(0, values=[7], datatype=DataType.REGISTERS)])
+        server = ModbusTcpServer([one, seven], address=("127.0.0.1", 0))
+        await server.serve_forever(background=True)
+        box.append(cast("asyncio.Server", server.transport).sockets[0].getsockname()[1])
+        stop = asyncio.Event()
+        box.append(stop)
+        ready.set()
+        await stop.wait()
+        await server.shutdown()  # type: ignore[no-untyped-call]
+
+    thread = threading.Thread(target=lambda: loop.run_until_complete(serve()))
+    thread.start()
+    assert ready.wait(10)
+    yield box[0]
+    loop.call_soon_threadsafe(box[1].set)
+    thread.join(10)
+    loop.close()
+
+
+def call(command: Any, *args: str | Path) -> tuple[int, str, str]:
+    result = CliRunner().invoke(command, [str(arg) for arg in args])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result.exit_code, result.stdout, result.stderr
+
+
+SCAN = (
+    "--resolution",
+    "1",
+    "--units",
+    "1-8",
+    "--addresses",
+    "0-99",
+    "--pause-s",
+    "0",
+    "--timeout-s",
+    "0.1",
+)
+
+
+def test_scan_finds_units_and_ranges(port: int) -> None:
+    code, out, _ = call(
+        scan.command, f"modbus://127.0.0.1:{port}", *SCAN, "--tables", "holding,input", "--json"
+    )
+    assert code == 0
+    report = json.loads(out)
+    # This server refuses, rather than ignores, what is asked of units that it does not have.
+    ranges = {unit["unit"]: unit["ranges"] for unit in report["units"] if unit["ranges"]}
+    assert list(ranges) == [1, 7]
+    runs = [(r["table"], r["start"], r["count"]) for r in ranges[1]]
+    assert runs == [("holding", 10, 4), ("holding", 40, 20), ("input", 10, 4), ("input", 40, 20)]
+
+
+def test_what_scan_prints_is_a_source(port: int) -> None:
+    code, out, _ = call(scan.command, f"127.0.0.1:{port}", *SCAN, "--tables", "holding")
+    assert code == 0
+    (table,) = tomllib.loads(out)["source"]
+    config = Config.model_validate(table)
+    assert len(config.signals) == 25
+    assert {config.unit_of(signal) for signal in config.signals} == {1, 7}
+
+
+def test_scan_of_nothing_is_no() -> None:
+    code, _, err = call(scan.command, "tcp://127.0.0.1:1")
+    assert code == 1
+    assert "127.0.0.1:1" in err
+
+
+@pytest.mark.parametrize(
+    "args",
+    [("http://x",), ("tcp://x", "--units", "0-300"), ("tcp://x", "--tables", "registers"),
+     ("tcp://x", "--addresses", "a-b")],
+)  # fmt: skip
+def test_scan_says_what_is_wrong_with_its_arguments(args: tuple[str, ...]) -> None:
+    code, _, err = call(scan.command, *args)
+    assert code == 2
+    assert "must" in err
+
+
+def write(folder: Path, port: int, extra: str = "") -> Path:
+    path = folder / "forewarn.toml"
+    path.write_text(
+        f'[gateway]\ndata_dir = "data"\n[store]\ngb_max = 0.001\n'
+        f'[[source]]\nkind = "modbus"\nid = "plc"\nurl = "tcp://127.0.0.1:{port}"\n{extra}'
+        'signals = [{ asset = "a", signal = "t", address = "holding:10", type = "float32" }]\n'
+    )
+    return path
+
+
+def findings(*args: str | Path) -> tuple[int, dict[str, dict[str, str]]]:
+    code, out, _ = call(doctor.command, *args, "--json")
+    return code, {row["check"]: row for row in json.loads(out)}
+
+
+def test_doctor_finds_nothing_wrong_where_nothing_is(tmp_path: Path, port: int) -> None:
+    code, found = findings(write(tmp_path, port))
+    assert code == 0
+    assert {row["state"] for row in found.values()} == {"ok"}
+    assert found.keys() == {"configuration", "data_dir", "disk", "clock", "source plc"}
+    assert not (tmp_path / "data").exists()
+
+
+def test_doctor_names_a_source_that_is_not_there(tmp_path: Path) -> None:
+    code, found = findings(write(tmp_path, 1))
+    assert code == 1
+    assert found["source plc"]["state"] == "bad"
+    assert "127.0.0.1:1" in found["source plc"]["text"]
+
+
+def test_doctor_names_a_refused_signal(tmp_path: Path, port: int) -> None:
+    path = write(tmp_path, port)
+    path.write_text(path.read_text().replace("holding:10", "holding:90"))
+    code, found = findings(path)
+    assert code == 0
+    assert found["source plc"]["state"] == "warning"
+    assert "illegal data address" in found["source plc"]["text"]
+
+
+def test_doctor_names_a_secret_that_cannot_be_read(tmp_path: Path, port: int) -> None:
+    secret = 'tls_key_password = "env:NO_SUCH_SECRET"\n'
+    code, found = findings(write(tmp_path, port, secret))
+    assert code == 1
+    assert "NO_SUCH_SECRET" in found["secret"]["text"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to make a folder that nobody can write")
+def test_doctor_names_a_data_directory_that_cannot_be_written(tmp_path: Path, port: int) -> None:
+    path = write(tmp_path, port)
+    path.write_text(path.read_text().replace('"data"', '"/proc/forewarn"'))
+    code, found = findings(path)
+    assert code == 1
+    assert "cannot be written" in found["data_dir"]["text"]
+
+
+@pytest.mark.parametrize(
+    ("now_s", "state"), [(0.0, "bad"), (1_800_000_000.0, "bad"), (1_900_000_000.0, "ok")]
+)
+def test_doctor_judges_the_clock(now_s: float, state: str) -> None:
+    assert doctor.check_clock(now_s, config_changed_s=1_850_000_000.0).state == state
+
+
+def test_doctor_shows_registers_under_each_order(tmp_path: Path, port: int) -> None:
+    path = write(tmp_path, port)
+    code, out, _ = call(doctor.command, path, "--orders", "plc", "holding:10", "--json")
+    assert code == 0
+    rows = {(r["type"], r["order"]): r for r in json.loads(out)["readings"]}
+    assert rows["float32", "word_swap"]["value"] == 21.5
+    assert rows["float32", "word_swap"]["likely"]
+    assert rows["float32", "word_swap"]["letters"] == "CDAB"
+    code, out, _ = call(doctor.command, path, "--orders", "plc", "holding:10")
+    assert code == 0
+    assert "21.5" in out
+
+
+@pytest.mark.parametrize(
+    ("source", "address", "code"),
+    [("no", "holding:10", 2), ("plc", "coil:1", 2), ("plc", "x", 2), ("plc", "holding:90", 1)],
+)
+def test_doctor_says_why_there_are_no_orders(
+    tmp_path: Path, port: int, source: str, address: str, code: int
+) -> None:
+    assert call(doctor.command, write(tmp_path, port), "--orders", source, address)[0] == code
+
+
+@given(st.integers(1, 4).flatmap(lambda n: st.binary(min_size=2 * n, max_size=2 * n)))
+def test_readings_agree_with_struct(wire: bytes) -> None:
+    found = {(r.type, r.order): r.value for r in readings(wire)}
+    assert found["uint16", "big"] == struct.unpack(">H", wire[:2])[0]
+    assert found["int16", "little"] == struct.unpack("<h", wire[:2])[0]
+    if len(wire) >= 4:
+        assert found["uint32", "little"] == struct.unpack("<I", wire[:4])[0]
+        swapped = wire[2:4] + wire[:2]
+        assert found["int32", "word_swap"] == struct.unpack(">i", swapped)[0]
+    if len(wire) == 8:
+        assert found["uint64", "big"] == float(struct.unpack(">Q", wire)[0])
+
+
+@pytest.mark.parametrize("resolution", [1, 2, 4])
+async def test_a_scan_finds_edges_to_the_register(tmp_path: Path, resolution: int) -> None:
+    """Islands wider than twice the resolution are found whole, whatever their place."""
+    islands = [range(3, 17), range(40, 49), range(90, 100)]
+    legal = {a for island in islands for a in island}
+
+    async def answer(device: Device, asked: Asked, write: Write) -> None:
+        within = set(range(asked.start, asked.start + asked.count)) <= legal
+        write(device.frame(asked, asked.pdu() if within else asked.refusal(2)))
+
+    device = Device(behaviour=answer)
+    context = make_context(tmp_path)
+    async with on_tcp(device) as url, asyncio.timeout(10):
+        config = make_config(url, [{"address": "holding:0"}])
+        async with open_probe(config, context, timeout_s=1, pause_s=0) as probe:
+            tables = [Table.HOLDING]
+            found = [
+                unit
+                async for unit in scan_units(
+                    probe, [5], tables, range(100), print, resolution=resolution
+                )
+            ]
+    assert [(r.start, r.count) for r in found[0].ranges] == [(i.start, len(i)) for i in islands]
+    assert found[0].ranges[0].data == tuple(5000 + a for a in islands[0])
+    assert {asked.function for asked in device.asked} == {3}
+
+
+async def test_a_silent_unit_is_asked_once(tmp_path: Path) -> None:
+    async def only_two(device: Device, asked: Asked, write: Write) -> None:
+        if asked.unit == 2:
+            write(device.frame(asked, asked.pdu()))
+
+    device = Device(rtu=True, behaviour=only_two)
+    async with on_tty(device) as url, asyncio.timeout(10):
+        config = make_config(url, [{"address": "holding:0"}])
+        async with open_probe(config, make_context(tmp_path), timeout_s=0.05, pause_s=0) as probe:
+            found = [
+                unit.unit
+                async for unit in scan_units(probe, [1, 2, 3], [Table.INPUT], range(50), print)
+            ]
+    assert found == [2]
+    assert [asked.unit for asked in device.asked if asked.unit != 2] == [1, 3]
