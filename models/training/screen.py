@@ -14,6 +14,9 @@ UNITS = ((1.8, 32.0, "°C to °F"), (1000.0, 0.0, "times 1000"))
 """Changes of unit that are told by their exact numbers; each is looked for in both directions."""
 UNIT_TOLERANCE = 0.02
 EDGE = 8
+COUNTER_STEPS_MIN, COUNTER_UPS_MIN = 50, 10
+COUNTER_RESETS_MAX = 0.01
+"""Steps back for each step up that a counter may make: it is reset, or rolls over, now and then."""
 
 Floats = NDArray[np.float64]
 
@@ -55,6 +58,11 @@ def screen(record: Record) -> Screened:
             notes.append(f"{name}: left out, {missing:.0%} of its samples are missing")
         elif float(good.max() - good.min()) <= 1e-12 * max(1e-300, float(np.abs(good).max())):
             notes.append(f"{name}: left out, it never changes (always {good[0]:g})")
+        elif is_counter(column, record.group):
+            notes.append(
+                f"{name}: left out, it only counts up, so its next values are all new; derive its "
+                "rate if that matters"
+            )
         else:
             keep.append(index)
             if missing > 0.05:
@@ -77,6 +85,26 @@ def screen(record: Record) -> Screened:
                 f"{side.start + 1} to {side.stop} are left out, correct the unit at its source"
             )
     return Screened(kept, leave, np.array([resolution(c) for c in kept.values.T]), tuple(notes))
+
+
+def is_counter(column: Floats, group: NDArray[np.int64]) -> bool:
+    """Whether a signal only ever counts up (energy, pieces, hours, row numbers), resets aside.
+
+    Args:
+        column: float64[n], NaN where missing.
+        group: int64[n], the independent sequence of each row.
+
+    >>> rows = np.arange(200.0)
+    >>> is_counter(rows, np.zeros(200, np.int64)), is_counter(rows % 7, np.zeros(200, np.int64))
+    (True, False)
+    """
+    there = ~np.isnan(column)
+    step = np.diff(column[there])[np.diff(group[there]) == 0]
+    if len(step) < COUNTER_STEPS_MIN:
+        return False
+    back = int(np.count_nonzero(step < 0))
+    up = int(np.count_nonzero(step > 0))
+    return up >= COUNTER_UPS_MIN and back <= COUNTER_RESETS_MAX * up
 
 
 def resolution(column: Floats) -> float:
