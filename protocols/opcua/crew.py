@@ -30,6 +30,8 @@ class Crew:
         task = self._group.create_task(self._watched(work), name=name)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        # Cancelled before its first step, a task never awaits its work; that is no mistake.
+        task.add_done_callback(lambda _: work.close())
 
     async def _watched(self, work: Coroutine[Any, Any, None]) -> None:
         try:

@@ -67,6 +67,11 @@ class Plant:
         self.nodes[name] = node
         return node
 
+    async def clear(self) -> None:
+        """Take away every variable that was added."""
+        await self.server.delete_nodes(list(self.nodes.values()), recursive=True)
+        self.nodes.clear()
+
     async def set(
         self,
         name: str,

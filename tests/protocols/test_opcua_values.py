@@ -1,0 +1,298 @@
+"""What an operator may point at, and what comes of it: texts, fields, waveforms, gaps, silence."""
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from asyncua import ua
+from asyncua.server.monitored_item_service import MonitoredItemService
+
+from gateway.core.batch import Batch, Quality, Waveform
+from gateway.core.source import Session
+from protocols.opcua.items import read_server
+from protocols.opcua.link import open_link
+
+from ..conformance import Bench, bench
+from ..sim.proxy import proxy
+from .opcua_plant import URI, Plant, plant, signal, source
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+Samples = list[tuple[str, float, int]]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def server() -> AsyncIterator[Plant]:
+    async with plant() as running:
+        yield running
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def made(server: Plant) -> AsyncIterator[Plant]:
+    yield server
+    await server.clear()
+
+
+async def read_until(
+    session: Session, world: Bench, done: Callable[[Samples], bool], *, timeout_s: float = 10.0
+) -> Samples:
+    """Every sample read, as (signal, value, quality), up to the one that makes `done` true."""
+    got: Samples = []
+    async with asyncio.timeout(timeout_s):
+        while not done(got):
+            item = await session.read()
+            if isinstance(item, Batch):
+                got += samples_of(item, world)
+    return got
+
+
+def samples_of(batch: Batch, world: Bench) -> Samples:
+    names = [world.context.signals[number].name for number in batch.signal]
+    return list(zip(names, batch.value.tolist(), batch.quality.tolist(), strict=True))
+
+
+def latest(samples: Samples) -> dict[str, float]:
+    return {name: value for name, value, quality in samples if quality != Quality.BAD}
+
+
+async def test_texts_fields_and_elements_become_numbers(made: Plant, tmp_path: Path) -> None:
+    await made.add("mode", "running")
+    await made.add("state", ua.LocalizedText("stopped"))
+    await made.add("span", ua.Range(-5.0, 40.0))
+    await made.add("windings", [61.0, 62.0, 63.0])
+    await made.add("on", val := True)
+    states = {"running": 2.0, "stopped": 0.0}
+    config = source(
+        made.url,
+        signal("mode", states=states),
+        signal("state", states=states),
+        signal("span", field="High", scale=2.0, offset=1.0),
+        signal("hot", address=f"nsu={URI};s=windings", field="[2]"),
+        signal("on"),
+    )
+    world = bench("p1", "opcua", tmp_path)
+    async with config.open(world.context) as session:
+        got = await read_until(session, world, lambda got: len(latest(got)) == 5)
+    assert latest(got) == {"mode": 2, "state": 0, "span": 81, "hot": 63, "on": float(val)}
+    assert not world.meter.quarantined
+
+
+async def test_what_is_no_number_is_bad_with_its_reason_until_it_is_one(
+    made: Plant, tmp_path: Path
+) -> None:
+    await made.add("mode", "cleaning")
+    await made.add("windings", [61.0, 62.0])
+    await made.add("speed", 3.0)
+    await made.add("span", ua.Range(0.0, 1.0))
+    config = source(
+        made.url,
+        signal("mode", states={"running": 1.0}),
+        signal("windings"),
+        signal("speed", field="Low"),
+        signal("span", field="Middle"),
+    )
+    world = bench("p1", "opcua", tmp_path)
+    async with config.open(world.context) as session:
+        got = await read_until(session, world, lambda got: len(got) >= 4)
+        assert {quality for _, _, quality in got} == {Quality.BAD}
+        quarantined = world.meter.quarantined
+        assert "'cleaning' is not in states" in quarantined["pump/mode"]
+        assert "an array of 2" in quarantined["pump/windings"]
+        assert "a plain number" in quarantined["pump/speed"]
+        assert "the value has Low, High" in quarantined["pump/span"]
+        await made.set("mode", "running", kind=ua.VariantType.String)
+        await read_until(session, world, lambda got: latest(got) == {"mode": 1.0})
+        assert "pump/mode" not in quarantined
+
+
+async def test_an_array_is_a_waveform_that_ends_at_its_stamp(made: Plant, tmp_path: Path) -> None:
+    at = datetime(2026, 11, 1, 12, 0, 1, tzinfo=UTC)
+    await made.add("vibration", [0.0] * 4)
+    await made.set("vibration", [0.0, 1.0, 0.0, -1.0], at=at)
+    config = source(made.url, signal("vibration", rate_hz=8.0, scale=2.0))
+    world = bench("p1", "opcua", tmp_path)
+    async with config.open(world.context) as session, asyncio.timeout(10):
+        item = await session.read()
+    assert isinstance(item, Waveform)
+    assert item.value.tolist() == [0.0, 2.0, 0.0, -2.0]
+    assert item.rate_hz == 8.0
+    assert item.t0_ns == round(at.timestamp() * 1e9) - 500_000_000
+
+
+async def test_nodes_are_found_by_index_uri_and_path(made: Plant, tmp_path: Path) -> None:
+    await made.add("speed", 1.0)
+    addresses = [
+        f"ns={made.index};s=speed",
+        f"nsu={URI};s=speed",
+        f"/Objects/{made.index}:Pump/speed",
+        f"/Objects/{{{URI}}}Pump/{{{URI}}}speed",
+        "/Objects/Pump/nothing",
+        "nsu=urn:not:there;s=speed",
+    ]
+    config = source(made.url, *(signal(f"s{i}", address=text) for i, text in enumerate(addresses)))
+    world = bench("p1", "opcua", tmp_path)
+    async with config.open(world.context) as session:
+        got = await read_until(session, world, lambda got: len(got) >= 6)
+    assert latest(got) == {"s0": 1, "s1": 1, "s2": 1, "s3": 1}
+    assert "BadNoMatch" in world.meter.quarantined["pump/s4"]
+    assert "no namespace urn:not:there" in world.meter.quarantined["pump/s5"]
+
+
+@pytest.mark.parametrize("mode", ["subscribe", "poll"])
+async def test_a_node_that_appears_later_is_found_by_itself(
+    made: Plant, tmp_path: Path, mode: str
+) -> None:
+    await made.add("speed", 1.0)
+    config = source(
+        made.url,
+        signal("speed"),
+        signal("late"),
+        mode=mode,
+        retry_s_min=0.05,
+        retry_s_max=0.2,
+    )
+    world = bench("p1", "opcua", tmp_path)
+    async with config.open(world.context) as session:
+        await read_until(session, world, lambda got: "late" in {n for n, _, _ in got})
+        assert "BadNodeIdUnknown" in world.meter.quarantined["pump/late"]
+        await made.add("late", 7.0)
+        await read_until(session, world, lambda got: latest(got).get("late") == 7.0)
+        assert not world.meter.quarantined
+        assert world.meter.errors["BadNodeIdUnknown"] >= 1
+
+
+async def test_a_steady_value_is_repeated_while_the_link_lives(made: Plant, tmp_path: Path) -> None:
+    await made.add("speed", 1.0)
+    await made.set("speed", 4.0, at=datetime(2026, 1, 1, tzinfo=UTC))
+    config = source(made.url, signal("speed"), repeat_s=0.1, keep_alive_s=0.1)
+    world = bench("p1", "opcua", tmp_path)
+    stamps: list[int] = []
+    async with config.open(world.context) as session, asyncio.timeout(10):
+        while len(stamps) < 4:
+            batch = await session.read()
+            assert isinstance(batch, Batch)
+            assert batch.value.tolist() == [4.0] * len(batch)
+            stamps += batch.t_ns.tolist()
+    assert stamps[0] == round(datetime(2026, 1, 1, tzinfo=UTC).timestamp() * 1e9)
+    assert all(b > a for a, b in itertools.pairwise(stamps))
+    assert abs(stamps[1] - world.context.clock.wall_ns()) < 60 * 10**9
+
+
+async def test_polled_steady_values_are_as_fresh_as_the_poll(made: Plant, tmp_path: Path) -> None:
+    await made.add("speed", 4.0)
+    config = source(made.url, signal("speed"), mode="poll", publishing_interval_s=0.02)
+    world = bench("p1", "opcua", tmp_path)
+    stamps: list[int] = []
+    async with config.open(world.context) as session, asyncio.timeout(10):
+        while len(stamps) < 4:
+            batch = await session.read()
+            assert isinstance(batch, Batch)
+            stamps += batch.t_ns.tolist()
+    assert all(b > a for a, b in itertools.pairwise(stamps))
+
+
+# The library's server takes a percent deadband and does not keep it; node-opcua does.
+@pytest.mark.parametrize(
+    ("kind", "by"),
+    [("deadband", "server"), ("deadband", "gateway"), ("deadband_percent", "gateway")],
+)
+async def test_deadband_is_kept_by_the_server_or_by_us(
+    made: Plant, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, by: str
+) -> None:
+    if by == "gateway":
+        monkeypatch.setattr(MonitoredItemService, "create_monitored_items", refuse_filters)
+    node = await made.add("speed", 0.0)
+    await node.add_property(0, "EURange", ua.Range(0.0, 50.0))
+    config = source(made.url, signal("speed", queue_size=50, **{kind: 2.0}))
+    world = bench("p1", "opcua", tmp_path)
+    async with config.open(world.context) as session:
+        got = await read_until(session, world, lambda got: len(got) == 1)
+        for value in (0.3, 0.6, 5.0, 5.4, 5.9, 9.0):
+            await made.set("speed", value)
+        got += await read_until(session, world, lambda got: latest(got).get("speed") == 9.0)
+    assert [value for _, value, _ in got] == [0.0, 5.0, 9.0]
+
+
+async def refuse_filters(
+    service: MonitoredItemService, params: ua.CreateMonitoredItemsParameters
+) -> list[ua.MonitoredItemCreateResult]:
+    """As a small PLC answers that knows no deadband."""
+    results = []
+    for wish in params.ItemsToCreate:
+        if type(wish.RequestedParameters.Filter).__name__ == "DataChangeFilter":
+            refusal = ua.MonitoredItemCreateResult()
+            refusal.StatusCode = ua.StatusCode(ua.UInt32(ua.StatusCodes.BadFilterNotAllowed))
+            results.append(refusal)
+        else:
+            results.append(await service._create_data_change_monitored_item(wish))
+    return results
+
+
+async def test_the_gap_of_an_outage_is_filled_from_history_once(
+    made: Plant, tmp_path: Path
+) -> None:
+    async with proxy(("127.0.0.1", made.port)) as relay:
+        await historize(made, "speed")
+        await made.add("load", 0.0)  # Has no history, and must not be in the way.
+        url = f"opc.tcp://127.0.0.1:{relay.port}/plant"
+        config = source(url, signal("speed", queue_size=100), signal("load"))
+        values: list[float] = []
+        past: list[float] = []
+
+        async def watch(last: float) -> None:
+            world = bench("p1", "opcua", tmp_path)
+            number = world.context.signals.intern(config.signals[0].key())
+            async with config.open(world.context) as session, asyncio.timeout(10):
+                while not values or last not in values or (past_wanted and not past):
+                    item = await session.read()
+                    assert isinstance(item, Batch)
+                    mine = item.value[(item.signal == number) & (item.quality == 0)].tolist()
+                    (past if item.history else values).extend(mine)
+            assert +world.meter.errors == {}
+
+        past_wanted = False
+        for value in (1.0, 2.0, 3.0):
+            await made.set("speed", value)
+        await watch(3.0)
+        for value in (4.0, 5.0, 6.0, 7.0):
+            await made.set("speed", value)
+            await asyncio.sleep(0)
+        past_wanted = True
+        await watch(7.0)
+        assert past == [4.0, 5.0, 6.0]
+        assert values == [3.0, 7.0]
+        # Nothing happened since: nothing is told twice, but that the value still holds.
+        past.clear()
+        past_wanted = False
+        await watch(7.0)
+        assert past == []
+    await made.server.dehistorize_node_data_change(made.nodes["speed"])
+
+
+async def historize(made: Plant, name: str) -> None:
+    node = await made.add(name, 0.0)
+    await made.server.historize_node_data_change(node, period=timedelta(days=1), count=1000)
+
+
+async def test_the_servers_limits_are_read(made: Plant, tmp_path: Path) -> None:
+    limit = ua.ObjectIds.Server_ServerCapabilities_OperationLimits_MaxMonitoredItemsPerCall
+    await made.server.write_attribute_value(
+        ua.NodeId(ua.Int32(limit)), ua.DataValue(ua.Variant(3, ua.VariantType.UInt32))
+    )
+    names = [f"n{i}" for i in range(10)]
+    for name in names:
+        await made.add(name, 1.0)
+    config = source(made.url, *(signal(name) for name in names))
+    world = bench("p1", "opcua", tmp_path)
+    async with open_link(config, world.context) as link:
+        uris, limits = await read_server(link, config)
+    assert uris[made.index] == URI
+    assert limits.monitored == 3
+    assert limits.read == config.items_per_call_max
+    async with config.open(world.context) as session:
+        got = await read_until(session, world, lambda got: len(latest(got)) == 10)
+    assert latest(got) == dict.fromkeys(names, 1.0)
