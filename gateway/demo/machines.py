@@ -108,21 +108,21 @@ POWER = Sensor("kW", 0.02, 0.01, 0.0, 100.0, noise_share=0.006)
 ENERGY = Sensor("kWh", 0.0, 0.01, 0.0, 1e7)
 
 
-def _standing(random: np.random.Generator, t_s: float, first_s: float, share: float) -> bool:
-    """Whether the next segment is a stop; never in the first minutes, when someone is watching."""
+def _idles(random: np.random.Generator, t_s: float, first_s: float, share: float) -> bool:
+    """Whether it idles next, at low speed; never in the first minutes, when someone is watching."""
     return t_s > first_s and bool(random.random() < share)
 
 
-def _stop_s(random: np.random.Generator) -> float:
-    """Length of a stop: mostly short, now and then long enough to go cold."""
+def _idle_s(random: np.random.Generator) -> float:
+    """Length of an idle time: mostly short, now and then long enough to cool down."""
     return float(random.uniform(20, 90) if random.random() < 0.8 else random.uniform(300, 2400))
 
 
 def _pump_draw(random: np.random.Generator, t_s: float) -> Segment:
-    if _standing(random, t_s, 300, 0.06):
-        return Segment(_stop_s(random), 0.0, 0.8)
+    if _idles(random, t_s, 300, 0.06):
+        return Segment(_idle_s(random), 0.55, 0.85)
     return Segment(
-        float(random.uniform(25, 120)), random.uniform(0.55, 1.0), random.uniform(0.7, 1.0)
+        float(random.uniform(25, 120)), random.uniform(0.7, 1.0), random.uniform(0.8, 1.0)
     )
 
 
@@ -136,7 +136,7 @@ def _pump(d: Drive) -> Truth:
     relative = np.where(s > RUNNING, flow / np.maximum(60 * s, 1e-9), 0.0)
     power = s**3 * (3.4 + 6.2 * relative) / 0.9 + (0.15 + 0.9 * wear) * s
     standing = s <= RUNNING
-    vibration = np.hypot(0.15 + 1.3 * s**2 + 0.35 * s * np.abs(relative - 0.95), 6.5 * wear * s)
+    vibration = np.hypot(0.15 + 1.3 * s**2 + 0.35 * s * np.abs(relative - 0.95), 10.0 * wear * s)
     return Truth(
         {
             "speed": 2950 * s,
@@ -145,30 +145,30 @@ def _pump(d: Drive) -> Truth:
         },
         np.where(standing, 0.03, power),
         (26 * s**2 + 30 * wear * s + 7 * d.fault["blocked_outlet"] * s) * (1 + 3.0 * hot),
-        np.hypot(vibration, 8.0 * d.fault["imbalance"] * s**2),
+        np.hypot(vibration, 13.0 * d.fault["imbalance"] * s**2),
     )
 
 
 def _compressor_draw(random: np.random.Generator, t_s: float) -> Segment:
-    if _standing(random, t_s, 420, 0.06):
-        return Segment(_stop_s(random), 0.0, 0.5)
+    if _idles(random, t_s, 420, 0.06):
+        return Segment(_idle_s(random), 0.5, 0.5)
     return Segment(
-        float(random.uniform(20, 100)), random.uniform(0.45, 1.0), random.uniform(0.0, 1.0)
+        float(random.uniform(20, 100)), random.uniform(0.6, 1.0), random.uniform(0.0, 1.0)
     )
 
 
 def _compressor(d: Drive) -> Truth:
-    """A screw compressor into a net held at 6.8 to 7.6 bar; delivery falls with back pressure."""
+    """A screw compressor into a net held at 7.0 to 7.3 bar; delivery falls with back pressure."""
     s, wear, block = d.speed, d.fault["bearing_wear"], d.fault["blocked_outlet"]
     running = s > RUNNING
-    net = 6.8 + 0.8 * d.load + 0.04 * d.swing
+    net = 7.0 + 0.3 * d.load + 0.04 * d.swing
     # The drop over filter and cooler grows with the square of the flow, and with what blocks them.
-    pressure = np.where(running, net + (0.12 + 3.2 * block) * s**2, net)
-    flow = 3.2 * s * (1 - 0.025 * (pressure - 7.0) - 0.12 * block)
+    pressure = np.where(running, net + (0.12 + 4.5 * block) * s**2, net)
+    flow = 3.2 * s * (1 - 0.025 * (pressure - 7.0) - 0.3 * block)
     ratio = np.log((pressure + 1.013) / 1.013)
     power = 10.2 * np.maximum(3.2 * s, 0.0) / 3.2 * ratio + 0.9 * s + 2.0 * wear * s
     rise = 38 * s + 6.5 * (pressure - 7.0) * s + 30 * wear * s + 14 * block * s
-    vibration = np.hypot(0.3 + 2.0 * s + 0.15 * (pressure - 7.0) * s, 6.5 * wear * s)
+    vibration = np.hypot(0.3 + 2.0 * s + 0.15 * (pressure - 7.0) * s, 10.0 * wear * s)
     return Truth(
         {
             "speed": 3600 * s,
@@ -177,15 +177,15 @@ def _compressor(d: Drive) -> Truth:
         },
         np.where(running, power, 0.08),
         rise * (1 + 1.3 * d.fault["overheating"]),
-        np.hypot(vibration, 9.0 * d.fault["imbalance"] * s**2),
+        np.hypot(vibration, 13.0 * d.fault["imbalance"] * s**2),
     )
 
 
 def _conveyor_draw(random: np.random.Generator, t_s: float) -> Segment:
-    if _standing(random, t_s, 360, 0.08):
-        return Segment(_stop_s(random), 0.0, 0.0)
-    speed = float(random.choice([0.6, 0.8, 1.0]))
-    load = 0.0 if random.random() < 0.12 else float(random.uniform(0.2, 1.0))
+    if _idles(random, t_s, 360, 0.08):
+        return Segment(_idle_s(random), 0.5, 0.0)
+    speed = float(random.choice([0.7, 0.85, 1.0]))
+    load = float(random.uniform(0.2, 0.9))
     return Segment(float(random.uniform(20, 90)), speed, load)
 
 
@@ -199,7 +199,7 @@ def _conveyor(d: Drive) -> Truth:
     shaft = (0.75 + 2.3 * on_belt + 0.8 * wear) * s
     power = shaft / 0.88 + 0.12 * s
     current = np.hypot(3.1 * np.sqrt(np.clip(s, 0, 1)), power / (np.sqrt(3) * 0.4))
-    vibration = np.hypot(0.2 + 1.1 * s + 0.25 * on_belt * s, 5.5 * wear * s)
+    vibration = np.hypot(0.2 + 1.1 * s + 0.25 * on_belt * s, 9.0 * wear * s)
     return Truth(
         {
             "speed": 1465 * s * (1 - 0.02 * on_belt * s),
@@ -208,17 +208,17 @@ def _conveyor(d: Drive) -> Truth:
         },
         np.where(running, power, 0.02),
         (10 * s + 3.2 * power**1.5 + 16 * wear * s) * (1 + 3.0 * d.fault["overheating"]),
-        np.hypot(vibration, 8.0 * d.fault["imbalance"] * s**2),
+        np.hypot(vibration, 13.0 * d.fault["imbalance"] * s**2),
     )
 
 
 def _lathe_draw(random: np.random.Generator, t_s: float) -> Segment:
     """Parts of about 40 s: roughing, finishing, tool and part changes in between."""
-    if _standing(random, t_s, 600, 0.02):
-        return Segment(_stop_s(random), 0.0, 0.0)
+    if _idles(random, t_s, 600, 0.02):
+        return Segment(_idle_s(random), 0.3, 0.0)
     step = random.random()
     if step < 0.22:
-        return Segment(float(random.uniform(3, 10)), 0.0, 0.0)
+        return Segment(float(random.uniform(3, 10)), 0.3, 0.0)
     if step < 0.62:
         return Segment(
             float(random.uniform(10, 25)), random.uniform(0.4, 0.65), random.uniform(0.5, 0.9)
@@ -234,12 +234,12 @@ def _lathe(d: Drive) -> Truth:
     running = s > RUNNING
     cut = np.where(running, d.load * (1 + 0.04 * d.swing), 0.0)
     power = 0.45 + 5.8 * cut + 1.3 * s**2 + 0.9 * wear * s
-    vibration = np.hypot(0.15 + 0.9 * s + 1.0 * cut, 5.5 * wear * s)
+    vibration = np.hypot(0.15 + 0.9 * s + 1.0 * cut, 9.0 * wear * s)
     return Truth(
         {"speed": 3000 * s, "load": 100 * np.clip(cut + 0.06 * s + 0.12 * wear * s, 0, 1.5)},
         np.where(running, power, 0.42),
-        (6 + 8 * s**2 + 12 * cut + 22 * wear * s) * (1 + 4.5 * d.fault["overheating"]),
-        np.hypot(vibration, 8.0 * d.fault["imbalance"] * s**2),
+        (6 + 8 * s**2 + 12 * cut + 22 * wear * s) * (1 + 8.0 * d.fault["overheating"]),
+        np.hypot(vibration, 13.0 * d.fault["imbalance"] * s**2),
     )
 
 
@@ -259,7 +259,7 @@ CLASSES: dict[str, MachineClass] = {
         hot="bearing_temperature",
         ambient="ambient_temperature",
         tau_hot_s=100.0,
-        tau_drive_s=2.5,
+        tau_drive_s=5.0,
         draw=_pump_draw,
         process=_pump,
         faults={
@@ -284,7 +284,7 @@ CLASSES: dict[str, MachineClass] = {
         hot="discharge_temperature",
         ambient="inlet_temperature",
         tau_hot_s=80.0,
-        tau_drive_s=2.0,
+        tau_drive_s=5.0,
         draw=_compressor_draw,
         process=_compressor,
         faults={
@@ -314,7 +314,7 @@ CLASSES: dict[str, MachineClass] = {
         hot="motor_temperature",
         ambient="",
         tau_hot_s=120.0,
-        tau_drive_s=1.5,
+        tau_drive_s=4.0,
         draw=_conveyor_draw,
         process=_conveyor,
         faults={
@@ -337,8 +337,8 @@ CLASSES: dict[str, MachineClass] = {
         },
         hot="spindle_temperature",
         ambient="",
-        tau_hot_s=70.0,
-        tau_drive_s=0.8,
+        tau_hot_s=45.0,
+        tau_drive_s=2.0,
         draw=_lathe_draw,
         process=_lathe,
         faults={
@@ -379,8 +379,8 @@ class Machine:
     def __post_init__(self) -> None:
         self._programme = Programme(self.kind.draw)
         half = self.kind.tau_drive_s / 2
-        self._speed = (Lag(half, 0.0), Lag(half, 0.0))
-        self._load = Lag(half, 0.0)
+        self._speed = (Lag(half), Lag(half))
+        self._load = Lag(half)
         self._hot = Lag(self.kind.tau_hot_s, 0.0)
         self._coolant = Lag(3 * self.kind.tau_hot_s, 0.0)
         self._weather = Wander(7200.0, 1.0)
@@ -388,7 +388,7 @@ class Machine:
         self._day_s = float(self.random.uniform(0, DAY_S))
         self.energy_kwh = float(self.random.uniform(500, 20_000))
         if self.warm:
-            self.t_s = self._programme.t_s = -3600.0  # Before time 0 there are no stops.
+            self.t_s = self._programme.t_s = -3600.0  # Before time 0 it does not idle.
             self.advance(3600, 1.0)
             self.t_s = self._programme.t_s = self._programme.left_s = 0.0
 
