@@ -1,6 +1,7 @@
 """Learns from labelled records which failure is coming, as calibrated probabilities."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from itertools import pairwise
 from typing import Any
@@ -23,6 +24,8 @@ ROWS_MAX = 40_000
 NETS_ROWS_MAX = 30_000
 """Above this many rows and labels together, nets cost more minutes than they are worth."""
 POSITIVES_MIN = 5
+KEPT_SHARE = 0.25
+"""A product or difference must weigh so much of what the strongest one does."""
 RUN_MIN = 3.0
 """A label that holds for so many rows at a time speaks of a stretch of time: windows are needed."""
 CELLS_MAX = 256
@@ -72,9 +75,10 @@ def train(
     at = np.flatnonzero(ready)
     x, y, group = x[at], target[at], record.group[at]
     alone = inputs.grid.cells == 1 and record.time_s is None
-    folds = learners.folds_of(group, rows_alone=alone)
+    folds = learners.folds_of(group)
+    even = np.arange(len(group)) % learners.FOLDS if alone else None
     inputs = inputs.fitted(x)
-    inputs = _choose_pairs(inputs, x, y, folds, seed, notes)
+    inputs = _choose_pairs(inputs, x, y, folds if even is None else even, seed, notes)
     z = inputs.standard(x)
     candidates = {each: learners.CLASSIFIERS[each] for each in learn}
     if len(z) * len(labels) > NETS_ROWS_MAX:
@@ -85,7 +89,14 @@ def train(
     offset = float(np.log(rate))
     for i, label in enumerate(labels):
         mixed, said, told = learners.mix(
-            candidates, z, y[:, i], folds, task="classify", seed=seed, offset=offset
+            candidates,
+            z,
+            y[:, i],
+            folds,
+            task="classify",
+            seed=seed,
+            offset=offset,
+            calibrate=even,
         )
         columns.append(mixed.emit(graph, prepared))
         metrics[label] = _judge(y[:, i], said, told, mixed, rate)
@@ -210,7 +221,7 @@ def _choose_window(
 def _split(group: NDArray[np.int64], alone: bool) -> str:
     if len(np.unique(group)) >= learners.FOLDS:
         return "whole sequences"
-    return "every fourth row, since rows have no time" if alone else "blocks of time"
+    return "blocks of time; calibrated on every fourth row" if alone else "blocks of time"
 
 
 def _run_length(target: Floats, group: NDArray[np.int64]) -> float:
@@ -243,15 +254,35 @@ def _choose_pairs(
     pairs = pair_candidates(inputs, strength)
     if not pairs:
         return inputs
-    more = Inputs(inputs.plan, inputs.grid, inputs.centre, pairs, inputs.words).fitted(x)
+    more = _strongest(replace(inputs, products=pairs, differences=pairs).fitted(x), x, y, seed)
     plain, derived = (_worth(each, x, y, folds, seed) for each in (inputs, more))
     if derived <= plain + GAIN_MIN:
         return inputs
+    names = [name.rpartition(":")[0] for name in inputs.plan.names]
+    told = [f"{names[a]} x {names[b]}" for a, b in more.products]
+    told += [f"{names[a]} - {names[b]}" for a, b in more.differences]
     notes.append(
-        f"products and differences of {len({c for p in pairs for c in p})} signals: average "
-        f"precision on unseen rows {derived:.3f}, without them {plain:.3f}"
+        f"derived: {', '.join(told)}; average precision on unseen rows {derived:.3f}, "
+        f"without them {plain:.3f}"
     )
     return more
+
+
+def _strongest(more: Inputs, x: Features, y: Floats, seed: int) -> Inputs:
+    """With only those products and differences that a forest leans on."""
+    z = more.standard(x)
+    first, count = x.shape[1], len(more.products)
+    weight = np.zeros(2 * count)
+    for column in y.T:
+        seen = learners.importance(z, column, seed)[first : first + 2 * count]
+        weight = np.maximum(weight, seen / max(float(seen.max()), 1e-12))
+    keep = weight >= KEPT_SHARE
+    pairs = more.products
+    return replace(
+        more,
+        products=tuple(pair for pair, good in zip(pairs, keep[:count], strict=True) if good),
+        differences=tuple(pair for pair, good in zip(pairs, keep[count:], strict=True) if good),
+    ).fitted(x)
 
 
 def _worth(inputs: Inputs, x: Features, y: Floats, folds: NDArray[np.int64], seed: int) -> float:

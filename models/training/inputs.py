@@ -28,6 +28,7 @@ from models.record import Record
 from models.windows import Grid
 
 Features = NDArray[np.float32]
+Pairs = tuple[tuple[int, int], ...]
 
 CLIP = 30_000.0
 """Standardised features beyond this are alike; half precision still holds the number."""
@@ -66,7 +67,8 @@ class Inputs:
         plan: The features that the gateway computes; the graph's input.
         grid: Where the window's cells lie.
         centre: float64[d], what stands in for a missing feature.
-        pairs: Columns whose product and difference are added.
+        products: Pairs of columns whose product is added.
+        differences: Pairs of columns whose difference is added.
         words: Column -> number of words, for categories; each word becomes a column.
         offset: float64[e], of the standardisation of all columns.
         scale: float64[e].
@@ -75,7 +77,8 @@ class Inputs:
     plan: FeaturePlan
     grid: Grid
     centre: NDArray[np.float64]
-    pairs: tuple[tuple[int, int], ...] = ()
+    products: Pairs = ()
+    differences: Pairs = ()
     words: dict[int, int] = field(default_factory=dict)
     offset: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
     scale: NDArray[np.float64] = field(default_factory=lambda: np.ones(0))
@@ -84,12 +87,10 @@ class Inputs:
         """float32[n, e], as the graph computes them, before standardisation."""
         filled = np.where(np.isnan(x), self.centre.astype(np.float32), x)
         parts = [filled]
-        if self.pairs:
-            first, second = (list(side) for side in zip(*self.pairs, strict=True))
-            parts += [
-                filled[:, first] * filled[:, second],
-                filled[:, first] - filled[:, second],
-            ]
+        for pairs, combine in ((self.products, np.multiply), (self.differences, np.subtract)):
+            if pairs:
+                first, second = (list(side) for side in zip(*pairs, strict=True))
+                parts.append(combine(filled[:, first], filled[:, second]))
         parts += [
             (filled[:, [column]] == np.arange(count, dtype=np.float32)).astype(np.float32)
             for column, count in self.words.items()
@@ -112,11 +113,12 @@ class Inputs:
         """Add to a graph; the name of z float32[n, e], which is `prepared`."""
         filled, _ = graph.filled(self.centre)
         parts = [filled]
-        if self.pairs:
-            first, second = zip(*self.pairs, strict=True)
-            a = graph.node("Gather", filled, graph.constant(first, np.int64), axis=1)
-            b = graph.node("Gather", filled, graph.constant(second, np.int64), axis=1)
-            parts += [graph.node("Mul", a, b), graph.node("Sub", a, b)]
+        for pairs, operator in ((self.products, "Mul"), (self.differences, "Sub")):
+            if pairs:
+                first, second = zip(*pairs, strict=True)
+                a = graph.node("Gather", filled, graph.constant(first, np.int64), axis=1)
+                b = graph.node("Gather", filled, graph.constant(second, np.int64), axis=1)
+                parts.append(graph.node(operator, a, b))
         for column, count in self.words.items():
             one = graph.node("Gather", filled, graph.constant([column], np.int64), axis=1)
             same = graph.node("Equal", one, graph.constant(np.arange(count)))
@@ -185,10 +187,10 @@ def choose(
         for column, name in enumerate(plan.names)
         if 2 < len(record.categories.get(name.rpartition(":")[0], ())) <= 32
     }
-    return Inputs(plan, grid, centre, (), words), x, ready, notes
+    return Inputs(plan, grid, centre, words=words), x, ready, notes
 
 
-def pair_candidates(inputs: Inputs, strength: NDArray[np.float64]) -> tuple[tuple[int, int], ...]:
+def pair_candidates(inputs: Inputs, strength: NDArray[np.float64]) -> Pairs:
     """Pairs of columns worth multiplying and subtracting: levels of the strongest signals.
 
     Args:
@@ -261,8 +263,10 @@ def finish(
     detail["stale_cells"] = grid.stale_cells
     if plan.regimes is not None:
         detail["regimes"] = plan.regimes.pack()
-    if inputs.pairs:
-        detail["derived_pairs"] = [[plan.names[a], plan.names[b]] for a, b in inputs.pairs]
+    names = plan.names
+    for what, pairs in (("products", inputs.products), ("differences", inputs.differences)):
+        if pairs:
+            detail[what] = [[names[a], names[b]] for a, b in pairs]
     filled = Manifest(
         id=f"{name}-{when:%Y%m%dT%H%M%S}-{digest[:8]}",
         created=when,

@@ -113,6 +113,17 @@ class _Grown:
 
 def forest(z: Features, y: Floats, seed: int, *, trees: int = 100, leaves: int = 64) -> Learner:
     """A random forest classifier, bounded in leaves so that its net stays small."""
+    model = _forest(z, y, seed, trees, leaves)
+    return _Grown(of_forest(model, 1), 0.5 / trees)
+
+
+def importance(z: Features, y: Floats, seed: int) -> Floats:
+    """float64[d], how much a forest leans on each column; sums to 1."""
+    model = _forest(z, y, seed, 60, 64)
+    return np.asarray(model.feature_importances_, float)
+
+
+def _forest(z: Features, y: Floats, seed: int, trees: int, leaves: int) -> Any:
     model = RandomForestClassifier(
         trees,
         max_leaf_nodes=leaves,
@@ -122,7 +133,7 @@ def forest(z: Features, y: Floats, seed: int, *, trees: int = 100, leaves: int =
         n_jobs=1,
     )
     model.fit(z, y > 0.5)
-    return _Grown(of_forest(model, 1), 0.5 / trees)
+    return model
 
 
 def boosted(z: Features, y: Floats, seed: int) -> Learner:
@@ -246,6 +257,7 @@ def mix(
     task: Task,
     seed: int,
     offset: float = 0.0,
+    calibrate: NDArray[np.int64] | None = None,
 ) -> tuple[Mix, Floats, dict[str, Floats]]:
     """Fit the candidates, weigh them by what they say of rows not seen, keep what helps.
 
@@ -257,6 +269,9 @@ def mix(
         task: What `y` is.
         seed: Of every learner.
         offset: Added to the logit, for negatives that were left out.
+        calibrate: int64[n], other folds for the last step, from the mix to a probability. Learners
+            are weighed on blocks of time, where those that only interpolate fail; how sure to be
+            is learned on rows spread evenly.
 
     Returns:
         The mix fitted on all rows; what it says of rows not seen, float64[n]; and the same of each
@@ -272,6 +287,11 @@ def mix(
         keep[:] = True
     weight, bias = _weigh(columns[:, keep], y, task)
     kept = tuple(name for name, good in zip(names, keep, strict=True) if good)
+    if calibrate is not None:
+        told = {name: unseen(candidates[name], z, y, calibrate, seed, task) for name in kept}
+        columns, keep = np.stack(list(told.values()), axis=1), np.ones(len(kept), bool)
+        scale, bias = _weigh((columns @ weight)[:, None], y, task)
+        weight = weight * scale[0]
     learners = tuple(candidates[name](z, y, seed) for name in kept)
     out = Mix(kept, learners, weight, bias + offset)
     return out, columns[:, keep] @ weight + bias + offset, told
@@ -307,20 +327,17 @@ def _weigh(columns: Floats, y: Floats, task: Task) -> tuple[Floats, float]:
     return weight, float(found.x[k] - weight @ columns.mean(axis=0))
 
 
-def folds_of(group: NDArray[np.int64], *, rows_alone: bool = False) -> NDArray[np.int64]:
+def folds_of(group: NDArray[np.int64]) -> NDArray[np.int64]:
     """int64[n], the fold of each row: whole sequences, or blocks of time where there are few.
 
     Args:
         group: int64[n], the sequence of each row, oldest first within.
-        rows_alone: Rows have no time and know nothing of each other, so each may stand alone.
     """
     n_folds = FOLDS
     names = np.unique(group)
     if len(names) >= n_folds:
         at = np.searchsorted(names, group)
         return np.asarray(at % n_folds, np.int64)
-    if rows_alone:
-        return np.arange(len(group)) % n_folds
     out = np.zeros(len(group), np.int64)
     for name in names:
         rows = np.flatnonzero(group == name)

@@ -119,7 +119,8 @@ def test_failures_of_single_rows(tmp_path: Path) -> None:
         # Calibrated: as many failures are seen as are announced.
         assert column.mean() == pytest.approx(test.labels[label].mean(), rel=0.4)
     # Power is a product and heat a difference: both are found without being told.
-    assert held.manifest.detail["derived_pairs"]
+    assert ["speed:last", "torque:last"] in held.manifest.detail["products"]
+    assert ["air:last", "process:last"] in held.manifest.detail["differences"]
     exact = heads.answer(held, test, precision="fp32").values
     assert np.abs(exact - got.values).max() < 0.1
     assert max(held.manifest.parity["average_precision_lost"].values()) <= failure.LOST_MAX
