@@ -24,6 +24,7 @@ from gateway.egress import Egress
 from gateway.flow import Flow
 from gateway.health import HEALTH_SOCKET, answer_health
 from gateway.learning import Learning
+from gateway.pipeline.derive import Derive
 from gateway.pipeline.fleet import Post, assignments, muster
 from gateway.pipeline.supervise import Supervisor
 from gateway.store.influx import InfluxWriter
@@ -90,6 +91,7 @@ class Gateway:
                 log=self.log,
                 engine=self.engine,
                 limits=self._limits(config),
+                derive=self._derive(config),
                 posts=self._posts(config),
                 executor=self._executor,
             )
@@ -114,9 +116,10 @@ class Gateway:
     def signals_of(self, asset: str) -> Sequence[tuple[int, Signal]]:
         """The signals of an asset with their numbers, as configured."""
         keys = [
-            s.key() for source in self.config.sources for s in source.signals if s.asset == asset
+            *(s.key() for source in self.config.sources for s in source.signals),
+            *(Signal(d.asset, d.signal, d.unit) for d in self.config.settings.derive),
         ]
-        return [(self.log.signals.intern(key), key) for key in keys]
+        return [(self.log.signals.intern(key), key) for key in keys if key.asset == asset]
 
     def learning_of(self, asset: str) -> tuple[float, str]:
         """How far the learning of an asset is, 0 to 1, and what is missing."""
@@ -192,7 +195,7 @@ class Gateway:
         Raises:
             ConfigError: It cannot run; nothing has changed.
         """
-        posts, limits = self._posts(config), self._limits(config)
+        posts, limits, derive = self._posts(config), self._limits(config), self._derive(config)
         before = {source.id: source for source in self.config.sources}
         after = {source.id: source for source in config.sources}
         for gone in before.keys() - after.keys():
@@ -205,7 +208,7 @@ class Gateway:
             elif source != before[source.id]:
                 self._supervisors[source.id][0].change(protocols.as_source(source))
         self.config = config
-        await self.flow.restation(posts, limits, self._source_of(config))
+        await self.flow.restation(posts, self._source_of(config), limits=limits, derive=derive)
         _events.info("config.reloaded", sources=len(config.sources))
 
     def _start(self, tasks: asyncio.TaskGroup, source: SourceConfig) -> None:
@@ -341,10 +344,11 @@ class Gateway:
         rows = [(asset.id, limit) for asset in config.settings.asset for limit in asset.limits]
         return Limits(rows, self.log.signals)
 
+    def _derive(self, config: Config) -> Derive:
+        return Derive(config.settings.derive, config.sources_of(), self.log.signals)
+
     def _posts(self, config: Config) -> Sequence[Post]:
-        sources_of = {
-            signal.key(): source.id for source in config.sources for signal in source.signals
-        }
+        sources_of = config.sources_of() | self._derive(config).sources
         numbers: dict[str, list[tuple[int, Signal]]] = {}
         for key in sources_of:
             numbers.setdefault(key.asset, []).append((self.log.signals.intern(key), key))
@@ -356,18 +360,14 @@ class Gateway:
     async def _restation(self) -> None:
         """Let the judges that learning asks for take up their posts."""
         posts = await asyncio.to_thread(self._posts, self.config)
-        await self.flow.restation(posts, None, self._source_of(self.config))
+        await self.flow.restation(posts, self._source_of(self.config))
 
     def _report(self, condition: Condition) -> None:
         self.flow.report(condition)
 
     def _source_of(self, config: Config) -> dict[int, str]:
-        table = self.log.signals
-        return {
-            table.intern(Signal(s.asset, s.signal, s.unit)): source.id
-            for source in config.sources
-            for s in source.signals
-        }
+        every = config.sources_of() | self._derive(config).sources
+        return {self.log.signals.intern(signal): source for signal, source in every.items()}
 
 
 def _stamp(config: Config) -> tuple[int, int]:

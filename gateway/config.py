@@ -19,6 +19,7 @@ from gateway.alarms.notify_config import NotifyConfig
 from gateway.cloud.config import CloudConfig
 from gateway.console.config import ConsoleConfig
 from gateway.core.errors import ConfigError, Fault
+from gateway.core.signals import Signal
 from gateway.core.source import Identifier, SourceConfig
 from gateway.pipeline.config import AssetConfig, DeriveConfig
 from gateway.store.config import InfluxConfig, StoreConfig
@@ -91,6 +92,10 @@ class Config:
     def source_dir(self, source_id: str) -> Path:
         """Where one source keeps its own: certificates, and where its history was read to."""
         return self.data_dir / "sources" / re.sub(r"[^\w.-]", "_", source_id)
+
+    def sources_of(self) -> dict[Signal, str]:
+        """Every signal that is read, and the source that reads it."""
+        return {s.key(): source.id for source in self.sources for s in source.signals}
 
     def as_table(self) -> dict[str, Any]:
         """The whole configuration as plain values; a secret is its reference."""

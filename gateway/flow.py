@@ -18,6 +18,7 @@ from gateway.core.batch import Batch, Quality, Waveform
 from gateway.core.channel import Channel
 from gateway.core.clock import Clock
 from gateway.pipeline.assess import SEVERITY_TOLD, Judged
+from gateway.pipeline.derive import Derive
 from gateway.pipeline.fleet import Post
 from gateway.pipeline.windows import WindowBuilder, Windows
 from gateway.store.log import Log
@@ -136,6 +137,7 @@ class Flow:
         log: Log,
         engine: Engine,
         limits: Limits,
+        derive: Derive,
         posts: Sequence[Post],
         executor: Executor,
     ) -> None:
@@ -152,26 +154,32 @@ class Flow:
         self._failed: set[str] = set()
         self._busy = asyncio.Lock()
         self.on_judged: Callable[[Post, Judged], None] = lambda _post, _judged: None
-        self.station(posts, limits)
+        self.station(posts, limits, derive)
 
-    def station(self, posts: Sequence[Post], limits: Limits) -> None:
-        """Take up judges, watches and limits, with empty windows."""
+    def station(self, posts: Sequence[Post], limits: Limits, derive: Derive) -> None:
+        """Take up judges, watches, limits and derived signals, with empty windows."""
+        self._derive = derive
         self.posts = tuple(posts)
         self.latest.forget(posts)
         self._limits = limits
         self.builder = WindowBuilder([post.watch for post in posts], len(self._log.signals))
 
     async def restation(
-        self, posts: Sequence[Post], limits: Limits | None, sources_of: Mapping[int, str]
+        self,
+        posts: Sequence[Post],
+        sources_of: Mapping[int, str],
+        *,
+        limits: Limits | None = None,
+        derive: Derive | None = None,
     ) -> None:
         """Go over to other judges while data flow; the windows are filled from the log.
 
-        Limits that are None stay as they are. What arrives meanwhile waits in the
-        channel, so that no window is missed.
+        Limits and derived signals that are None stay as they are. What arrives meanwhile waits in
+        the channel, so that no window is missed.
         """
         async with self._busy:
             await self._log.flush()
-            self.station(posts, limits or self._limits)
+            self.station(posts, limits or self._limits, derive or self._derive)
             await self._fill(sources_of)
 
     def report(self, condition: Condition) -> None:
@@ -196,10 +204,15 @@ class Flow:
         for item in items:
             self._log.append(item)
             self.samples += len(item)
-            if isinstance(item, Batch):
-                self.latest.take(item, signals)
-                conditions += self._limits.update(item)
-                cut += self.builder.add(item, mono_ns)
+            if not isinstance(item, Batch):
+                continue
+            derived = self._derive.derive(item)
+            if derived is not None:
+                self._log.append(derived)
+            for batch in (derived, item) if derived is not None else (item,):
+                self.latest.take(batch, signals)
+                conditions += self._limits.update(batch)
+                cut += self.builder.add(batch, mono_ns)
         cut += self.builder.close(mono_ns)
         await self._judge(cut, conditions)
 

@@ -44,7 +44,7 @@ def parse_time(written: str | float, form: str, zone: str = "UTC") -> int | None
         text = str(written).strip()
         moment = datetime.fromisoformat(text) if form == "iso" else datetime.strptime(text, form)  # noqa: DTZ007 (the zone is given next)
         if moment.tzinfo is None:
-            moment = moment.replace(tzinfo=ZoneInfo(zone))
+            moment = moment.replace(tzinfo=UTC if zone == "UTC" else ZoneInfo(zone))
         # Whole seconds by integers: a float of this size holds no better than 200 ns.
         since = moment - datetime(1970, 1, 1, tzinfo=UTC)
         return (since.days * 86_400 + since.seconds) * 10**9 + since.microseconds * 1000

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from gateway.cli.derive import Formula
 from models.errors import RecordError
+from models.formula import Formula
 from models.record import Record, join
 
 MISSING = frozenset({"", "nan", "na", "n/a", "null", "none", "-", "?", "#n/a"})

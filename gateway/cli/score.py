@@ -49,9 +49,9 @@ def command(
     """
     from rich.console import Console
 
-    from gateway.cli.derive import Formula
     from gateway.cli.files import Columns, read
     from models.bundle import read as read_bundle
+    from models.formula import Formula
 
     bundle = read_bundle(model)
     derive = tuple(Formula.parse(text) for text in bundle.manifest.detail.get("derive", ()))

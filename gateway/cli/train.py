@@ -63,8 +63,8 @@ def command(
     """
     from rich.console import Console
 
-    from gateway.cli.derive import Formula
     from gateway.cli.files import Columns, read
+    from models.formula import Formula
 
     columns = Columns(
         time=time,

@@ -296,6 +296,11 @@ class Config(SourceConfig):
         """The signal's polling interval in seconds."""
         return self.poll_s if signal.poll_s is None else signal.poll_s
 
+    def identity(self, signal: ModbusSignal) -> str:
+        """Name and place of a signal: what is remembered of it ends when either changes."""
+        unit = self.unit_of(signal)
+        return f"{signal.asset}/{signal.signal}@{unit}:{signal.address}:{signal.type}"
+
     def tuning(self, unit_id: int) -> Tuning:
         """How that unit is asked."""
         own = next((d for d in self.devices if d.unit_id == unit_id), None)

@@ -28,9 +28,9 @@ class Counters:
     at 0 again, and what it shows is added). Either way the sum goes on and never falls.
     """
 
-    def __init__(self, signals: Sequence[ModbusSignal]) -> None:
+    def __init__(self, signals: Sequence[ModbusSignal], keys: Sequence[str]) -> None:
         self.rows = np.array([i for i, s in enumerate(signals) if s.counter], dtype=np.intp)
-        self._keys = [_key(signals[i]) for i in self.rows]
+        self._keys = [keys[i] for i in self.rows]
         self._modulus = np.array([float(signals[i].modulus()) for i in self.rows])
         self._last = np.full(len(self.rows), np.nan)
         self._base = np.zeros(len(self.rows))
@@ -72,11 +72,6 @@ class Counters:
         for i, key in enumerate(self._keys):
             if key in state:
                 self._last[i], self._base[i] = state[key].last, state[key].base
-
-
-def _key(signal: ModbusSignal) -> str:
-    """Another place or type is another counter, even under the same name."""
-    return f"{signal.asset}/{signal.signal}@{signal.unit_id}:{signal.address}:{signal.type}"
 
 
 def load_counters(path: Path, context: SourceContext) -> dict[str, CounterState]:

@@ -1,7 +1,7 @@
 """The signals that are polled at one rate: their plan, their sweep, and the columns they fill."""
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -71,10 +71,13 @@ class Group:
         context: SourceContext,
         signals: Sequence[ModbusSignal],
         slots: Slots,
+        quarantined: Mapping[str, Quarantine],
     ) -> None:
         self.slots = slots
         self.signals = tuple(signals)
         self.queue: deque[Job] = deque()
+        self.urgent: deque[Job] = deque()
+        """What is asked again, or to find a culprit: before the queue, widest blocks first."""
         self.under_way = 0
         self.quarantined: dict[int, Quarantine] = {}
         self._source = config.id
@@ -88,10 +91,19 @@ class Group:
             Span(row, units[row], s.place().table, s.place().start, s.registers())
             for row, s in enumerate(signals)
         ]
-        self.plan: list[Request] = plan(self._spans, self._limits)
+        for row, signal in enumerate(self.signals):
+            if config.identity(signal) in quarantined:
+                self.quarantined[row] = quarantined[config.identity(signal)]
+        holes = {
+            (span.unit, span.table, address)
+            for span in (self._spans[row] for row in self.quarantined)
+            for address in range(span.start, span.end)
+        }
+        readable = [span for span in self._spans if span.row not in self.quarantined]
+        self.plan: list[Request] = plan(readable, self._limits, holes)
         self._image = Image(self._spans, self._limits)
         self._decoder = Decoder(self.signals, units, self._image)
-        self.counters = Counters(self.signals)
+        self.counters = Counters(self.signals, [config.identity(s) for s in signals])
         n = len(self.signals)
         self._number = np.array([context.signals.intern(s.key()) for s in signals], dtype=np.int32)
         self._t_ns = np.zeros(n, dtype=np.int64)
@@ -103,7 +115,27 @@ class Group:
     @property
     def sweeping(self) -> bool:
         """True from a slot until its last block is settled."""
-        return bool(self.queue) or self.under_way > 0
+        return bool(self.queue or self.urgent) or self.under_way > 0
+
+    @property
+    def due_ns(self) -> int | None:
+        """When the next job may be sent (monotonic); None where there is none."""
+        if self.urgent:
+            return 0
+        return self.queue[0].due_ns if self.queue else None
+
+    def pop(self) -> Job:
+        """Take the next job."""
+        return self.urgent.popleft() if self.urgent else self.queue.popleft()
+
+    def prefer(self, unit: int) -> bool:
+        """Let a job of this unit come next. False where there is none."""
+        job = next((job for job in self.queue if job.request.unit == unit), None)
+        if job is None:
+            return False
+        self.queue.remove(job)
+        self.urgent.appendleft(job)
+        return True
 
     @property
     def deadline_ns(self) -> int:
@@ -185,15 +217,20 @@ class Group:
         """When `flush` will have something although the sweep goes on."""
         return self._fresh_since_ns + wait_ns if self._fresh_since_ns else None
 
-    def split(self, job: Job) -> bool:
-        """A block was refused: queue its halves. False where the request is one signal already."""
+    def split(self, job: Job, *, whole_table: bool) -> bool:
+        """A block was refused: queue its parts. False where it need not be searched any further.
+
+        Args:
+            whole_table: The refusal is of the table, not of an address. One signal asked for alone
+                is to confirm it; then the rest is taken as refused.
+        """
         search = job.search or Search(job.request)
-        halves = bisect(job.request)
-        if halves is None or (len(search.culprits) >= REFUSED_IN_A_ROW_MAX and not search.good):
+        halves = bisect(job.request, at=1 if whole_table else None)
+        enough = 1 if whole_table else REFUSED_IN_A_ROW_MAX
+        if halves is None or (len(search.culprits) >= enough and not search.good):
             return False
         search.open += 1
-        for half in reversed(halves):
-            self.queue.appendleft(Job(self, half, search))
+        self.urgent.extend(Job(self, half, search) for half in halves)
         return True
 
     def settle(self, job: Job, *, good: bool, culprits: Sequence[int] = ()) -> None:

@@ -119,12 +119,14 @@ def make_request(spans: Sequence[Span]) -> Request:
     )
 
 
-def bisect(request: Request) -> tuple[Request, Request] | None:
-    """Two requests for the halves of one that was refused, or None where it reads one signal.
+def bisect(request: Request, at: int | None = None) -> tuple[Request, Request] | None:
+    """Two requests for the parts of one that was refused, or None where it reads one signal.
 
-    The cut is at the middle row, so that a search takes as many steps as the logarithm of the rows.
+    The cut is before row `at`, or at the middle one, so that a search takes as many steps as the
+    logarithm of the rows.
     """
     n = len(request.spans)
     if n < 2:
         return None
-    return make_request(request.spans[: n // 2]), make_request(request.spans[n // 2 :])
+    cut = n // 2 if at is None else at
+    return make_request(request.spans[:cut]), make_request(request.spans[cut:])

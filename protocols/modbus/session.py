@@ -1,6 +1,6 @@
 """Polls one link for ever: who is asked when, and what an answer, a refusal or silence means."""
 
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 
@@ -32,6 +32,8 @@ EXCEPTIONS = {
 TRANSIENT = (5, 6)
 """Exceptions that say "not now" rather than "never"."""
 
+ILLEGAL_FUNCTION = 1
+
 UNREACHABLE = (10, 11)
 """Exceptions by which a gateway says that the unit behind it is silent."""
 
@@ -46,6 +48,8 @@ class Unit:
     tuning: Tuning
     patience: Patience
     heard: bool = False
+    why: str = ""
+    """Why it counts as silent."""
     doubt: bool = False
     """A request was given up whose reply, should it still come, could be taken for the next one's:
     a framing without ids tells them apart by length only. The next request is sent after a decoy
@@ -96,19 +100,23 @@ class ModbusSession:
 
     def _configure(self, config: Config) -> None:
         """Plan every group anew, keeping what is known of units, schedules and counters."""
-        self._config = config
         now_ns = self._context.clock.mono_ns()
         slots = {group.slots.period_ns: group.slots for group in self._groups}
         for group in self._groups:
             self._counters |= group.counters.state()
+        quarantined = {
+            self._config.identity(group.signals[row]): quarantine
+            for group in self._groups
+            for row, quarantine in group.quarantined.items()
+        }
+        self._config = config
         by_period: dict[int, list[ModbusSignal]] = {}
         for signal in config.signals:
             by_period.setdefault(round(config.poll_of(signal) * 1e9), []).append(signal)
         self._groups = []
         for period_ns, signals in sorted(by_period.items()):
-            group = Group(
-                config, self._context, signals, slots.get(period_ns) or Slots(period_ns, now_ns)
-            )
+            slot = slots.get(period_ns) or Slots(period_ns, now_ns)
+            group = Group(config, self._context, signals, slot, quarantined)
             group.counters.restore(self._counters)
             self._groups.append(group)
         units: dict[int, Unit] = {}
@@ -117,7 +125,7 @@ class ModbusSession:
             if number not in units:
                 units[number] = self._unit(config, number)
         self._units = units
-        self._context.meter.quarantined.clear()
+        self._show_quarantined()
 
     def _unit(self, config: Config, number: int) -> Unit:
         tuning = config.tuning(number)
@@ -130,7 +138,7 @@ class ModbusSession:
             doubt = not self._link.has_ids and self._context.meter.errors["timeout"] > 0
             return Unit(tuning, patience, doubt=doubt)
         patience.failures, patience.retry_ns = before.patience.failures, before.patience.retry_ns
-        return Unit(tuning, patience, before.heard, before.doubt)
+        return replace(before, tuning=tuning, patience=patience)
 
     async def apply(self, source: Source) -> bool:
         """Take on other signals, rates and limits without touching the link."""
@@ -196,17 +204,19 @@ class ModbusSession:
             if flush_ns is not None and self._heard:
                 until_ns = min(until_ns, flush_ns)
         while len(self._link) < self._config.in_flight:
-            waiting = [group for group in self._groups if group.queue]
+            waiting = [
+                (due_ns, group) for group in self._groups if (due_ns := group.due_ns) is not None
+            ]
             if not waiting:
                 break
-            due_ns = min(group.queue[0].due_ns for group in waiting)
-            if now_ns < due_ns:
-                return min(until_ns, due_ns)
+            first_ns = min(due_ns for due_ns, _ in waiting)
+            if now_ns < first_ns:
+                return min(until_ns, first_ns)
             free_ns = max(self._not_before_ns, self._link.free_at_ns())
             if now_ns < free_ns:
                 return min(until_ns, free_ns)
-            due = [group for group in waiting if group.queue[0].due_ns <= now_ns]
-            job = min(due, key=lambda group: group.deadline_ns).queue.popleft()
+            due = [group for due_ns, group in waiting if due_ns <= now_ns]
+            job = min(due, key=lambda group: group.deadline_ns).pop()
             unit = self._units[job.request.unit]
             if unit.patience.resting(now_ns) or self._being_probed(unit, job):
                 self._give_up(job)
@@ -253,7 +263,7 @@ class ModbusSession:
             meter.errors[outcome.fault] += 1
             job.damaged += 1
             if job.damaged <= unit.tuning.retries:
-                job.group.queue.appendleft(job)
+                job.group.urgent.appendleft(job)
             else:
                 self._give_up(job)
             return
@@ -261,7 +271,7 @@ class ModbusSession:
             # An answer of any kind: the line is in step again, and the question can be asked.
             unit.doubt = False
             self._alive(job.request.unit, unit)
-            job.group.queue.appendleft(job)
+            job.group.urgent.appendleft(job)
             return
         if outcome.payload is not None:
             self._alive(job.request.unit, unit)
@@ -278,14 +288,14 @@ class ModbusSession:
         self._alive(job.request.unit, unit)
         if outcome.exception in TRANSIENT:
             self._give_up(job)
-        elif not job.group.split(job):
+        elif not job.group.split(job, whole_table=outcome.exception == ILLEGAL_FUNCTION):
             self._quarantine(job, outcome.exception)
 
     def _silence(self, job: Job, unit: Unit) -> None:
         """Nobody answered in time."""
         job.silent += 1
         if job.silent <= unit.tuning.timeout_retries:
-            job.group.queue.appendleft(job)
+            job.group.urgent.appendleft(job)
             return
         self._give_up(job)
         self._silent(job.request.unit, unit, f"no answer within {unit.tuning.timeout_s} s")
@@ -297,18 +307,8 @@ class ModbusSession:
             raise LinkTimeout(f"{self._config.url}: no unit answers")
         # Is it these units or the link? Ask one that answered before.
         for number in trusted:
-            if self._units[number].heard:
-                self._prefer(number)
+            if self._units[number].heard and any(g.prefer(number) for g in self._groups):
                 return
-
-    def _prefer(self, number: int) -> None:
-        for group in self._groups:
-            for job in group.queue:
-                if job.request.unit == number:
-                    group.queue.remove(job)
-                    group.queue.appendleft(job)
-                    job.due_ns = 0
-                    return
 
     def _give_up(self, job: Job) -> None:
         """This sweep goes without the job's rows."""
@@ -322,46 +322,60 @@ class ModbusSession:
             return
         unit.patience.answered()
         self._context.log.info("modbus.unit_answers", unit=number)
-        for name in self._names(number):
-            self._context.meter.quarantined.pop(name, None)
-        for group in self._groups:
-            for row, quarantine in group.quarantined.items():
-                self._context.meter.quarantined[_name(group.signals[row])] = quarantine.reason
+        self._show_quarantined()
 
     def _silent(self, number: int, unit: Unit, why: str) -> None:
         edge = not unit.patience.silent
         unit.patience.failed(self._context.clock.mono_ns())
         if edge:
+            unit.why = why
             self._context.log.warning("modbus.unit_silent", unit=number, why=why)
-            for name in self._names(number):
-                self._context.meter.quarantined[name] = f"unit {number}: {why}"
+            self._show_quarantined()
 
-    def _names(self, number: int) -> Iterable[str]:
-        return (_name(s) for s in self._config.signals if self._config.unit_of(s) == number)
+    def _show_quarantined(self) -> None:
+        """Say of each signal that is not being read at present why; called when that changes."""
+        shown = self._context.meter.quarantined
+        shown.clear()
+        for group in self._groups:
+            for row, quarantine in group.quarantined.items():
+                shown[_name(group.signals[row])] = quarantine.reason
+        silent = {n: u.why for n, u in self._units.items() if u.patience.silent}
+        if silent:
+            for signal in self._config.signals:
+                number = self._config.unit_of(signal)
+                if number in silent:
+                    shown[_name(signal)] = f"unit {number}: {silent[number]}"
 
     def _quarantine(self, job: Job, exception: int) -> None:
-        clock, meter = self._context.clock, self._context.meter
+        clock = self._context.clock
         now_ns = clock.mono_ns()
         job.group.mark_bad(job.request.rows, now_ns, clock.wall_ns())
         job.group.settle(job, good=False, culprits=job.request.rows.tolist())
         text = EXCEPTIONS.get(exception, "unknown exception")
         pause_ns = round(self._config.quarantine_retry_s * 1e9)
-        for row in job.request.rows.tolist():
-            signal = job.group.signals[row]
-            reason = f"{signal.address}: refused with exception {exception} ({text})"
-            if row not in job.group.quarantined:
-                self._context.log.warning(
-                    "modbus.signal_refused", signal=_name(signal), reason=reason
-                )
+        rows = job.request.rows.tolist()
+        if rows[0] not in job.group.quarantined:
+            first = job.group.signals[rows[0]]
+            self._context.log.warning(
+                "modbus.signal_refused",
+                signal=_name(first),
+                address=first.address,
+                code=exception,
+                why=text,
+                and_more=len(rows) - 1,
+            )
+        for row in rows:
+            address = job.group.signals[row].address
+            reason = f"{address}: refused with exception {exception} ({text})"
             job.group.quarantine(row, reason, now_ns, pause_ns)
-            meter.quarantined[_name(signal)] = reason
+        self._show_quarantined()
 
     def _release(self, job: Job) -> None:
         for row in job.request.rows.tolist():
-            name = _name(job.group.signals[row])
             job.group.release(row)
-            self._context.meter.quarantined.pop(name, None)
+            name = _name(job.group.signals[row])
             self._context.log.info("modbus.signal_answers", signal=name)
+        self._show_quarantined()
 
 
 def decoy(request: Request, n: int) -> Request:

@@ -219,7 +219,7 @@ def _client(config: Config, inbox: Inbox) -> aiomqtt.Client:
         config.host,
         config.port or (PORT_TLS if config.tls is not None else PORT),
         username=config.username or None,
-        password=config.password.reveal() if config.password is not None else None,
+        password=_password(config),
         identifier=config.client_id or f"forewarn-{config.id}",
         protocol=aiomqtt.ProtocolVersion.V5 if five else aiomqtt.ProtocolVersion.V311,
         clean_session=None if five else not config.persistent,
@@ -236,6 +236,14 @@ def _client(config: Config, inbox: Inbox) -> aiomqtt.Client:
     return client
 
 
+def _password(config: Config) -> str | None:
+    try:
+        return config.password.reveal() if config.password is not None else None
+    except ConfigError as error:
+        # One missing secret is one source that is refused; the others run.
+        raise LinkRefused(f"broker {config.host}: {error}") from error
+
+
 def _tls(config: Config) -> ssl.SSLContext | None:
     tls = config.tls
     if tls is None:
@@ -245,8 +253,9 @@ def _tls(config: Config) -> ssl.SSLContext | None:
         if tls.certificate_file:
             context.load_cert_chain(tls.certificate_file, tls.key_file or None)
     except (OSError, ssl.SSLError) as error:
-        raise ConfigError(
-            f"source {config.id}: tls: a file cannot be read as a certificate or key: {error}"
+        raise LinkRefused(
+            f"broker {config.host}: a file of [source.tls] cannot be read as a certificate or "
+            f"key: {error}"
         ) from error
     return context
 

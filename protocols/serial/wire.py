@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from gateway.core.clock import Clock
-from gateway.core.errors import ConfigError, LinkError, LinkLost, LinkRefused, LinkTimeout
+from gateway.core.errors import LinkError, LinkLost, LinkRefused, LinkTimeout
 
 if TYPE_CHECKING:
     from protocols.serial.config import Config
@@ -61,7 +61,7 @@ async def open_wire(config: "Config", clock: Clock) -> Wire:
 
     Raises:
         LinkError: It is not there, or somebody else has it.
-        ConfigError: The port cannot do what the configuration asks.
+        LinkRefused: It cannot do what the configuration asks, or a person must act otherwise.
     """
     if config.port.startswith("socket://"):
         return await _open_socket(config, clock)
@@ -256,7 +256,7 @@ def _open_device(config: "Config", clock: Clock) -> Wire:
         port.port = config.port
         port.open()
     except ValueError as error:
-        raise ConfigError(f"source {config.id}: port {config.port}: {error}") from error
+        raise LinkRefused(f"port {config.port} cannot do what is asked of it: {error}") from error
     except serial.SerialException as error:
         raise _open_error(config.port, error) from error
     except termios.error as error:
@@ -335,7 +335,7 @@ async def _open_rfc2217(config: "Config", clock: Clock) -> Wire:
             "see that the serial server is on and speaks RFC 2217"
         ) from None
     except ValueError as error:
-        raise ConfigError(f"source {config.id}: port {config.port}: {error}") from error
+        raise LinkRefused(f"port {config.port} cannot do what is asked of it: {error}") from error
     except OSError as error:
         raise LinkError(f"port {config.port} cannot be opened: {error}") from error
     return PumpedWire(config.port, port, clock)

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.cli.derive import Formula
 from gateway.cli.files import Columns, read
 from models.errors import RecordError
+from models.formula import Formula
 from models.record import Record
 
 

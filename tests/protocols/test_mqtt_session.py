@@ -260,6 +260,12 @@ async def test_who_is_turned_away_learns_why(
     running.start()
     try:
         for version in ("3.1.1", "5"):
+            monkeypatch.delenv("MQTT_PASSWORD", raising=False)
+            with pytest.raises(LinkRefused, match="the variable is not set"):
+                async with source(
+                    running.port, [X], username="gateway", password="env:MQTT_PASSWORD"
+                ).open(bench("hall", "mqtt", tmp_path).context):
+                    pass
             monkeypatch.setenv("MQTT_PASSWORD", "wrong")
             config = source(
                 running.port,

@@ -1,0 +1,359 @@
+"""Polling as an operator sees it: refusals, rates, units and reloads, against a real device."""
+
+import asyncio
+import functools
+import itertools
+from collections import Counter
+from collections.abc import Callable, Collection
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, cast
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gateway.core.batch import Batch, Quality
+from gateway.core.source import Session, Source
+from tests.faults.modbus_device import Asked, Behaviour, Device, Write, on_tcp, on_tty, right
+from tests.protocols.modbus_peers import make_config, make_context
+
+
+async def sweep(session: Session) -> Batch:
+    batch = await session.read()
+    assert isinstance(batch, Batch)
+    return batch
+
+
+def refusing(illegal: Collection[int], *, count_max: int = 125) -> Behaviour:
+    """A device without some addresses, which takes no request longer than `count_max`."""
+
+    async def behave(device: Device, asked: Asked, write: Write) -> None:
+        touched = range(asked.start, asked.start + asked.count)
+        if asked.count > count_max:
+            write(device.frame(asked, asked.refusal(3)))
+        elif any(a in illegal for a in touched):
+            write(device.frame(asked, asked.refusal(2)))
+        else:
+            await right(device, asked, write)
+
+    return behave
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.sets(st.integers(0, 60), min_size=1, max_size=40),
+    st.sets(st.integers(0, 60), max_size=12),
+    st.sampled_from([1, 5, 125]),
+)
+def test_whatever_is_illegal_every_legal_signal_is_good_in_every_sweep(
+    wanted: set[int], illegal: set[int], count_max: int
+) -> None:
+    """Unwanted addresses may be illegal too; then a gap must not be read over them."""
+
+    async def main(folder: Path) -> None:
+        device = Device(behaviour=refusing(illegal, count_max=count_max))
+        context = make_context(folder)
+        async with on_tcp(device) as url, asyncio.timeout(20):
+            signals = [{"signal": str(a), "address": f"holding:{a}"} for a in sorted(wanted)]
+            config = make_config(url, signals, poll_s=0.01, flush_s=5)
+            async with config.open(context) as session:
+                for n in range(3):
+                    batch = await sweep(session)
+                    good = batch.value[batch.quality == Quality.GOOD]
+                    assert sorted(good) == [1000 + a for a in sorted(wanted - illegal)]
+                    assert len(batch) == len(wanted)
+                    if n == 1:
+                        asked = len(device.asked)
+                # It has learnt: a sweep asks for no more than what is there.
+                assert all(
+                    not illegal & set(range(a.start, a.start + a.count)) and a.count <= count_max
+                    for a in device.asked[asked:]
+                )
+        assert set(context.meter.quarantined) == {f"a/{a}" for a in wanted & illegal}
+
+    with TemporaryDirectory() as folder:
+        asyncio.run(main(Path(folder)))
+
+
+async def test_many_refused_in_one_block_do_not_take_the_rest_along(tmp_path: Path) -> None:
+    """Fifty illegal ones at the front and one at the end; what lies between is read."""
+    device = Device(behaviour=refusing({*range(50), 99}))
+    context = make_context(tmp_path)
+    async with on_tcp(device) as url, asyncio.timeout(10):
+        config = make_config(url, [{"address": f"holding:{a}"} for a in range(100)])
+        async with config.open(context) as session:
+            batch = await sweep(session)
+    good = batch.value[batch.quality == Quality.GOOD]
+    assert sorted(good) == [1000 + a for a in range(50, 99)]
+
+
+async def test_a_refused_address_is_tried_again_and_comes_back(tmp_path: Path) -> None:
+    device = Device(behaviour=refusing({5}))
+    context = make_context(tmp_path)
+    async with on_tcp(device) as url, asyncio.timeout(10):
+        signals = [{"address": f"holding:{a}"} for a in range(10)]
+        config = make_config(url, signals, quarantine_retry_s=0.1)
+        async with config.open(context) as session:
+            assert (await sweep(session)).quality.tolist().count(Quality.BAD) == 1
+            assert set(context.meter.quarantined) == {"a/s5"}
+            device.behaviour = right
+            while context.meter.quarantined:
+                await sweep(session)
+            batch = await sweep(session)
+            assert (batch.quality == Quality.GOOD).all()
+            assert sorted(batch.value) == list(range(1000, 1010))
+
+
+async def test_a_missing_table_is_refused_as_a_whole(tmp_path: Path) -> None:
+    async def no_input(device: Device, asked: Asked, write: Write) -> None:
+        pdu = asked.refusal(1) if asked.function == 4 else asked.pdu()
+        write(device.frame(asked, pdu))
+
+    device = Device(behaviour=no_input)
+    context = make_context(tmp_path)
+    async with on_tcp(device) as url, asyncio.timeout(10):
+        signals = [{"address": f"{t}:{a}"} for t in ("input", "holding") for a in range(60)]
+        async with make_config(url, signals).open(context) as session:
+            batch = await sweep(session)
+            assert (batch.quality == Quality.GOOD).sum() == 60
+    assert len(context.meter.quarantined) == 60
+    assert context.meter.requests <= 4  # It did not ask for each of them.
+
+
+async def test_rates_are_kept_apart(tmp_path: Path) -> None:
+    device = Device()
+    context = make_context(tmp_path)
+    async with on_tcp(device) as url, asyncio.timeout(10):
+        signals = [
+            {"address": "holding:1", "poll_s": 0.03},
+            {"address": "holding:2", "poll_s": 0.3},
+            {"address": "holding:3", "poll_s": 0.03},
+        ]
+        async with make_config(url, signals).open(context) as session:
+            seen: Counter[float] = Counter()
+            while seen[1002] < 3:
+                seen.update((await sweep(session)).value.tolist())
+    assert seen[1001] == seen[1003]
+    assert 18 <= seen[1001] <= 23
+    shapes = Counter((a.start, a.count) for a in device.asked)
+    assert shapes.keys() == {(1, 3), (2, 1)}
+    if "slot_missed" not in context.meter.errors:
+        # On a grid without drift: the fast one is asked ten times as often as the slow one.
+        assert abs(shapes[1, 3] - 10 * shapes[2, 1]) <= 10
+
+
+async def test_a_line_too_slow_for_its_rate_leaves_slots_out_and_says_so(tmp_path: Path) -> None:
+    async def slow(device: Device, asked: Asked, write: Write) -> None:
+        await asyncio.sleep(0.05)
+        await right(device, asked, write)
+
+    device = Device(behaviour=slow)
+    context = make_context(tmp_path)
+    async with on_tcp(device) as url, asyncio.timeout(10):
+        config = make_config(url, [{"address": "holding:1"}], poll_s=0.01)
+        async with config.open(context) as session:
+            for _ in range(5):
+                assert (await sweep(session)).value.tolist() == [1001]
+    assert context.meter.errors["slot_missed"] >= 10
+    assert len(device.asked) <= 7  # Nothing piled up behind.
+
+
+async def test_a_long_sweep_hands_over_what_it_has(tmp_path: Path) -> None:
+    async def slow(device: Device, asked: Asked, write: Write) -> None:
+        await asyncio.sleep(0.05)
+        await right(device, asked, write)
+
+    device = Device(behaviour=slow)
+    async with on_tcp(device) as url, asyncio.timeout(10):
+        signals = [{"address": "holding:1", "unit_id": u} for u in range(1, 11)]
+        config = make_config(url, signals, poll_s=10, spread=0, flush_s=0.08)
+        async with config.open(make_context(tmp_path)) as session:
+            seen: list[float] = []
+            batches = 0
+            while len(seen) < 10:
+                batch = await sweep(session)
+                assert (batch.t_ns[1:] >= batch.t_ns[:-1]).all()
+                seen += batch.value.tolist()
+                batches += 1
+    assert seen == [u * 1000 + 1 for u in range(1, 11)]
+    assert batches >= 3
+
+
+async def test_units_are_spread_over_the_interval(tmp_path: Path) -> None:
+    device = Device()
+    at: dict[int, list[float]] = {}
+
+    async def note(device: Device, asked: Asked, write: Write) -> None:
+        at.setdefault(asked.unit, []).append(asyncio.get_running_loop().time())
+        await right(device, asked, write)
+
+    device.behaviour = note
+    async with on_tcp(device) as url, asyncio.timeout(10):
+        signals = [{"address": "holding:1", "unit_id": u} for u in range(1, 5)]
+        config = make_config(url, signals, poll_s=0.4, spread=0.5, flush_s=5)
+        async with config.open(make_context(tmp_path)) as session:
+            await sweep(session)
+            await sweep(session)
+    for n in range(2):
+        offsets = [at[unit][n] - at[1][n] for unit in range(1, 5)]
+        # Never before its time; how much after is the machine's affair.
+        assert all(offset >= 0.05 * i - 0.04 for i, offset in enumerate(offsets))
+        assert offsets[3] > 0.1
+
+
+async def test_requests_under_way_at_once(tmp_path: Path) -> None:
+    waiting: list[Callable[[], None]] = []
+
+    async def hold(device: Device, asked: Asked, write: Write) -> None:
+        waiting.append(functools.partial(write, asked.tcp(asked.pdu())))
+        if len(waiting) == 4:
+            for answer in reversed(waiting):  # In any order that the device likes.
+                answer()
+            waiting.clear()
+
+    device = Device(behaviour=hold)
+    context = make_context(tmp_path)
+    async with on_tcp(device) as url, asyncio.timeout(10):
+        signals = [{"address": f"holding:{100 * a}"} for a in range(8)]
+        config = make_config(url, signals, in_flight=4)
+        async with config.open(context) as session:
+            for _ in range(3):
+                batch = await sweep(session)
+                assert sorted(batch.value) == [1000 + 100 * a for a in range(8)]
+    assert not +context.meter.errors
+
+
+async def test_the_pause_of_a_slow_device_is_kept(tmp_path: Path) -> None:
+    asked_s: list[float] = []
+
+    async def note(device: Device, asked: Asked, write: Write) -> None:
+        asked_s.append(asyncio.get_running_loop().time())
+        await right(device, asked, write)
+
+    device = Device(rtu=True, behaviour=note)
+    async with on_tty(device) as url, asyncio.timeout(10):
+        signals = [{"address": f"holding:{200 * a}"} for a in range(5)]
+        devices = [{"unit_id": 1, "turnaround_s": 0.03}]
+        config = make_config(url, signals, devices=devices, interframe_s=0.01)
+        async with config.open(make_context(tmp_path)) as session:
+            assert len(await sweep(session)) == 5
+    assert min(b - a for a, b in itertools.pairwise(asked_s)) >= 0.03
+
+
+async def test_a_gateway_that_reports_a_silent_unit_is_believed(tmp_path: Path) -> None:
+    async def no_two(device: Device, asked: Asked, write: Write) -> None:
+        write(device.frame(asked, asked.refusal(11) if asked.unit == 2 else asked.pdu()))
+
+    device = Device(behaviour=no_two)
+    context = make_context(tmp_path)
+    async with on_tcp(device) as url, asyncio.timeout(10):
+        signals = [{"address": f"holding:{a}", "unit_id": u} for u in (1, 2) for a in (1, 500)]
+        async with make_config(url, signals).open(context) as session:
+            for _ in range(6):
+                batch = await sweep(session)
+                assert sorted(batch.value[batch.quality == Quality.GOOD]) == [1001, 1500]
+            assert set(context.meter.quarantined) == {"a/s2", "a/s3"}
+            assert sum(asked.unit == 2 for asked in device.asked) <= 4
+            device.behaviour = right
+            while context.meter.quarantined:
+                await sweep(session)
+            assert ((await sweep(session)).quality == Quality.GOOD).all()
+
+
+async def test_a_reload_keeps_what_is_known(tmp_path: Path) -> None:
+    """Signals, rates and limits change without the link; refusals and silence are remembered."""
+
+    async def two_is_dead(device: Device, asked: Asked, write: Write) -> None:
+        if asked.unit == 1:
+            await refusing({5})(device, asked, write)
+
+    device = Device(behaviour=two_is_dead)
+    context = make_context(tmp_path)
+    before: list[dict[str, Any]] = [
+        {"signal": "good", "address": "holding:4"},
+        {"signal": "refused", "address": "holding:5"},
+        {"signal": "silent", "address": "holding:4", "unit_id": 2},
+    ]
+    async with on_tcp(device) as url, asyncio.timeout(10):
+        config = make_config(url, before, timeout_s=0.1)
+        async with config.open(context) as session:
+            while len(context.meter.quarantined) < 2:
+                await sweep(session)
+            shown = dict(context.meter.quarantined)
+            refusals = context.meter.errors["exception_2"]
+            added = {"signal": "added", "address": "holding:6", "poll_s": 0.02}
+            after = make_config(url, [*before, added], timeout_s=0.1, registers_max=50)
+            assert await session.apply(cast("Source", after))
+            assert context.meter.quarantined == shown
+            values: set[float] = set()
+            while not {1004, 1006} <= values:
+                values |= set((await sweep(session)).value.tolist())
+            assert context.meter.errors["exception_2"] == refusals
+            elsewhere = make_config("tcp://127.0.0.1:1", before)
+            assert not await session.apply(cast("Source", elsewhere))
+    assert device.connections == 1
+
+
+async def test_a_counter_goes_on_over_a_restart(tmp_path: Path) -> None:
+    count = 65_530
+
+    async def counting(device: Device, asked: Asked, write: Write) -> None:
+        nonlocal count
+        count += 4
+        data = (count % 65_536).to_bytes(2, "big")
+        write(device.frame(asked, bytes([asked.function, 2]) + data))
+
+    device = Device(behaviour=counting)
+    context = make_context(tmp_path)
+    async with on_tcp(device) as url, asyncio.timeout(10):
+        signal = {"address": "holding:1", "counter": True, "scale": 0.5}
+        config = make_config(url, [signal])
+        for _ in range(2):  # The second time, another session with the same data directory.
+            async with config.open(context) as session:
+                for _ in range(3):
+                    assert (await sweep(session)).value.tolist() == [count / 2]
+    assert context.meter.errors == {"counter_rollover": 1}
+
+
+@pytest.mark.parametrize(
+    ("settings", "rule"),
+    [
+        ({"url": "rtu:///dev/ttyS0", "in_flight": 2}, "in_flight"),
+        ({"url": "rtu:///dev/ttyS0", "data_bits": 7}, "data_bits"),
+        ({"url": "rtu:///dev/ttyS0", "unit_id": 248}, "1 to 247"),
+        ({"tls_cert": "a.pem"}, "tls_cert and tls_key"),
+        ({"tls_ca": "a.pem"}, "only for a tls"),
+        ({"devices": [{"unit_id": 3}, {"unit_id": 3}]}, "listed twice"),
+        ({"devices": [{"unit_id": 3, "profile": "no-such", "asset": "b"}]}, "eastron-sdm630"),
+        ({"devices": [{"unit_id": 3, "profile": "eastron-sdm630"}]}, "asset"),
+        (
+            {"devices": [{"unit_id": 3, "profile": "eastron-sdm630", "asset": "b", "pick": ["x"]}]},
+            "voltage_l1",
+        ),
+        ({"devices": [{"unit_id": 3, "profile": "no/such.toml", "asset": "b"}]}, "cannot be read"),
+    ],
+)
+def test_wrong_settings_say_the_rule(settings: dict[str, Any], rule: str) -> None:
+    with pytest.raises(ValueError, match=rule):
+        make_config(settings.pop("url", "tcp://plc"), [{"address": "holding:1"}], **settings)
+
+
+def test_a_profile_of_ones_own(tmp_path: Path) -> None:
+    path = tmp_path / "drive.toml"
+    path.write_text(
+        "[device]\ntimeout_s = 2.5\nregisters_max = 20\n"
+        '[[signal]]\nsignal = "speed"\nunit = "rpm"\naddress = 40010\n'
+        '[[signal]]\nsignal = "temp"\naddress = 40011\npoll_s = 60\n'
+    )
+    devices = [
+        {"unit_id": 4, "profile": str(path), "asset": "fan", "registers_max": 10, "poll_s": 2}
+    ]
+    written = {"asset": "fan", "signal": "speed", "address": 40012, "unit_id": 4}
+    config = make_config("tcp://plc", [written], devices=devices)
+    by_name = {signal.signal: signal for signal in config.signals}
+    assert by_name["speed"].address == "40012"  # What is written out wins.
+    assert config.poll_of(by_name["temp"]) == 60
+    assert config.tuning(4).timeout_s == 2.5
+    assert config.tuning(4).registers_max == 10
+    assert config.tuning(1).registers_max == 125
