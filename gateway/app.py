@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
 from pathlib import Path
 from random import Random
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -27,10 +28,14 @@ from gateway.learning import Learning
 from gateway.pipeline.derive import Derive
 from gateway.pipeline.fleet import Post, assignments, muster
 from gateway.pipeline.supervise import Supervisor
-from gateway.store.influx import InfluxWriter
+from gateway.store.clock_watch import watch_clock
 from gateway.store.log import Log
 from gateway.store.trends import Trends
+from gateway.store.vitals import log_vitals
 from gateway.view import View
+
+if TYPE_CHECKING:
+    from gateway.store.influx import InfluxWriter
 
 CHANNEL_SAMPLES_MAX = 1_000_000
 TICK_NS = 200_000_000
@@ -157,6 +162,8 @@ class Gateway:
                     tasks.create_task(self.log.run(self.flow.report), name="log"),
                     tasks.create_task(self.trends.run(), name="trends"),
                     tasks.create_task(self._tick(), name="tick"),
+                    tasks.create_task(watch_clock(self.clock, self.flow.report), name="clock"),
+                    tasks.create_task(self._log_vitals(), name="vitals"),
                     tasks.create_task(self._watch_config(tasks), name="config"),
                     tasks.create_task(self.learning.run(self._restation), name="learning"),
                     tasks.create_task(answer_health(self.health_path, self._health), name="health"),
@@ -265,6 +272,10 @@ class Gateway:
             )
             await sleep_until(self.clock, self.clock.mono_ns() + CONSOLE_RETRY_NS)
 
+    async def _log_vitals(self) -> None:
+        every_s = self.config.settings.store.vitals_s
+        await log_vitals(self.log, self.meters.values, self.clock, every_s, self.influx)
+
     async def _tick(self) -> None:
         due_ns = self.clock.mono_ns()
         while True:
@@ -299,9 +310,12 @@ class Gateway:
                 )
             )
 
-    def _influx(self, config: Config) -> InfluxWriter | None:
+    def _influx(self, config: Config) -> "InfluxWriter | None":
         if config.settings.influx is None:
             return None
+        # A gateway without an InfluxDB does not pay for an HTTP library.
+        from gateway.store.influx import InfluxWriter  # noqa: PLC0415
+
         return InfluxWriter(
             self.log,
             config.settings.influx,

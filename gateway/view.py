@@ -28,6 +28,8 @@ from gateway.core.meter import LinkState, SourceMeter
 from gateway.flow import Verdict
 
 if TYPE_CHECKING:
+    from prometheus_client.registry import Collector
+
     from gateway.app import Gateway
     from gateway.config import Asset
     from gateway.pipeline.fleet import Post
@@ -112,6 +114,12 @@ class View:
 
     async def outgoing(self, limit: int) -> Sequence[Payload]:  # noqa: ARG002
         return []
+
+    def collectors(self) -> "Sequence[Collector]":
+        # Only whoever asks for /metrics pays for the library.
+        from gateway.store.metrics import StoreCollector  # noqa: PLC0415
+
+        return [StoreCollector(self._gateway.log, self._gateway.influx)]
 
     def settings(self) -> Mapping[str, Any]:
         return self._gateway.config.as_table()

@@ -87,4 +87,6 @@ def exposition(plant: Plant, hub: Hub) -> bytes:
     """All of it, as text."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Gateway(plant, hub))
+    for collector in plant.collectors():
+        registry.register(collector)
     return generate_latest(registry)

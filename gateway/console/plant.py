@@ -3,13 +3,16 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gateway.core.alarm import AlarmKpis, AlarmView, Command, Driver, Priority, Transition
 from gateway.core.meter import SourceMeter
+
+if TYPE_CHECKING:
+    from prometheus_client.registry import Collector
 
 
 class AssetState(StrEnum):
@@ -212,6 +215,10 @@ class Plant(Protocol):
     Methods that are not `async` answer from memory within microseconds. The others may read a
     file; they run beside acquisition and never hold it up.
     """
+
+    def collectors(self) -> "Sequence[Collector]":
+        """What else counts for `/metrics`: the log and its readers."""
+        ...
 
     def assets(self) -> Sequence[AssetView]:
         """Every configured asset, in the order of the configuration."""

@@ -55,6 +55,9 @@ class StoreConfig(BaseModel):
         le=65_536,
         description="Records held in memory while the disk takes nothing; then oldest raw go.",
     )
+    vitals_s: float = Field(
+        default=30, gt=0, le=3600, description="Between two records of the gateway's own health."
+    )
     values: Literal["exact", "float32"] = Field(
         default="exact",
         description="float32 halves the disk of noisy double values and keeps 7 digits.",
@@ -91,7 +94,6 @@ class InfluxConfig(BaseModel):
         default=250_000, gt=0, description="Pace of draining a backlog, so that the server lives."
     )
     waveforms: bool = Field(default=False, description="Write waveforms too; they are many points.")
-    health_s: float = Field(default=30, gt=0, le=3600, description="Between two health writes.")
 
     @model_validator(mode="after")
     def _addressable(self) -> Self:

@@ -201,7 +201,8 @@ class Log:
         for kind in Kind:
             counts[f"{kind.value}_appended"] = self._pending.appended[kind]
             counts[f"{kind.value}_kept_bytes"] = state.kept.get(kind, 0)
-            counts[f"{kind.value}_dropped"] = state.dropped.get(kind, 0)
+            dropped = state.dropped.get(kind, 0) + self._pending.uncounted(kind)
+            counts[f"{kind.value}_dropped"] = dropped
         return counts
 
     def _new_reader(self) -> LogReader:

@@ -118,6 +118,11 @@ class Pending:
             if self.bytes > self._bytes_max:
                 self._make_room()
 
+    def uncounted(self, kind: Kind) -> int:
+        """Drops of a kind that the disk does not know of yet."""
+        with self._lock:
+            return self._next.dropped[kind]
+
     def waiting(self) -> Counter[Kind]:
         """Samples and records that are not on the disk."""
         with self._lock:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from prometheus_client.registry import Collector
 
 from gateway.alarms.config import AlarmsConfig
 from gateway.alarms.engine import Engine
@@ -258,6 +259,9 @@ class FakePlant:
     async def outgoing(self, limit: int) -> Sequence[Payload]:
         body = b'{"asset":"pump-1","t":1700000000,"span_s":60,"severity_max":0.41,"alarms":0}'
         return [Payload(time.time_ns(), "", sent=False, body=body, note="sync is off")]
+
+    def collectors(self) -> Sequence[Collector]:
+        return []
 
     def settings(self) -> Mapping[str, Any]:
         return {"gateway": {"id": "hall-3"}, "influx": {"token": "file:/run/secrets/influx"}}

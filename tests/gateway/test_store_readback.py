@@ -1,0 +1,184 @@
+"""What is stored comes back: as tables for training, as files for people."""
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from gateway.cli.export import command as export
+from gateway.cli.influx import command as influx_command
+from gateway.core.batch import make_batch
+from gateway.core.clock import SystemClock
+from gateway.core.errors import ConfigError
+from gateway.core.signals import Signal
+from gateway.store.config import InfluxConfig, TrendBounds
+from gateway.store.influx_link import PlainLink
+from gateway.store.line_protocol import Encoder
+from gateway.store.log import Log
+from gateway.store.quarantine import Quarantine, Refused
+from gateway.store.readback import PAGE_ROWS, from_influx, from_log
+from gateway.store.trends import Trends, take_in
+
+from ..servers import influxd
+from .storing import SECOND_NS, T0_NS, assessments, opened, transition
+
+FROM, TO = "2096-10-01T00:00", "2096-10-04T00:00"
+
+
+def fill(log: Log, seconds: int = 100) -> None:
+    """Vibration ten times a second, power once a second with a BAD one in ten."""
+    log.signals.intern(Signal("pump", "power", "kW"))
+    for signal, rate in ((0, 10), (1, 1)):
+        n = seconds * rate
+        number = np.arange(n)
+        quality = np.where((signal == 1) & (number % 10 == 3), 2, 0).astype(np.uint8)
+        log.append(
+            make_batch(
+                "s",
+                np.full(n, signal, dtype=np.int32),
+                T0_NS + number * (SECOND_NS // rate),
+                number.astype(np.float64),
+                quality,
+                T0_NS,
+            )
+        )
+
+
+def config(folder: Path, influx: str = "") -> Path:
+    """A configuration whose data directory is `folder`/data."""
+    file = folder / "forewarn.toml"
+    file.write_text(
+        f"""
+[gateway]
+data_dir = "data"
+{influx}
+[[source]]
+kind = "modbus"
+id = "s"
+url = "tcp://127.0.0.1:9"
+unit_id = 1
+signals = [{{ asset = "pump", signal = "vibration", address = "holding:1", type = "uint16" }}]
+"""
+    )
+    return file
+
+
+async def test_the_log_comes_back_as_a_table(tmp_path: Path) -> None:
+    async with opened(tmp_path) as log:
+        fill(log)
+        await log.flush()
+        end_ns = T0_NS + 50 * SECOND_NS
+        table = from_log(tmp_path, "pump", T0_NS, end_ns)
+        assert table.names == ("vibration", "power")
+        assert table.value.shape == (500, 2)
+        assert table.value[:, 0].tolist() == list(range(500))
+        assert np.isfinite(table.value[:, 1]).sum() == 45
+        grid = from_log(tmp_path, "pump", T0_NS, end_ns, signals=["power"], step_s=1)
+        assert grid.value[:5, 0].tolist() == [0, 1, 2, 2, 4]  # The last usable one is held.
+        with pytest.raises(ConfigError, match="has no signal torque; it has vibration, power"):
+            from_log(tmp_path, "pump", T0_NS, end_ns, signals=["torque"])
+        with pytest.raises(ConfigError, match="nothing is stored of it"):
+            from_log(tmp_path, "fan", T0_NS, end_ns)
+
+
+async def test_influxdb_gives_the_same_table_page_by_page(tmp_path: Path) -> None:
+    with influxd(tmp_path / "influxd") as server:
+        server.query("CREATE DATABASE forewarn")
+        settings = InfluxConfig(url=server.url, api="v1")
+        async with opened(tmp_path) as log:
+            fill(log, 2 * PAGE_ROWS // 10 + 7)
+            await log.flush()
+            encoder = Encoder(log.signals, "gw")
+            link = PlainLink(settings)
+            for columns in log._reader.sample_blocks(T0_NS, 1 << 62):
+                assert link.write("\n".join(encoder.samples(columns)).encode()).status == 204
+            link.close()
+            end_ns = T0_NS + 80 * 3600 * SECOND_NS  # More than one range of 72 hours.
+            ours = from_log(tmp_path, "pump", T0_NS, end_ns, signals=["vibration", "power"])
+            theirs = from_influx(settings, "pump", T0_NS, end_ns, signals=["vibration", "power"])
+    assert theirs.names == ours.names
+    assert np.array_equal(theirs.t_ns, ours.t_ns)
+    assert np.array_equal(theirs.value, ours.value, equal_nan=True)
+    assert len(ours.t_ns) == 2 * PAGE_ROWS + 70
+
+
+def rows_of(text: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+async def test_export_writes_what_is_stored(tmp_path: Path) -> None:
+    file = config(tmp_path)
+    async with opened(tmp_path / "data") as log:
+        fill(log)
+        log.append(assessments(T0_NS, 2.0))
+        log.append(transition(T0_NS))
+        await log.flush()
+        trends = Trends(log, TrendBounds(), SystemClock())
+        trend_file = trends._open()
+        take_in(log.cursor("trends"), trend_file)
+        trend_file.close()
+        trends.close()
+        quarantine = Quarantine(tmp_path / "data")
+        quarantine.add([Refused(T0_NS, "samples", 7, "field type conflict", "signal value=1 2")])
+        quarantine.close()
+
+        def run(*words: str) -> str:
+            result = CliRunner().invoke(export, [str(file), "--from", FROM, "--to", TO, *words])
+            assert result.exit_code == 0, result.output
+            return result.stdout
+
+        rows = rows_of(run("--signal", "power"))
+        assert len(rows) == 100
+        assert rows[1] == {
+            "time": "2096-10-02T07:00:01.000000000Z",
+            "asset": "pump",
+            "signal": "power",
+            "unit": "kW",
+            "value": "1.0",
+            "quality": "good",
+        }
+        assert (rows[3]["value"], rows[3]["quality"]) == ("", "bad")
+        trend = rows_of(run("--what", "trends", "--signal", "vibration"))
+        assert [row["count"] for row in trend] == ["100"] * 10
+        assert [row["max"] for row in trend][:2] == ["99.0", "199.0"]
+        (judged,) = rows_of(run("--what", "assessments"))
+        assert (judged["score"], judged["top"]) == ("2.0", "vibration=0.75 power=0.25")
+        (alarm,) = rows_of(run("--what", "alarms"))
+        assert (alarm["state"], alarm["text"]) == ("active", "The bearing, ä, is hot.")
+        (refused,) = rows_of(run("--quarantine"))
+        assert (refused["seq"], refused["line"]) == ("7", "signal value=1 2")
+
+        run("--out", str(tmp_path / "all.parquet"))
+        parquet = pytest.importorskip("pyarrow.parquet")
+        assert parquet.read_table(tmp_path / "all.parquet").num_rows == 1100
+
+
+def test_influx_setup_makes_what_is_missing_and_leaves_the_rest(tmp_path: Path) -> None:
+    with influxd(tmp_path / "influxd") as server:
+        file = config(tmp_path, f'[influx]\nurl = "{server.url}"\napi = "v1"\n')
+        missing = CliRunner().invoke(influx_command, ["check", str(file)])
+        assert missing.exit_code == 1
+        assert "run forewarn influx setup" in missing.stderr
+        made = CliRunner().invoke(influx_command, ["setup", str(file), "--days", "400"])
+        assert made.exit_code == 0, made.output
+        assert "database forewarn: made" in made.stdout
+        assert "retention policy forewarn: made, keeps 9600h" in made.stdout
+        again = CliRunner().invoke(influx_command, ["setup", str(file), "--days", "400"])
+        assert "database forewarn: is there, left as it is" in again.stdout
+        (policies,) = server.query("SHOW RETENTION POLICIES ON forewarn")
+        assert ["forewarn", "9600h0m0s", "168h0m0s", 1, True] in policies["values"]
+        assert server.count("check", "gateway") == 2
+
+
+def test_a_server_that_is_away_is_an_answer_and_no_traceback(tmp_path: Path) -> None:
+    file = config(tmp_path, '[influx]\nurl = "http://127.0.0.1:9"\napi = "v1"\n')
+    for verb in ("check", "setup"):
+        result = CliRunner().invoke(influx_command, [verb, str(file)])
+        assert result.exit_code == 1
+        assert result.stderr.startswith("forewarn: ")
+        assert "Traceback" not in result.stderr
+    assert json.dumps(result.stderr)
