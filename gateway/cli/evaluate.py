@@ -1,0 +1,299 @@
+"""`forewarn evaluate`: how good training and limits are on labelled files, as page and JSON."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import click
+
+from gateway.cli.record_options import ManyFiles, row_range, split
+
+if TYPE_CHECKING:
+    from models.bundle import Bundle
+    from models.evaluate import Judged
+    from models.record import Record
+
+    Baseline = tuple[Callable[[Record], Any], float]
+
+SUFFIXES = (".csv", ".gz", ".parquet", ".txt", ".npz")
+WAYS: tuple[Literal["int8", "fp32"], ...] = ("int8", "fp32")
+
+
+@click.command(cls=ManyFiles)
+@click.option(
+    "--data",
+    "data",
+    multiple=True,
+    required=True,
+    type=click.Path(path_type=Path),
+    help="Labelled files, or folders of them. May be repeated.",
+)
+@click.option(
+    "--train", "train_files", multiple=True, type=click.Path(path_type=Path),
+    help="Healthy files to train on [default: the --train-rows of --data].",
+)  # fmt: skip
+@click.option(
+    "--train-rows", metavar="START:END", help="Rows of each file to train on, not judged."
+)
+@click.option("--each", is_flag=True, help="A model for each file by its own --train-rows.")
+@click.option("--label", metavar="COL[,COL]", help="Label columns; above 0 is anomalous.")
+@click.option("--fault-from", type=int, metavar="ROW", help="Instead of --label: first faulty row.")
+@click.option(
+    "--healthy", multiple=True, metavar="NAME", help="With --fault-from: files without a fault."
+)
+@click.option("--time", metavar="COL")
+@click.option("--group", metavar="COL")
+@click.option("--ignore", metavar="A,B")
+@click.option("--signals", metavar="A,B")
+@click.option("--window", metavar="30s|30rows")
+@click.option("--false-alarms", default="1/30d", show_default=True)
+@click.option("--seed", default=0, show_default=True)
+@click.option("--compare", is_flag=True, help="Also PCA on rows and an autoencoder on windows.")
+@click.option("--out", type=click.Path(path_type=Path), help="The HTML report to write.")
+@click.option("--json", "as_json", is_flag=True, help="Print all measures as JSON.")
+def command(
+    *,
+    data: tuple[Path, ...],
+    train_files: tuple[Path, ...],
+    train_rows: str | None,
+    each: bool,
+    label: str | None,
+    fault_from: int | None,
+    healthy: tuple[str, ...],
+    time: str | None,
+    group: str | None,
+    ignore: str | None,
+    signals: str | None,
+    window: str | None,
+    false_alarms: str,
+    seed: int,
+    compare: bool,
+    out: Path | None,
+    as_json: bool,
+) -> None:
+    """Train by the defaults, replay causally, and compare with labels: fp32 beside int8.
+
+    \b
+    Examples:
+      forewarn evaluate --data valve1/ --train-rows 0:400 --label anomaly --ignore changepoint \\
+        --out report.html
+      forewarn evaluate --train d00.csv --data faults/ --fault-from 160 --healthy d00_te.csv --json
+    """
+    from rich.console import Console
+
+    from gateway.cli.files import Columns, read
+
+    if (train_rows is None) == (not train_files):
+        raise click.UsageError("give either --train FILES or --train-rows START:END")
+    if (label is None) == (fault_from is None):
+        raise click.UsageError("give either --label COL or --fault-from ROW")
+    columns = Columns(
+        time=time,
+        signals=split(signals),
+        ignore=split(ignore),
+        labels=split(label),
+        group=group,
+    )
+    paths = _files(data)
+    options = {"window": window, "false_alarms": false_alarms, "seed": seed}
+    start, end = row_range(train_rows) or (0, 0)
+    with Console(stderr=True).status("reading") as status:
+        whole = [read([path], columns) for path in paths]
+        if train_files:
+            plain = replace(columns, labels=())
+            heads = [read([path], plain) for path in _files(train_files)]
+        else:
+            heads = [record.rows(slice(start, end)) for record in whole]
+        judged: list[Judged] = []
+        bundles: list[Bundle] = []
+        if not each:
+            status.update(f"training on {sum(map(len, heads))} rows")
+            bundles.append(_train(heads, options))
+            others = _baselines(bundles[0], heads, seed) if compare else {}
+        for index, (path, record) in enumerate(zip(paths, whole, strict=True)):
+            status.update(f"judging {path.name}")
+            if each:
+                bundles.append(_train([heads[index]], options))
+                others = _baselines(bundles[-1], [heads[index]], seed) if compare else {}
+            truth = _truth(record, path, fault_from, healthy)
+            judged.append(_judge(bundles[-1], record, path.name, truth, end or 0, others))
+    report = _report(judged, bundles, paths, each=each, train_rows=train_rows, heads=heads)
+    if out is not None:
+        from models.report import page
+
+        try:
+            out.write_text(page(report, judged, list(report["measures"])), encoding="utf-8")
+        except OSError as error:
+            raise click.BadParameter(f"--out {out}: cannot be written: {error.strerror}") from error
+    if as_json:
+        click.echo(json.dumps(report, ensure_ascii=False))
+    else:
+        _show(report, out)
+
+
+def _files(paths: Sequence[Path]) -> list[Path]:
+    out: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            inside = sorted(p for p in path.iterdir() if p.suffix in SUFFIXES)
+            if not inside:
+                raise click.UsageError(f"--data {path}: no file that ends in {', '.join(SUFFIXES)}")
+            out += inside
+        else:
+            out.append(path)
+    return out
+
+
+def _train(records: "list[Record]", options: dict[str, Any]) -> "Bundle":
+    import tempfile
+
+    from models.record import join
+    from models.training.anomaly import train
+
+    with tempfile.TemporaryDirectory() as folder:
+        return train(join(records), **options).write(Path(folder) / "evaluated.fwm")
+
+
+def _truth(record: "Record", path: Path, fault_from: int | None, healthy: tuple[str, ...]) -> Any:
+    import numpy as np
+
+    if fault_from is None:
+        labels = np.column_stack(list(record.labels.values()))
+        return (np.nan_to_num(labels) > 0).any(axis=1)
+    truth = np.zeros(len(record), bool)
+    if not any(name == path.name or path.name.startswith(f"{name}.") for name in healthy):
+        truth[fault_from:] = True
+    return truth
+
+
+def _judge(
+    bundle: "Bundle",
+    record: "Record",
+    name: str,
+    truth: Any,
+    first: int,
+    others: "dict[str, Baseline]",
+) -> "Judged":
+    from models.evaluate import Judged
+    from models.score import score
+    from models.training.grid import sampling
+
+    scores: dict[str, Any] = {}
+    flags: dict[str, Any] = {}
+    limits: dict[str, float] = {}
+    drivers: tuple[str, ...] = ()
+    for way in WAYS:
+        made = score(bundle, record, precision=way)
+        scores[way] = made.score[first:].astype(float)
+        flags[way] = made.anomalous[first:]
+        assert bundle.manifest.limit is not None
+        limits[way] = bundle.manifest.limit.value
+        seen = flags[way].nonzero()[0]
+        drivers = made.top(int(seen[len(seen) // 2]) + first) if len(seen) else drivers
+    for other, (rate, limit) in others.items():
+        scores[other], limits[other] = rate(record)[first:], limit
+        flags[other] = scores[other] > limit
+    return Judged(name, truth[first:], scores, flags, limits, sampling(record)[0], drivers)
+
+
+def _baselines(bundle: "Bundle", heads: "list[Record]", seed: int) -> "dict[str, Baseline]":
+    """What the detector has to beat, trained on the same rows."""
+    import numpy as np
+
+    from models.features.plan import FeaturePlan
+    from models.record import join
+    from models.score import grid_of
+    from models.training.baselines import autoencoder, pca
+    from models.windows import features
+
+    plan, grid = FeaturePlan.from_manifest(bundle.manifest), grid_of(bundle.manifest)
+    healthy = join(heads).select(plan.signals)
+    rows, row_limit = pca(healthy.values)
+    nets, net_limit = autoencoder(features(healthy, plan, grid)[0].astype(float), seed)
+
+    def by_rows(record: "Record") -> Any:
+        return rows(record.select(plan.signals).values)
+
+    def by_windows(record: "Record") -> Any:
+        windows = features(record.select(plan.signals), plan, grid)[0].astype(float)
+        return np.where(np.isfinite(windows).any(axis=1), nets(windows), np.nan)
+
+    return {"PCA T2/Q on rows": (by_rows, row_limit), "autoencoder": (by_windows, net_limit)}
+
+
+def _report(
+    judged: "list[Judged]",
+    bundles: "list[Bundle]",
+    paths: list[Path],
+    *,
+    each: bool,
+    train_rows: str | None,
+    heads: "list[Record]",
+) -> dict[str, Any]:
+    import numpy as np
+
+    from models.evaluate import by_row, events, measure, trivial
+
+    ways = list(judged[0].score)
+    manifest = bundles[0].manifest
+    window = manifest.window
+    what = "a model for each file" if each else "one model for all"
+    trained = f"rows {train_rows} of each file" if train_rows else f"{len(heads)} healthy file(s)"
+    files = []
+    for file in judged:
+        row = by_row(file.label, file.flag[ways[0]])
+        files.append({
+            "file": file.name,
+            "rows": len(file.label),
+            "anomalous": float(file.label.mean()),
+            **row,
+            "auroc": measure([file], ways[0])["auroc_mean"],
+            "events": len(events(file.label)),
+            "events_hit": measure([file], ways[0])["events_hit"],
+            "first_verdict": int(np.argmax(file.flag[ways[0]]))
+            if file.flag[ways[0]].any()
+            else None,
+            "drivers": ", ".join(file.drivers),
+        })  # fmt: skip
+    return {
+        "protocol": (
+            f"{what}, trained on {trained}; {len(paths)} files judged causally; window "
+            f"{window.cells} cells; limit {judged[0].limit[ways[0]]:.3g} ({manifest.state})"
+        ),
+        "notes": [manifest.limit.reason] if manifest.limit and manifest.limit.reason else [],
+        "measures": {way: measure(judged, way) for way in ways},
+        "trivial": trivial(judged),
+        "files": files,
+        "states": [bundle.manifest.state for bundle in bundles],
+    }
+
+
+def _show(report: dict[str, Any], out: Path | None) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    console.print(report["protocol"])
+    shown = {
+        "f1": "F1",
+        "false_alarm_rate": "false",
+        "missed_alarm_rate": "missed",
+        "auroc_mean": "AUROC",
+        "auroc_worst": "worst",
+        "events_hit": "hit",
+        "detection_at_1_percent": "at 1 %",
+    }
+    table = Table("", *shown.values())
+    for way, row in {**report["measures"], **report["trivial"]}.items():
+        cells = [row.get(name) for name in shown]
+        table.add_row(
+            way,
+            *("" if c is None else f"{c:.3f}" if isinstance(c, float) else str(c) for c in cells),
+        )
+    console.print(table)
+    for note in report["notes"]:
+        console.print(f"note: {note}")
+    if out is not None:
+        console.print(f"{out} written")

@@ -1,0 +1,121 @@
+"""Waveform features against signals whose answer is known, and against real bearings."""
+
+import doctest
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from models.errors import RecordError
+from models.features import bearing as bearings
+from models.features import severity, waveform
+from models.features.bearing import Bearing, bearing, diagnose
+from models.features.severity import zone
+from tests.real_data import folder
+
+RATE_HZ = 12_000.0
+
+
+def knocking(order: float, *, speed_rpm: float = 1800.0, seed: int = 0) -> NDArray[np.float64]:
+    """Four seconds of noise and a resonance that is struck `order` times a turn."""
+    rng = np.random.default_rng(seed)
+    n = int(4 * RATE_HZ)
+    every = RATE_HZ / (order * speed_rpm / 60)
+    strikes = np.zeros(n)
+    strikes[
+        (np.arange(0, n, every) + rng.normal(0, 1, len(np.arange(0, n, every)))).astype(int) % n
+    ] = 1
+    t = np.arange(200) / RATE_HZ
+    ring = np.exp(-t * 800) * np.sin(2 * np.pi * 3000 * t)
+    return np.convolve(strikes, ring)[:n] + rng.normal(0, 0.05, n)
+
+
+@pytest.mark.parametrize("module", [waveform, bearings, severity])
+def test_the_examples_hold(module: Any) -> None:
+    found = doctest.testmod(module, extraglobs={"np": np})
+    assert found.attempted
+    assert not found.failed
+
+
+@pytest.mark.parametrize("samples", [999, 1000])
+def test_bands_hold_all_the_energy(samples: int) -> None:
+    burst = np.random.default_rng(0).normal(size=(3, samples))
+    parts = waveform.bands(burst, 1000.0, 8)
+    np.testing.assert_allclose((parts**2).sum(axis=1), waveform.rms(burst) ** 2, rtol=1e-9)
+
+
+def test_a_still_burst_has_no_crest_and_no_kurtosis() -> None:
+    still = np.full((2, 64), 3.0)
+    assert np.isnan(waveform.crest_factor(still)).all()
+    assert np.isnan(waveform.kurtosis(still)).all()
+    assert waveform.rms(still).tolist() == [0, 0]
+
+
+def test_the_envelope_spectrum_shows_the_modulation_and_not_the_carrier() -> None:
+    t = np.arange(12_000) / RATE_HZ
+    burst = ((1 + 0.5 * np.sin(2 * np.pi * 90 * t)) * np.sin(2 * np.pi * 3000 * t))[None]
+    hz, lines = waveform.envelope_spectrum(burst, RATE_HZ, 2000, 4000)
+    assert hz[np.argmax(lines[0])] == pytest.approx(90, abs=1)
+
+
+def test_orders_stand_still_while_the_shaft_runs_up() -> None:
+    t = np.arange(48_000) / RATE_HZ
+    rpm = 600 + 300 * t
+    turns = np.cumsum(rpm / 60 / RATE_HZ)
+    burst = np.sin(2 * np.pi * 3.585 * turns)
+    even = waveform.by_order(burst, RATE_HZ, rpm, 32)
+    power = np.abs(np.fft.rfft(even * np.hanning(len(even))))
+    orders = np.fft.rfftfreq(len(even), 1 / 32)
+    assert orders[np.argmax(power)] == pytest.approx(3.585, abs=0.03)
+    in_time = np.abs(np.fft.rfft(burst * np.hanning(len(burst))))
+    assert power.max() / power.sum() > 5 * in_time.max() / in_time.sum()
+
+
+@pytest.mark.parametrize("defect", ["outer race", "inner race", "roller"])
+def test_a_struck_resonance_is_named_by_its_order(defect: str) -> None:
+    geometry = bearing("6205-2RS")
+    found = diagnose(knocking(geometry.orders[defect]), RATE_HZ, 1800.0, geometry)
+    assert found.defect == defect
+    assert found.prominence[defect] == max(found.prominence.values())
+
+
+def test_noise_and_the_shaft_itself_name_no_defect() -> None:
+    geometry = bearing("6205")
+    for seed in range(3):
+        noise = np.random.default_rng(seed).normal(size=48_000)
+        t = np.arange(48_000) / RATE_HZ
+        shaft = noise + 5 * np.sin(2 * np.pi * 30 * t) + np.sin(2 * np.pi * 60 * t)
+        assert diagnose(shaft, RATE_HZ, 1800.0, geometry).defect == ""
+
+
+def test_a_short_burst_or_an_unknown_number_is_refused_with_what_to_do() -> None:
+    with pytest.raises(RecordError, match="at least 20 turns"):
+        diagnose(np.zeros(1200), RATE_HZ, 600.0, bearing("6205"))
+    with pytest.raises(RecordError, match="give its geometry"):
+        bearing("NU 2212")
+    assert bearing("SKF 6205-2RS") == bearing("6205")
+    assert Bearing(8, 10.0, 50.0, 30.0).orders["outer race"] == pytest.approx(
+        4 * (1 - 0.2 * np.cos(np.pi / 6))
+    )
+
+
+def test_zones_begin_at_their_boundaries() -> None:
+    assert "".join(zone(np.array([1.39, 1.4, 2.79, 2.8, 4.49, 4.5]))) == "ABBCCD"
+    assert zone(np.array([4.6]), group=1, support="flexible")[0] == "B"
+
+
+@pytest.mark.parametrize(
+    ("file", "defect"),
+    [
+        ("normal_0hp", ""),
+        ("inner_race_007_0hp", "inner race"),
+        ("outer_race_007_0hp", "outer race"),
+        ("ball_007_0hp", "roller"),
+    ],
+)
+def test_real_bearings_are_named_by_their_envelope(file: str, defect: str) -> None:
+    with np.load(folder("cwru") / f"{file}.npz") as held:
+        burst, rate = held["drive_end_g"].astype(float), float(held["rate_hz"])
+        rpm = float(held["rpm"])
+    assert diagnose(burst, rate, rpm, bearing("6205-2RS")).defect == defect
