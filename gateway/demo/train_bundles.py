@@ -73,6 +73,7 @@ def main() -> None:
         path = options.out / f"{kind}.fwm"
         trained.write(path)
         limit = trained.manifest.limit
+        assert limit is not None
         supported = "supported" if limit.supported else f"not supported: {limit.reason}"
         sys.stdout.write(f"{path}: limit {limit.value:.3g}, {limit.false_alarms} {supported}\n")
         sys.stdout.writelines(f"  {note}\n" for note in trained.notes)
