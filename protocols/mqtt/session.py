@@ -61,13 +61,19 @@ async def open_session(config: Config, context: SourceContext) -> AsyncIterator[
     inbox = Inbox(config.queue_messages_max, context.meter.errors)
     async with _connected(config, inbox) as client:
         session = MqttSession(config, context, client, inbox)
+        ended: LinkError | None = None
         async with asyncio.TaskGroup() as tasks:
             watching = tasks.create_task(session.watch(), name=f"mqtt link of {config.id}")
             try:
                 await session.subscribe()
                 yield session
+            except LinkError as error:
+                # Carried around the group, which would wrap it, and its reader knows it bare.
+                ended = error
             finally:
                 watching.cancel()
+        if ended is not None:
+            raise ended
 
 
 class MqttSession:

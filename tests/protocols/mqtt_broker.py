@@ -78,6 +78,7 @@ class Publisher:
 
     def say(self, topic: str, payload: object, *, retain: bool = False) -> None:
         data = payload if isinstance(payload, bytes | str) else json.dumps(payload)
+        eventually_blocking(self._client.is_connected, timeout_s=20)
         self._client.publish(topic, data, qos=1, retain=retain).wait_for_publish(10)
 
     def end(self) -> None:
