@@ -27,7 +27,9 @@ class HoursConfig(BaseModel):
     end: time
 
 
-class _Channel(BaseModel):
+class ChannelConfig(BaseModel):
+    """What every channel has, whatever it speaks."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     id: Identifier
@@ -80,14 +82,14 @@ class _Channel(BaseModel):
         return source
 
 
-class AppriseConfig(_Channel):
+class AppriseConfig(ChannelConfig):
     """Mail, Teams, Slack, Telegram, SMS gateways and the rest of what apprise speaks."""
 
     kind: Literal["apprise"] = "apprise"
     url: SecretRef = Field(description="Where an apprise URL stands; it holds passwords.")
 
 
-class WebhookConfig(_Channel):
+class WebhookConfig(ChannelConfig):
     """An HTTP POST of JSON, signed by HMAC-SHA256 over its time and body."""
 
     kind: Literal["webhook"] = "webhook"
@@ -95,7 +97,7 @@ class WebhookConfig(_Channel):
     secret: SecretRef = Field(description="Key of the signature.")
 
 
-class MqttConfig(_Channel):
+class MqttConfig(ChannelConfig):
     """One retained state per alarm; Home Assistant finds the alarms by itself if wanted."""
 
     kind: Literal["mqtt"] = "mqtt"

@@ -1,0 +1,313 @@
+"""Hands one message to one receiver: apprise, webhook, MQTT. Retries nothing."""
+
+import asyncio
+import hashlib
+import hmac
+import json
+import ssl
+import threading
+import time
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from typing import Any, Protocol
+from urllib.parse import quote
+
+from gateway.alarms.notify_config import AppriseConfig, MqttConfig, NotifyConfig, WebhookConfig
+from gateway.alarms.outbox import Message, Tells
+from gateway.alarms.states import Life
+from gateway.alarms.words import as_json, words
+from gateway.core.alarm import Transition
+from gateway.core.errors import LinkError, LinkRefused, LinkTimeout
+
+ANSWER_BYTES_MAX = 2_000
+STATES_MAX = 20_000
+
+
+class Receiver(Protocol):
+    """Where messages go."""
+
+    async def deliver(self, message: Message) -> None:
+        """Return when the receiver has it.
+
+        Raises:
+            LinkError: It has not, or nobody knows.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Let go of any link."""
+        ...
+
+
+def receiver(config: NotifyConfig, gateway: str, link: str) -> Receiver:
+    """The receiver that a `[[notify]]` table describes; its library is imported when first used."""
+    match config:
+        case AppriseConfig():
+            return _Apprise(config, gateway, link)
+        case WebhookConfig():
+            return _Webhook(config, gateway, link)
+        case MqttConfig():
+            return _Mqtt(config, gateway)
+
+
+class _Blocking:
+    """Runs a blocking library in a daemon thread, one call at a time.
+
+    A call that hangs is given up but not repeated: its thread is asked again the next time, since
+    the receiver may have had the message after all. So nothing is sent twice by impatience.
+    """
+
+    def __init__(self, timeout_s: float) -> None:
+        self._timeout_s = timeout_s
+        self._running: tuple[str, asyncio.Future[str]] | None = None
+
+    async def run(self, name: str, work: Callable[[], str]) -> None:
+        """Raises LinkError with what `work` returned, unless that is ""."""
+        if self._running is not None:
+            other, future = self._running
+            await self._wait(future)
+            self._running = None
+            if other == name and future.result() == "":
+                return
+        loop = asyncio.get_running_loop()
+        future = loop.create_future()
+        self._running = (name, future)
+        threading.Thread(target=_run, args=(loop, future, work), name="notify", daemon=True).start()
+        await self._wait(future)
+        self._running = None
+        if fault := future.result():
+            raise LinkError(fault)
+
+    async def _wait(self, future: asyncio.Future[str]) -> None:
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                await asyncio.shield(future)
+        except TimeoutError:
+            raise LinkTimeout(f"no answer within {self._timeout_s:g} s") from None
+
+
+def _run(
+    loop: asyncio.AbstractEventLoop, future: "asyncio.Future[str]", work: Callable[[], str]
+) -> None:
+    try:
+        fault = work()
+    except Exception as error:  # noqa: BLE001 - the boundary of a hundred plug-ins of others
+        fault = f"{type(error).__name__}: {error}"
+
+    def settle() -> None:
+        if not future.done():
+            future.set_result(fault)
+
+    try:
+        loop.call_soon_threadsafe(settle)
+    except RuntimeError:  # The gateway has ended meanwhile.
+        return
+
+
+class _Apprise:
+    def __init__(self, config: AppriseConfig, gateway: str, link: str) -> None:
+        self._config = config
+        self._gateway = gateway
+        self._link = link
+        self._blocking = _Blocking(config.timeout_s)
+
+    async def deliver(self, message: Message) -> None:
+        title, body = words(self._config, message, self._gateway, self._link)
+        url = self._config.url.reveal()
+
+        def work() -> str:
+            import apprise  # noqa: PLC0415 - 25 MB that only those pay who use it
+
+            kinds = {Tells.CLEAR: apprise.NotifyType.SUCCESS, Tells.TEST: apprise.NotifyType.INFO}
+            target = apprise.Apprise()
+            if not target.add(url):
+                return "apprise does not know this URL; see its list of services"
+            kind = kinds.get(message.tells, apprise.NotifyType.WARNING)
+            sent = target.notify(
+                body=body, title=title, notify_type=kind, body_format=apprise.NotifyFormat.TEXT
+            )
+            return "" if sent else "the receiver did not take it; see the log of apprise"
+
+        await self._blocking.run(message.id, work)
+
+    async def close(self) -> None:
+        return
+
+
+class _Webhook:
+    """POSTs JSON. `X-Forewarn-Signature` is HMAC-SHA256 over `timestamp.body`; a receiver checks
+    it, refuses old times, and passes over an `X-Forewarn-Id` that it has had."""
+
+    def __init__(self, config: WebhookConfig, gateway: str, link: str) -> None:
+        self._config = config
+        self._gateway = gateway
+        self._link = link
+        self._blocking = _Blocking(config.timeout_s + 1)
+
+    async def deliver(self, message: Message) -> None:
+        import urllib3  # noqa: PLC0415
+
+        body = json.dumps(as_json(message, self._gateway, self._link)).encode()
+        key = self._config.secret.reveal().encode()
+        timeout_s = self._config.timeout_s
+
+        def work() -> str:
+            stamp = str(int(time.time()))
+            headers = {
+                "content-type": "application/json",
+                "user-agent": "forewarn",
+                "x-forewarn-id": quote(message.id),
+                "x-forewarn-timestamp": stamp,
+                "x-forewarn-signature": sign(key, stamp, body),
+            }
+            answer = urllib3.request(
+                "POST",
+                self._config.url,
+                body=body,
+                headers=headers,
+                timeout=urllib3.Timeout(total=timeout_s),
+                retries=False,
+                redirect=False,
+                preload_content=False,
+            )
+            text = answer.read(ANSWER_BYTES_MAX).decode("utf-8", "replace")
+            answer.release_conn()
+            return "" if 200 <= answer.status < 300 else f"HTTP {answer.status}: {text[:200]}"
+
+        await self._blocking.run(message.id, work)
+
+    async def close(self) -> None:
+        return
+
+
+def sign(key: bytes, stamp: str, body: bytes) -> str:
+    """The signature of a webhook's body: `sha256=` and hex."""
+    return "sha256=" + hmac.new(key, stamp.encode() + b"." + body, hashlib.sha256).hexdigest()
+
+
+class _Mqtt:
+    """Keeps one link; publishes the state of each alarm, retained, for readers that come late."""
+
+    def __init__(self, config: MqttConfig, gateway: str) -> None:
+        self._config = config
+        self._gateway = gateway
+        self._stack: AsyncExitStack | None = None
+        self._client: Any = None
+        self._found: set[str] = set()
+        self._told: dict[tuple[str, str], Transition] = {}
+
+    @property
+    def _base(self) -> str:
+        return f"{self._config.topic}/{part(self._gateway)}"
+
+    async def deliver(self, message: Message) -> None:
+        import aiomqtt  # noqa: PLC0415
+
+        try:
+            async with asyncio.timeout(self._config.timeout_s):
+                if self._client is None:
+                    await self._connect()
+                if message.tells is Tells.TEST:
+                    await self._publish(f"{self._base}/test", {"id": message.id}, retain=False)
+                for item in message.items:
+                    t = item.transition
+                    await self._tell(t)
+                    self._told[t.asset, t.alarm] = t
+                    while len(self._told) > STATES_MAX:
+                        self._told.pop(next(iter(self._told)))
+        except TimeoutError:
+            await self.close()
+            raise LinkTimeout(f"no answer within {self._config.timeout_s:g} s") from None
+        except aiomqtt.MqttError as error:
+            await self.close()
+            refused = "not authori" in str(error).lower()
+            raise (LinkRefused if refused else LinkError)(f"MQTT: {error}") from error
+
+    async def _connect(self) -> None:
+        import aiomqtt  # noqa: PLC0415
+
+        config = self._config
+        status = f"{self._base}/status"
+        client = aiomqtt.Client(
+            config.host,
+            config.port,
+            username=config.username or None,
+            password=config.password.reveal() if config.password else None,
+            tls_context=ssl.create_default_context() if config.tls else None,
+            timeout=config.timeout_s,
+            will=aiomqtt.Will(status, b"offline", qos=1, retain=True),
+        )
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(client)
+            await client.publish(status, b"online", qos=1, retain=True)
+            self._client = client
+            # A broker that was down may have forgotten what it was to retain.
+            self._found.clear()
+            for transition in self._told.values():
+                await self._tell(transition)
+            self._stack = stack.pop_all()
+
+    async def _tell(self, t: Transition) -> None:
+        topic = f"{self._base}/alarm/{part(t.asset or '_gateway')}/{part(t.alarm)}"
+        if self._config.home_assistant and topic not in self._found:
+            await self._announce(topic, t)
+            self._found.add(topic)
+        active = t.state in (Life.ACTIVE_UNACKED, Life.ACTIVE_ACKED)
+        state = {
+            "active": "ON" if active else "OFF",
+            "asset": t.asset,
+            "alarm": t.alarm,
+            "state": t.state,
+            "event": t.event,
+            "occurrence": t.occurrence,
+            "priority": t.priority.name.lower(),
+            "severity": round(t.severity, 4),
+            "text": t.text,
+            "drivers": [d.text or d.signal for d in t.drivers],
+            "t_ns": t.t_ns,
+            "who": t.who,
+        }
+        await self._publish(topic, state, retain=True)
+
+    async def _announce(self, topic: str, t: Transition) -> None:
+        """Home Assistant's discovery message: one binary sensor an alarm, one device an asset."""
+        node = hashlib.sha256(topic.encode()).hexdigest()[:20]
+        device = t.asset or self._gateway
+        await self._publish(
+            f"{self._config.discovery_prefix}/binary_sensor/forewarn_{node}/config",
+            {
+                "name": t.alarm,
+                "unique_id": f"forewarn_{node}",
+                "device_class": "problem",
+                "state_topic": topic,
+                "value_template": "{{ value_json.active }}",
+                "json_attributes_topic": topic,
+                "availability_topic": f"{self._base}/status",
+                "device": {
+                    "identifiers": [f"forewarn_{part(self._gateway)}_{part(device)}"],
+                    "name": device,
+                    "manufacturer": "Forewarn",
+                },
+            },
+            retain=True,
+        )
+
+    async def _publish(self, topic: str, body: dict[str, Any], *, retain: bool) -> None:
+        payload = json.dumps(body, ensure_ascii=False).encode()
+        await self._client.publish(topic, payload, qos=1, retain=retain)
+
+    async def close(self) -> None:
+        stack, self._stack, self._client = self._stack, None, None
+        if stack is not None:
+            import aiomqtt  # noqa: PLC0415
+
+            try:
+                async with asyncio.timeout(2):
+                    await stack.aclose()
+            except (TimeoutError, aiomqtt.MqttError):
+                return
+
+
+def part(name: str) -> str:
+    """A name as one level of a topic: no wildcard, no slash, nothing that cannot be printed."""
+    return quote(name, safe=" ()[]{},;=!@°µ") or "_"
