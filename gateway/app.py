@@ -13,6 +13,7 @@ import structlog
 import protocols
 from gateway.alarms.engine import Engine
 from gateway.alarms.limits import Limits
+from gateway.alarms.notify import Channel as NotifyChannel
 from gateway.config import Asset, Config, load
 from gateway.core.alarm import Cause, Condition, Priority
 from gateway.core.channel import Channel, WhenFull
@@ -25,6 +26,7 @@ from gateway.egress import Egress
 from gateway.flow import Flow
 from gateway.health import HEALTH_SOCKET, answer_health
 from gateway.learning import Learning
+from gateway.notices import LogLedger
 from gateway.pipeline.derive import Derive
 from gateway.pipeline.fleet import Post, assignments, muster
 from gateway.pipeline.supervise import Supervisor
@@ -103,6 +105,7 @@ class Gateway:
             self.flow.on_judged = self.learning.saw
             self.influx = self._influx(config)
             self.egress = self._egress(config)
+            self.channels = self._channels(config)
         except BaseException:
             self.log.close()
             raise
@@ -173,6 +176,10 @@ class Gateway:
                     readers.append(tasks.create_task(self.influx.run(), name="influx"))
                 if self.egress is not None:
                     readers.append(tasks.create_task(self.egress.run(), name="cloud"))
+                readers += [
+                    tasks.create_task(channel.run(), name=f"notify:{name}")
+                    for name, channel in self.channels.items()
+                ]
                 flow = tasks.create_task(self.flow.run(self.channel), name="flow")
                 for source in self.config.sources:
                     self._start(tasks, source)
@@ -309,6 +316,27 @@ class Gateway:
                     text=f"The changed configuration is not used: {error}" if error else "",
                 )
             )
+
+    def _channels(self, config: Config) -> dict[str, NotifyChannel]:
+        settings = config.settings
+        lines = {asset.id: asset.line or asset.site for asset in settings.asset}
+        console = settings.console
+        scheme = "https" if console.tls_certificate else "http"
+        link = f"{scheme}://{console.hosts[0]}/alarms" if console.hosts else ""
+        return {
+            table.id: NotifyChannel(
+                table,
+                settings.alarms,
+                LogLedger(self.log, table.id),
+                self.clock,
+                self._random,
+                self._report,
+                gateway=settings.gateway.id,
+                link=link,
+                area_of=lambda asset: settings.alarms.area_of(asset) or lines.get(asset) or "",
+            )
+            for table in settings.notify
+        }
 
     def _influx(self, config: Config) -> "InfluxWriter | None":
         if config.settings.influx is None:

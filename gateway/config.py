@@ -225,6 +225,10 @@ class _Reading:
         self._check_assets(settings, {asset for asset, _ in owner})
 
     def _check_assets(self, settings: Settings, read: set[str]) -> None:
+        channels = [channel.id for channel in settings.notify]
+        for i, name in enumerate(channels):
+            if name in channels[:i]:
+                self._fault(("notify", i, "id"), f"must be unique, {name!r} stands twice")
         seen: set[str] = set()
         for i, asset in enumerate(settings.asset):
             at: TomlPath = ("asset", i, "id")

@@ -125,10 +125,12 @@ class View:
         return self._gateway.config.as_table()
 
     def channels(self) -> Sequence[str]:
-        return []
+        return list(self._gateway.channels)
 
-    async def test_channel(self, channel: str, who: str) -> None:  # noqa: ARG002
-        raise Refused(f"{channel}: there is no such channel")
+    async def test_channel(self, channel: str, who: str) -> None:
+        if channel not in self._gateway.channels:
+            raise Refused(f"{channel}: there is no such channel")
+        await self._gateway.channels[channel].test(who)
 
     def health(self) -> Health:
         gateway = self._gateway

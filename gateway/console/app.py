@@ -2,12 +2,11 @@
 
 import asyncio
 import contextlib
-import socket
-import ssl
 from collections.abc import Iterator
 from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import anyio.to_thread
 import structlog
@@ -159,7 +158,7 @@ class Console:
         )
         try:
             made.load()
-        except (OSError, ssl.SSLError) as error:
+        except OSError as error:
             raise ConfigError(f"console.tls_certificate: cannot be used ({error})") from error
         return made
 
@@ -172,7 +171,7 @@ class _Server(uvicorn.Server):
         self.up = asyncio.Event()
 
     @override
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+    async def startup(self, sockets: list[Any] | None = None) -> None:
         await super().startup(sockets)
         if self.started:
             self.up.set()
