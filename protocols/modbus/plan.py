@@ -1,7 +1,7 @@
 """Which requests read a set of signals with the fewest round trips; planned once, no I/O."""
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -130,3 +130,24 @@ def bisect(request: Request, at: int | None = None) -> tuple[Request, Request] |
         return None
     cut = n // 2 if at is None else at
     return make_request(request.spans[:cut]), make_request(request.spans[cut:])
+
+
+def decoy(request: Request, n: int) -> Request:
+    """A read whose reply cannot be taken for that of `request`, nor for that of the last decoys.
+
+    Its data are not used. It reads less of the same block, so that it is refused no more than the
+    block itself, each time (`n`) another length; where the block is too short for that, the sister
+    table, whose replies bear another function code. Bits come in bytes, so they differ by eight.
+    """
+    step = 8 if request.table.bits else 1
+    shorter = [request.count - k * step for k in range(1, 8) if request.count > k * step]
+    if len(shorter) >= 4:
+        return replace(request, count=shorter[n % len(shorter)])
+    sister = {
+        Table.COIL: Table.DISCRETE,
+        Table.DISCRETE: Table.COIL,
+        Table.HOLDING: Table.INPUT,
+        Table.INPUT: Table.HOLDING,
+    }[request.table]
+    count = request.count + n % 4 * step
+    return replace(request, table=sister, start=min(request.start, 65536 - count), count=count)

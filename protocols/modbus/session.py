@@ -7,12 +7,11 @@ from dataclasses import dataclass, replace
 from gateway.core.batch import Batch
 from gateway.core.errors import LinkError, LinkTimeout
 from gateway.core.source import Session, Source, SourceContext
-from protocols.modbus.address import Table
 from protocols.modbus.config import Config, ModbusSignal, Tuning
 from protocols.modbus.counter import CounterState, load_counters, save_counters
 from protocols.modbus.group import Group, Job
 from protocols.modbus.link import Done, Link, open_link
-from protocols.modbus.plan import Request
+from protocols.modbus.plan import decoy
 from protocols.modbus.schedule import Patience, Slots
 
 SILENT_IN_A_ROW_MAX = 3
@@ -376,27 +375,6 @@ class ModbusSession:
             name = _name(job.group.signals[row])
             self._context.log.info("modbus.signal_answers", signal=name)
         self._show_quarantined()
-
-
-def decoy(request: Request, n: int) -> Request:
-    """A read whose reply cannot be taken for that of `request`, nor for that of the last decoys.
-
-    Its data are not used. It reads less of the same block, so that it is refused no more than the
-    block itself, each time (`n`) another length; where the block is too short for that, the sister
-    table, whose replies bear another function code. Bits come in bytes, so they differ by eight.
-    """
-    step = 8 if request.table.bits else 1
-    shorter = [request.count - k * step for k in range(1, 8) if request.count > k * step]
-    if len(shorter) >= 4:
-        return replace(request, count=shorter[n % len(shorter)])
-    sister = {
-        Table.COIL: Table.DISCRETE,
-        Table.DISCRETE: Table.COIL,
-        Table.HOLDING: Table.INPUT,
-        Table.INPUT: Table.HOLDING,
-    }[request.table]
-    count = request.count + n % 4 * step
-    return replace(request, table=sister, start=min(request.start, 65536 - count), count=count)
 
 
 def _name(signal: ModbusSignal) -> str:

@@ -9,6 +9,7 @@ import json
 import multiprocessing
 import os
 import platform
+import sys
 import tempfile
 import time
 from multiprocessing.connection import Connection
@@ -17,6 +18,7 @@ from typing import Any, cast
 
 import click
 import numpy as np
+import structlog
 
 from gateway.app import Gateway
 from gateway.config import parse
@@ -81,7 +83,7 @@ def configuration(port: int, units: int, registers: int, in_flight: int, folder:
         for r in range(registers)
     )
     return (
-        f'[gateway]\ndata_dir = "{folder}"\n'
+        f'[gateway]\ndata_dir = "{folder}"\n[console]\nenabled = false\n'
         f'[[source]]\nkind = "modbus"\nid = "plant"\nurl = "tcp://127.0.0.1:{port}"\n'
         f"in_flight = {in_flight}\npoll_s = 1.0\nsignals = [\n{rows}]\n"
     )
@@ -145,6 +147,7 @@ def main(
     *, units: int, registers: int, seconds: float, minutes: float, in_flight: int, server: str
 ) -> None:
     """Poll UNITS x REGISTERS once a second, wire to durable log, and print the cost as JSON."""
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     ours, theirs = multiprocessing.Pipe()
     process = multiprocessing.get_context("spawn").Process(
         target=SERVERS[server], args=(units, registers, theirs), daemon=True

@@ -11,9 +11,8 @@ from protocols.modbus.config import ModbusSignal
 from protocols.modbus.counter import Counters, load_counters, save_counters
 from protocols.modbus.decode import Image
 from protocols.modbus.frame import data_bytes
-from protocols.modbus.plan import Limits, Span, bisect, plan
+from protocols.modbus.plan import Limits, Span, bisect, decoy, plan
 from protocols.modbus.schedule import Patience, Slots
-from protocols.modbus.session import decoy
 from tests.protocols.modbus_peers import make_context
 
 
