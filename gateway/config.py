@@ -179,12 +179,13 @@ class _Reading:
         name = table.get("profile")
         if name is None:
             return table
-        profiles = document.get("profile", {})
-        if name not in profiles:
-            known = ", ".join(sorted(profiles)) or "none is defined"
+        own = document.get("profile", {})
+        profile = protocols.find_profile(name, own) if isinstance(name, str) else None
+        if profile is None:
+            known = ", ".join(sorted({*own, *protocols.profiles.names()}))
             self._fault((*at, "profile"), f"must name a [profile.NAME] ({known}), was {name!r}")
             return {key: value for key, value in table.items() if key != "profile"}
-        return protocols.merge_profile(table, profiles[name])
+        return protocols.merge_profile(table, profile)
 
     def _signals_csv(self, i: int, name: str) -> list[Table] | None:
         path = self._path.parent / name
