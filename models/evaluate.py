@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from models.training.parity import auroc
 
+SUSTAINED = 5
 TRIVIAL_ROW = 150
 """The second trivial rule calls everything from this test row on anomalous."""
 
@@ -125,6 +126,22 @@ def events(label: Flags) -> list[tuple[int, int]]:
     return list(
         zip(np.flatnonzero(edge == 1).tolist(), np.flatnonzero(edge == -1).tolist(), strict=True)
     )
+
+
+def sustained(flag: Flags, rows: int) -> float | None:
+    """Where the first verdict that stands for five rows is known, as a share of the file.
+
+    Args:
+        flag: bool[n], verdicts on the last rows of a file.
+        rows: Rows of the whole file.
+
+    >>> sustained(np.array([0, 1, 0, 1, 1, 1, 1, 1], bool), 16)
+    1.0
+    """
+    run = np.convolve(flag, np.ones(SUSTAINED), "valid") >= SUSTAINED if len(flag) else flag
+    if not run.any():
+        return None
+    return float((rows - len(flag) + int(np.argmax(run)) + SUSTAINED) / rows)
 
 
 def roc(score: Floats, label: Flags, points: int = 400) -> tuple[Floats, Floats]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from gateway.cli.record_options import ManyFiles, row_range, split
+from gateway.cli.record_options import ManyFiles, split
 
 if TYPE_CHECKING:
     from models.bundle import Bundle
@@ -35,11 +35,15 @@ WAYS: tuple[Literal["int8", "fp32"], ...] = ("int8", "fp32")
     help="Healthy files to train on [default: the --train-rows of --data].",
 )  # fmt: skip
 @click.option(
-    "--train-rows", metavar="START:END", help="Rows of each file to train on, not judged."
+    "--train-rows",
+    metavar="START:END",
+    help="Rows of each file to train on, not judged: 0:400, 0:25%.",
 )
 @click.option("--each", is_flag=True, help="A model for each file by its own --train-rows.")
 @click.option("--label", metavar="COL[,COL]", help="Label columns; above 0 is anomalous.")
-@click.option("--fault-from", type=int, metavar="ROW", help="Instead of --label: first faulty row.")
+@click.option(
+    "--fault-from", metavar="ROW", help="Instead of --label: first faulty row of a file: 160, 50%."
+)
 @click.option(
     "--healthy", multiple=True, metavar="NAME", help="With --fault-from: files without a fault."
 )
@@ -60,7 +64,7 @@ def command(
     train_rows: str | None,
     each: bool,
     label: str | None,
-    fault_from: int | None,
+    fault_from: str | None,
     healthy: tuple[str, ...],
     time: str | None,
     group: str | None,
@@ -98,14 +102,13 @@ def command(
     )
     paths = _files(data)
     options = {"window": window, "false_alarms": false_alarms, "seed": seed}
-    start, end = row_range(train_rows) or (0, 0)
     with Console(stderr=True).status("reading") as status:
         whole = [read([path], columns) for path in paths]
         if train_files:
             plain = replace(columns, labels=())
             heads = [read([path], plain) for path in _files(train_files)]
         else:
-            heads = [record.rows(slice(start, end)) for record in whole]
+            heads = [r.rows(slice(*_span(train_rows or "", len(r)))) for r in whole]
         judged: list[Judged] = []
         bundles: list[Bundle] = []
         if not each:
@@ -118,8 +121,10 @@ def command(
                 bundles.append(_train([heads[index]], options))
                 others = _baselines(bundles[-1], [heads[index]], seed) if compare else {}
             truth = _truth(record, path, fault_from, healthy)
-            judged.append(_judge(bundles[-1], record, path.name, truth, end or 0, others))
-    report = _report(judged, bundles, paths, each=each, train_rows=train_rows, heads=heads)
+            first = 0 if train_files else _span(train_rows or "", len(record))[1]
+            judged.append(_judge(bundles[-1], record, path.name, truth, first, others))
+    lengths = {p.name: len(r) for p, r in zip(paths, whole, strict=True)}
+    report = _report(judged, bundles, lengths, each=each, train_rows=train_rows, heads=len(heads))
     if out is not None:
         from models.report import page
 
@@ -156,7 +161,24 @@ def _train(records: "list[Record]", options: dict[str, Any]) -> "Bundle":
         return train(join(records), **options).write(Path(folder) / "evaluated.fwm")
 
 
-def _truth(record: "Record", path: Path, fault_from: int | None, healthy: tuple[str, ...]) -> Any:
+def _span(text: str, rows: int) -> tuple[int, int]:
+    """Start and end of `0:400` or `0:25%` in a file of so many rows."""
+    start, colon, end = text.partition(":")
+    if not colon:
+        raise click.BadParameter(f"--train-rows must be START:END, such as 0:400, was {text!r}")
+    return _row(start or "0", rows), _row(end or "100%", rows)
+
+
+def _row(text: str, rows: int) -> int:
+    share = text.strip().endswith("%")
+    try:
+        value = float(text.strip().removesuffix("%"))
+    except ValueError as error:
+        raise click.BadParameter(f"must be a row or a percentage, was {text!r}") from error
+    return round(value / 100 * rows) if share else int(value)
+
+
+def _truth(record: "Record", path: Path, fault_from: str | None, healthy: tuple[str, ...]) -> Any:
     import numpy as np
 
     if fault_from is None:
@@ -164,7 +186,7 @@ def _truth(record: "Record", path: Path, fault_from: int | None, healthy: tuple[
         return (np.nan_to_num(labels) > 0).any(axis=1)
     truth = np.zeros(len(record), bool)
     if not any(name == path.name or path.name.startswith(f"{name}.") for name in healthy):
-        truth[fault_from:] = True
+        truth[_row(fault_from, len(record)) :] = True
     return truth
 
 
@@ -226,21 +248,21 @@ def _baselines(bundle: "Bundle", heads: "list[Record]", seed: int) -> "dict[str,
 def _report(
     judged: "list[Judged]",
     bundles: "list[Bundle]",
-    paths: list[Path],
+    rows: dict[str, int],
     *,
     each: bool,
     train_rows: str | None,
-    heads: "list[Record]",
+    heads: int,
 ) -> dict[str, Any]:
     import numpy as np
 
-    from models.evaluate import by_row, events, measure, trivial
+    from models.evaluate import by_row, events, measure, sustained, trivial
 
     ways = list(judged[0].score)
     manifest = bundles[0].manifest
     window = manifest.window
     what = "a model for each file" if each else "one model for all"
-    trained = f"rows {train_rows} of each file" if train_rows else f"{len(heads)} healthy file(s)"
+    trained = f"rows {train_rows} of each file" if train_rows else f"{heads} healthy file(s)"
     files = []
     for file in judged:
         row = by_row(file.label, file.flag[ways[0]])
@@ -255,11 +277,12 @@ def _report(
             "first_verdict": int(np.argmax(file.flag[ways[0]]))
             if file.flag[ways[0]].any()
             else None,
+            "first_sustained": sustained(file.flag[ways[0]], rows[file.name]),
             "drivers": ", ".join(file.drivers),
         })  # fmt: skip
     return {
         "protocol": (
-            f"{what}, trained on {trained}; {len(paths)} files judged causally; window "
+            f"{what}, trained on {trained}; {len(rows)} files judged causally; window "
             f"{window.cells} cells; limit {judged[0].limit[ways[0]]:.3g} ({manifest.state})"
         ),
         "notes": [manifest.limit.reason] if manifest.limit and manifest.limit.reason else [],

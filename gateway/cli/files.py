@@ -1,4 +1,4 @@
-"""Reads tables for training and scoring: CSV of any delimiter, gzip, Parquet; header or none."""
+"""Reads tables to train and score on: CSV of any delimiter, gzip, Parquet, recorded bursts."""
 
 import csv
 import gzip
@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from gateway.cli.waveforms import columns_of
 from models.errors import RecordError
 from models.formula import Formula
 from models.record import Record, join
@@ -94,6 +95,9 @@ def table(path: Path) -> Table:
         raise RecordError(f"{path}: cannot be read: {error.strerror}") from error
     if data[:4] == b"PAR1":
         return _parquet(path, data)
+    if data[:4] == b"PK\x03\x04":
+        made = columns_of(path, data)
+        return Table(path, tuple(made), tuple(made.values()), 1)
     if data[:2] == b"\x1f\x8b":
         try:
             with gzip.open(io.BytesIO(data)) as packed:

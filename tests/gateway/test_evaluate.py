@@ -95,3 +95,13 @@ def test_the_process_with_feedback_is_judged_better_than_by_pca(tmp_path: Path) 
     assert (
         told["int8"]["detection_at_1_percent"] > told["PCA T2/Q on rows"]["detection_at_1_percent"]
     )
+
+
+def test_bearings_wear_out_without_a_false_alarm_in_their_first_half() -> None:
+    done = call(
+        "evaluate", "--data", folder("femto"), "--each", "--train-rows", "0:25%",
+        "--fault-from", "50%", "--json",
+    )  # fmt: skip
+    told = json.loads(done.stdout)
+    assert told["measures"]["int8"]["false_alarm_rate"] == 0
+    assert all(0.5 < f["first_sustained"] < 0.97 for f in told["files"])

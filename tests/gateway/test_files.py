@@ -198,3 +198,34 @@ def test_no_bytes_end_in_anything_but_a_record_or_a_clear_error(
     path.write_bytes(data)
     with suppress(RecordError):
         assert len(read([path], Columns())) > 0
+
+
+def test_recorded_bursts_are_a_row_each(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    path = tmp_path / "bursts.npz"
+    stamps = np.array([[9, 0, s, 0] for s in (0, 10, 20)], float)
+    np.savez(path, acc=rng.normal(size=(3, 256, 2)).astype(np.float32), t0=stamps)
+    record = read([path], Columns())
+    assert len(record) == 3
+    assert record.names[:4] == ("acc_1 rms", "acc_1 peak", "acc_1 crest factor", "acc_1 kurtosis")
+    assert len(record.names) == 24
+    assert record.time_s is not None
+    assert np.diff(record.time_s).tolist() == [10, 10]
+    np.savez(path, drive_g=rng.normal(size=20_000), rate_hz=12_000)
+    long = read([path], Columns())
+    assert len(long) == 4
+    assert "drive_g velocity [mm/s]" in long.names
+    assert "mm/s" in long.units
+
+
+@pytest.mark.parametrize("arrays", [{"none": np.zeros(0)}, {"a": np.zeros(5)}, {"word": np.array(["x"])}])
+def test_arrays_that_are_no_bursts_are_refused(
+    tmp_path: Path, arrays: dict[str, np.ndarray]
+) -> None:
+    path = tmp_path / "a.npz"
+    np.savez(path, allow_pickle=False, **arrays)
+    with pytest.raises(RecordError, match="must hold bursts"):
+        read([path], Columns())
+    path.write_bytes(path.read_bytes()[:40])
+    with pytest.raises(RecordError, match="cannot be read"):
+        read([path], Columns())

@@ -1,0 +1,80 @@
+"""Reads recorded bursts (`.npz`) as a table: one row a burst, its waveform features as columns."""
+
+import io
+import zipfile
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.errors import RecordError
+from models.features import waveform
+
+BURST = 4096
+"""Samples of a burst where a file holds one long recording."""
+BYTES_MAX = 2 << 30
+
+Floats = NDArray[np.float64]
+
+
+def columns_of(path: Path, data: bytes) -> dict[str, Floats]:
+    """Waveform features of each burst.
+
+    The largest array is the waveform: float[n, samples, axes], float[n, samples], or one long
+    float[samples] that is cut into bursts of 4,096. `rate_hz` and `t0` (seconds; or hour, minute,
+    second, microsecond) are used where they are there. Bands are equal parts of the range up to
+    half the sampling rate, so they need no rate. A name that ends in `_g` is an acceleration, and
+    gets its velocity by ISO 20816 too.
+
+    Raises:
+        RecordError: No such array, or a damaged file.
+    """
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as inner:
+            if sum(info.file_size for info in inner.infolist()) > BYTES_MAX:
+                raise RecordError(f"{path}: must unpack to at most {BYTES_MAX} bytes")
+        with np.load(io.BytesIO(data), allow_pickle=False) as held:
+            arrays = {name: held[name] for name in held.files}
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+        raise RecordError(f"{path}: cannot be read as arrays: {error}") from error
+    numeric = {n: a for n, a in arrays.items() if a.dtype.kind in "fiu" and a.size}
+    name = max(numeric, key=lambda n: numeric[n].size, default="")
+    wave = numeric.get(name, np.zeros(0)).astype(np.float64)
+    rate = float(arrays["rate_hz"]) if "rate_hz" in arrays and arrays["rate_hz"].size == 1 else None
+    long = wave.ndim == 1
+    if long:
+        wave = wave[: len(wave) // BURST * BURST].reshape(-1, BURST)
+    if wave.ndim not in {2, 3} or not len(wave) or wave.shape[1] < 32:
+        raise RecordError(
+            f"{path}: must hold bursts of 32 samples or more: [n, samples], [n, samples, axes] or "
+            f"[samples]; held {', '.join(f'{n} {a.shape}' for n, a in arrays.items()) or 'nothing'}"
+        )
+    axes = wave[:, :, None] if wave.ndim == 2 else wave
+    out: dict[str, Floats] = {}
+    times = _times(arrays.get("t0"), len(axes))
+    if times is None and long and rate:
+        times = np.arange(1, len(axes) + 1) * BURST / rate
+    if times is not None:
+        out["time"] = times
+    for index in range(axes.shape[2]):
+        key = name if axes.shape[2] == 1 else f"{name}_{index + 1}"
+        burst = np.ascontiguousarray(axes[:, :, index])
+        out[f"{key} rms"] = waveform.rms(burst)
+        out[f"{key} peak"] = waveform.peak(burst)
+        out[f"{key} crest factor"] = waveform.crest_factor(burst)
+        out[f"{key} kurtosis"] = waveform.kurtosis(burst)
+        parts = waveform.bands(burst, rate or 1.0)
+        out |= {f"{key} band {i + 1}": parts[:, i] for i in range(parts.shape[1])}
+        if rate and name.endswith("_g"):
+            out[f"{key} velocity [mm/s]"] = waveform.velocity_rms(burst, rate)
+    return out
+
+
+def _times(held: NDArray[np.generic] | None, n: int) -> Floats | None:
+    if held is None or held.dtype.kind not in "fiu" or len(held) != n:
+        return None
+    if held.ndim == 1:
+        return held.astype(np.float64)
+    if held.ndim == 2 and held.shape[1] == 4:
+        return np.asarray(held.astype(np.float64) @ np.array([3600.0, 60.0, 1.0, 1e-6]))
+    return None
