@@ -2,6 +2,7 @@
 
 import json
 import sqlite3
+import threading
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
@@ -118,13 +119,18 @@ class TrendFile:
             StoreError: The disk takes nothing.
         """
         self.path = path
+        # Cancelling a task leaves its thread at work: to close the connection under it is fatal.
+        self._lock = threading.Lock()
+        self._closed = False
         try:
             self._db = _open(path, epoch)
         except sqlite3.Error as error:
             raise StoreError(f"{path}: the trends cannot be opened ({error})") from error
 
     def close(self) -> None:
-        self._db.close()
+        with self._lock:
+            self._closed = True
+            self._db.close()
 
     def positions(self) -> dict[str, int]:
         """Kind of record -> the next sequence number to take in."""
@@ -143,7 +149,7 @@ class TrendFile:
             StoreError: Nothing was written.
         """
         try:
-            with Transaction(self._db):
+            with self._lock, self._transaction():
                 if rows is not None:
                     for width in WIDTHS_S:
                         rows = widen(rows, width)
@@ -168,11 +174,16 @@ class TrendFile:
     def drop_before(self, table: str, column: str, t: int) -> int:
         """Delete rows older than `t`; returns how many."""
         try:
-            with Transaction(self._db):
+            with self._lock, self._transaction():
                 done = self._db.execute(f"DELETE FROM {table} WHERE {column} < ?", (t,))  # noqa: S608
                 return done.rowcount
         except sqlite3.Error as error:
             raise StoreError(f"{self.path}: the trends cannot be written ({error})") from error
+
+    def _transaction(self) -> Transaction:
+        if self._closed:
+            raise StoreError(f"{self.path}: the trends are closed")
+        return Transaction(self._db)
 
     def _put_assessments(self, block: Assessments) -> None:
         head = json.dumps(
