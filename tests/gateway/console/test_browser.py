@@ -1,0 +1,260 @@
+"""The console in a real browser: the whole walk, live updates, names that bite, and axe-core."""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from importlib.resources import files
+from importlib.util import find_spec
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Page, Request, expect, sync_playwright
+
+from gateway.core.alarm import Cause, Condition, Priority
+from tests.gateway.console.conftest import PASSWORD, Running, Start
+from tests.gateway.console.fake import FakePlant
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+AXE = """async () => {
+  const found = await axe.run(document, {runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]});
+  return found.violations.map(v => [v.id, v.impact, v.nodes.map(n => n.html.slice(0, 160))]);
+}"""
+NASTY = '<img src=x onerror="document.title=1">'
+
+pytestmark = pytest.mark.skipif(
+    CHROMIUM is None and not os.environ.get("CI"), reason="Debian's chromium is not installed"
+)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    assert CHROMIUM, "chromium is needed in CI: apt-get install chromium"
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield chromium
+        chromium.close()
+
+
+class Visit:
+    """One page of one person, and everything that it asked for or complained about."""
+
+    def __init__(self, browser: Browser, console: Running, **context: Any) -> None:
+        self.console = console
+        self.context = browser.new_context(locale="en-GB", **context)
+        self.context.set_default_timeout(10_000)
+        self.page: Page = self.context.new_page()
+        self.asked: list[Request] = []
+        self.faults: list[str] = []
+        self.page.on("request", lambda request: self.asked.append(request))  # noqa: PLW0108 - no bound builtin
+        self.page.on("pageerror", lambda error: self.faults.append(str(error)))
+
+    def sign_in(self, name: str) -> Page:
+        self.page.goto(f"{self.console.url}/sign-in")
+        self.page.get_by_label("Name").fill(name)
+        self.page.get_by_label("Password").fill(PASSWORD)
+        self.page.get_by_role("button", name="Sign in").click()
+        self.page.wait_for_url(f"{self.console.url}/")
+        return self.page
+
+    def others(self) -> set[str]:
+        """Requests that left for any other host."""
+        inside = (self.console.url, "data:")
+        return {r.url for r in self.asked if not r.url.startswith(inside)}
+
+
+@pytest.fixture
+def visit(browser: Browser) -> Iterator[Callable[..., Visit]]:
+    visits: list[Visit] = []
+
+    def make(console: Running, **context: Any) -> Visit:
+        visits.append(Visit(browser, console, **context))
+        return visits[-1]
+
+    yield make
+    for v in visits:
+        assert v.others() == set(), "a request left for another host"
+        assert v.faults == [], "a script failed"
+        v.context.close()
+
+
+def test_the_walk(start: Start, visit: Callable[..., Visit]) -> None:
+    """Set-up, sign-in, fault, alarm, acknowledge, shelve, feedback, roll back, sign-out."""
+    console = start(staffed=False)
+    v = visit(console)
+    page = v.page
+    page.goto(console.setup_url)
+    page.get_by_label("Name").fill("eva")
+    page.get_by_label("Password", exact=True).fill(PASSWORD)
+    page.get_by_label("Password again").fill(PASSWORD)
+    page.get_by_role("button", name="Begin").click()
+    expect(page.get_by_role("heading", name="All is well")).to_be_visible()
+    page.get_by_role("button", name="Sign out").click()
+    v.sign_in("eva")
+
+    tile = page.locator('[data-key="tile:pump-1"]')
+    expect(tile).to_have_attribute("data-state", "ok")
+    console.call(lambda: console.plant.fail("pump-1"))
+    expect(tile).to_have_attribute("data-state", "alarm")
+    expect(tile).to_contain_text("Vibration is far above")
+    expect(page.get_by_role("heading", name="1 machine needs attention")).to_be_visible()
+    expect(tile.get_by_role("img", name="high priority")).to_be_visible()
+
+    page.get_by_role("link", name="Alarms").click()
+    alarm = page.locator(".alarm")
+    expect(alarm).to_contain_text("vibration 7.9 mm/s, high")
+    alarm.get_by_role("button", name="Acknowledge").click()
+    expect(alarm).to_have_attribute("data-state", "active_acked")
+    expect(alarm).to_contain_text("acknowledged by eva")
+
+    alarm.get_by_role("button", name="Was it real?").click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_label("Note").fill("inner race, seen with the stroboscope")
+    dialog.get_by_role("button", name="Real").click()
+    expect(alarm).to_contain_text("judged real")
+
+    alarm.get_by_role("button", name="Shelve").click()
+    dialog.get_by_role("button", name="1 hour").click()
+    expect(alarm).to_have_attribute("data-state", "shelved")
+    expect(alarm.get_by_role("button", name="Acknowledge")).to_have_count(0)
+
+    page.get_by_role("link", name="History").click()
+    expect(page.locator("tbody tr")).to_have_count(4)
+    expect(page.locator("tbody")).to_contain_text("stroboscope")
+
+    page.get_by_role("link", name="Models").click()
+    page.get_by_role("button", name="Go back to the one before").click()
+    dialog.get_by_role("button", name="Go ahead").click()
+    expect(page.get_by_role("button", name="Go back to the one before")).to_have_count(0)
+    assert console.plant.rolled_back == ["pump-2026-11"]
+
+    page.get_by_role("button", name="Sign out").click()
+    page.wait_for_url("**/sign-in")
+    page.goto(f"{console.url}/")
+    page.wait_for_url("**/sign-in?next=*")
+
+
+def test_charts_are_drawn_under_the_policy(start: Start, visit: Callable[..., Visit]) -> None:
+    console = start()
+    console.call(lambda: console.plant.fail("pump-1"))
+    page = visit(console).sign_in("otto")
+    page.goto(f"{console.url}/asset?id=pump-1")
+    expect(page.locator("body[data-drawn]")).to_be_visible()
+    assert page.locator(".js-plotly-plot .scatterlayer .trace").count() >= 5
+    width = page.locator(".chart.tall .main-svg").first.bounding_box()
+    assert width is not None
+    assert width["width"] > 300
+    page.get_by_role("button", name="1 day").click()
+    expect(page.get_by_role("button", name="1 day")).to_have_attribute("aria-pressed", "true")
+
+
+def test_names_and_notes_that_look_like_markup_stay_text(
+    start: Start, visit: Callable[..., Visit]
+) -> None:
+    plant = FakePlant([(NASTY, NASTY, NASTY), ("..", "dots", ""), ("a'b\"c{{7*7}}", "x", "y")])
+    console = start(plant=plant)
+    console.call(lambda: plant.fail(NASTY))
+    nasty = Condition("..", NASTY, Cause.LIMIT, active=True, t_ns=0, text=NASTY, on_delay_s=0.0)
+    console.call(lambda: plant.report(nasty))
+    page = visit(console).sign_in("eva")
+    title = page.title()
+    for path in ("/", "/alarms", "/alarms/history", "/alarms/figures", "/sources", "/models"):
+        page.goto(console.url + path)
+        assert page.locator("main img").count() == 0, path
+        assert page.title() != "1"
+    page.goto(f"{console.url}/")
+    expect(page.locator(".tile-name").first).to_have_text(NASTY)
+    page.locator(".tile").first.click()
+    expect(page.get_by_role("heading", level=1)).to_have_text(NASTY)
+    expect(page.locator("body[data-drawn]")).to_be_visible()
+    button = page.get_by_role("button", name="Was it real?")
+    button.click()
+    page.get_by_role("dialog").get_by_label("Note").fill(NASTY)
+    page.get_by_role("dialog").get_by_role("button", name="False").click()
+    expect(page.locator(".alarm q")).to_have_text(NASTY)
+    assert page.locator("main img").count() == 0
+    assert title
+
+
+def test_a_viewer_is_offered_nothing_to_press(start: Start, visit: Callable[..., Visit]) -> None:
+    console = start()
+    console.call(lambda: console.plant.fail("pump-1"))
+    page = visit(console).sign_in("vera")
+    page.goto(f"{console.url}/alarms")
+    expect(page.locator(".alarm")).to_be_visible()
+    expect(page.get_by_role("button", name="Acknowledge", exact=True)).to_be_hidden()
+
+
+def test_losing_the_gateway_is_said_and_coming_back_is_seen(
+    start: Start, visit: Callable[..., Visit]
+) -> None:
+    console = start()
+    v = visit(console)
+    page = v.sign_in("otto")
+    v.context.set_offline(offline=True)
+    page.evaluate("dispatchEvent(new Event('pagehide'))")
+    v.context.set_offline(offline=False)
+    page.reload()
+    console.call(lambda: console.plant.fail("pump-1"))
+    expect(page.locator('[data-key="tile:pump-1"]')).to_have_attribute("data-state", "alarm")
+
+
+def test_big_targets_on_a_phone(start: Start, visit: Callable[..., Visit]) -> None:
+    console = start()
+    console.call(lambda: console.plant.fail("pump-1"))
+    v = visit(console, viewport={"width": 390, "height": 844}, has_touch=True)
+    page = v.sign_in("otto")
+    for path in ("/", "/alarms", "/asset?id=pump-1"):
+        page.goto(console.url + path)
+        wide = page.evaluate("document.documentElement.scrollWidth")
+        assert wide <= 390, f"{path} scrolls sideways"
+        for button in page.get_by_role("button").all():
+            box = button.bounding_box()
+            if box is not None and button.is_visible():
+                assert box["height"] >= 44, (path, button.inner_text())
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing(start: Start, visit: Callable[..., Visit], scheme: str) -> None:
+    if find_spec("axe_playwright_python") is None and not os.environ.get("CI"):
+        pytest.skip("axe-core is not installed")
+    axe = (files("axe_playwright_python") / "axe.min.js").read_text("utf-8")
+    console = start()
+    v = visit(console, color_scheme=scheme, reduced_motion="reduce")
+    v.page.goto(f"{console.url}/sign-in")
+    pages = ["/sign-in"]
+    v.sign_in("eva")
+    console.call(lambda: console.plant.fail("pump-1"))
+    for priority, asset in ((Priority.MEDIUM, "lathe-1"), (Priority.LOW, "conveyor-1")):
+        console.call(lambda a=asset, p=priority: console.plant.fail(a, 1.2, p))
+    pages = ["/", "/asset?id=pump-1", "/alarms", "/alarms/history", "/alarms/figures"]
+    for path in (*pages, "/sources", "/models", "/outgoing", "/settings"):
+        v.page.goto(console.url + path)
+        if path.startswith("/asset"):
+            expect(v.page.locator("body[data-drawn]")).to_be_visible()
+        v.page.evaluate(axe)
+        assert v.page.evaluate(AXE) == [], path
+
+
+def test_the_keyboard_reaches_everything(start: Start, visit: Callable[..., Visit]) -> None:
+    console = start()
+    console.call(lambda: console.plant.fail("pump-1"))
+    page = visit(console).sign_in("otto")
+    page.goto(f"{console.url}/alarms")
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("link", name="Skip to content")).to_be_focused()
+    button = page.get_by_role("button", name="Acknowledge", exact=True)
+    button.focus()
+    page.keyboard.press("Enter")
+    expect(page.locator(".alarm")).to_have_attribute("data-state", "active_acked")
+    page.get_by_role("button", name="Shelve").focus()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("dialog")).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("dialog")).to_be_hidden()
