@@ -173,8 +173,8 @@ class View:
         )
         state = self._state(config, verdict, alarms, last_ns)
         cause = alarms[0].text if alarms else ""
-        if not cause and verdict is not None and verdict.abstained is not Abstained.NO:
-            cause = verdict.abstained.value
+        if not cause and verdict is not None and verdict.abstained != Abstained.NO:
+            cause = str(verdict.abstained)
         learning, learning_text = gateway.learning_of(asset)
         return AssetView(
             id=asset,
@@ -209,10 +209,10 @@ class View:
             return AssetState.ACKED
         if self._gateway.clock.wall_ns() - last_ns > STALE_NS:
             return AssetState.NO_DATA
-        if verdict is not None and verdict.abstained is Abstained.COVERAGE:
+        if verdict is not None and verdict.abstained == Abstained.COVERAGE:
             return AssetState.NO_DATA
         judged = config is not None and (config.bundle is not None or config.learn is not None)
-        if judged and (verdict is None or verdict.shadow or verdict.abstained is not Abstained.NO):
+        if judged and (verdict is None or verdict.shadow or verdict.abstained != Abstained.NO):
             return AssetState.LEARNING
         return AssetState.OK
 

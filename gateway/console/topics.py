@@ -17,7 +17,7 @@ FLOOD_NS = 600 * 10**9
 ROWS_MAX = 500
 """Alarms shown at once; the most urgent come first."""
 
-Summary = tuple[int, int, int, int, int, int]
+Summary = tuple[int, int, int, int, int, int, int]
 
 
 def badges(alarms: Sequence[AlarmView]) -> tuple[int, int, int]:
@@ -31,7 +31,8 @@ def badges(alarms: Sequence[AlarmView]) -> tuple[int, int, int]:
 
 
 def summary(assets: Sequence[AssetView], alarms: Sequence[AlarmView], now_ns: int) -> Summary:
-    """(machines, needing attention, unacknowledged alarms, without data, learning, flood size)."""
+    """(machines, needing attention, unacknowledged alarms, without data, learning,
+    flood size, healthy as far as limits without a model can tell)."""
     states = [v.state for v in assets]
     fresh = sum(
         1 for v in alarms if v.active_since_ns and 0 <= now_ns - v.active_since_ns < FLOOD_NS
@@ -43,6 +44,7 @@ def summary(assets: Sequence[AssetView], alarms: Sequence[AlarmView], now_ns: in
         states.count(AssetState.NO_DATA),
         states.count(AssetState.LEARNING),
         fresh if fresh > FLOOD_COUNT else 0,
+        sum(v.state is AssetState.OK and not v.bundle for v in assets),
     )
 
 

@@ -27,9 +27,16 @@ function traces(curves) {
   return out;
 }
 
-function layout(tall) {
+// The newest hour of a gateway that started two minutes ago is two minutes.
+function begin(curves, now) {
+  const first = Math.min(...curves.map((c) => c.t_ms[0] ?? now));
+  return Math.max(now - spanS * 1000, Math.min(first, now - 60000));
+}
+
+function layout(tall, curves) {
   const axis = { gridcolor: colour("--line"), linecolor: colour("--line"), zeroline: false, tickfont: { color: colour("--muted"), size: 12 }, fixedrange: true };
   const now = Date.now();
+  const start = begin(curves, now);
   return {
     margin: { l: 46, r: 10, t: 6, b: 38 },
     paper_bgcolor: "rgba(0,0,0,0)",
@@ -39,7 +46,7 @@ function layout(tall) {
     legend: { orientation: "h", y: 1.12, x: 0 },
     hovermode: "x unified",
     hoverlabel: { bgcolor: colour("--raised"), bordercolor: colour("--line") },
-    xaxis: { ...axis, type: "date", range: [new Date(now - spanS * 1000), new Date(now)], nticks: tall ? 8 : 4 },
+    xaxis: { ...axis, type: "date", range: [new Date(start), new Date(now)], nticks: tall ? 8 : 4 },
     yaxis: { ...axis, rangemode: tall ? "tozero" : "normal", nticks: tall ? 7 : 4 },
   };
 }
@@ -71,7 +78,7 @@ async function draw() {
       continue;
     }
     el.querySelector(".nothing")?.remove();
-    await window.Plotly.react(el, traces(mine), layout(el.classList.contains("tall")), { displayModeBar: false, responsive: true });
+    await window.Plotly.react(el, traces(mine), layout(el.classList.contains("tall"), mine), { displayModeBar: false, responsive: true });
   }
   document.body.dataset.drawn = "1";
 }
