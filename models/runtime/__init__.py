@@ -1,30 +1,151 @@
 """Runs a bundle's graph on the device that the box has."""
 
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
 from models.bundle import Bundle
-from models.errors import DeviceError
+from models.errors import BundleError, DeviceError
 from models.runtime.session import Precision, Replay, Session, proven, replay
 
-__all__ = ["Precision", "Replay", "Session", "open_session", "proven", "replay"]
+__all__ = [
+    "Precision",
+    "Replay",
+    "Session",
+    "Tried",
+    "candidates",
+    "open_session",
+    "proven",
+    "replay",
+    "try_all",
+]
+
+HALF_TOLERANCE = 0.05
+"""Half precision reproduces the float32 graph less well than int8 reproduces itself."""
+TIMED_CALLS = 30
 
 
 def open_session(
-    bundle: Bundle, device: str = "cpu", *, precision: Precision | None = None
+    bundle: Bundle,
+    device: str = "cpu",
+    *,
+    precision: Precision | None = None,
+    cache: Path | None = None,
 ) -> Session:
     """Load a bundle on a device and prove it there with the golden vectors.
 
     Args:
         bundle: As `models.bundle.read` gives it.
-        device: `cpu`, `cuda`, `tensorrt`, `openvino:CPU|GPU|NPU`, or the URL of a model server.
-        precision: int8 unless the device has none, or fp32 is asked for.
+        device: `cpu`, `cuda`, `tensorrt`, `openvino:CPU|GPU|NPU`, the URL of a model server, or
+            `auto` for the fastest of those here that reproduces the bundle.
+        precision: int8 unless asked otherwise; a server may compute in fp16 (an NCS2 does).
+        cache: Folder for compiled engines.
 
     Raises:
         DeviceError: The device is not here, or cannot run this.
         BundleError: It runs, and gives other numbers than the bundle promises.
     """
-    kind, _, rest = device.partition(":")
-    if kind in {"cpu", "cuda", "tensorrt"}:
-        from models.runtime import onnx  # noqa: PLC0415 - a runtime is imported when asked for
+    if device == "auto":
+        return _fastest(bundle, precision, cache)
+    session = _open(bundle, device, precision or "int8", cache)
+    half = max(bundle.manifest.golden_tolerance, HALF_TOLERANCE)
+    return proven(session, bundle, tolerance=half if precision == "fp16" else None)
 
-        return proven(onnx.open_onnx(bundle, kind, precision or "int8"), bundle)
-    del rest
-    raise DeviceError(f"device: must be cpu, cuda, tensorrt, was {device!r}")
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """How one device did with one bundle.
+
+    Attributes:
+        device: Its name.
+        precision: What was run.
+        refused: Why it cannot be used; "" where it can.
+        load_ms: From bytes to a proven session.
+        batch_1_us: Median time of a call with one row; NaN where refused.
+        batch_32_us: The same with 32 rows.
+        off: Worst difference from the golden vectors, as a share of what is allowed.
+    """
+
+    device: str
+    precision: Precision
+    refused: str
+    load_ms: float = float("nan")
+    batch_1_us: float = float("nan")
+    batch_32_us: float = float("nan")
+    off: float = float("nan")
+
+
+def candidates(servers: Sequence[str] = ()) -> list[tuple[str, Precision]]:
+    """Everything on this machine that may run a bundle, and the servers named."""
+    from models.runtime import onnx, openvino  # noqa: PLC0415 - only what is asked for is loaded
+
+    local: list[tuple[str, Precision]] = [(name, "int8") for name in onnx.here()]
+    local += [(f"openvino:{name}", "int8") for name in openvino.here()]
+    remote: list[tuple[str, Precision]] = [(url, "int8") for url in servers]
+    return [*local, *remote]
+
+
+def try_all(bundle: Bundle, devices: Sequence[tuple[str, Precision]]) -> list[Tried]:
+    """Load, prove and time a bundle on each device; no refusal stops the others."""
+    return [_try(bundle, device, precision) for device, precision in devices]
+
+
+def _try(bundle: Bundle, device: str, precision: Precision) -> Tried:
+    started_s = time.perf_counter()
+    try:
+        session = open_session(bundle, device, precision=precision)
+    except (DeviceError, BundleError) as error:
+        return Tried(device, precision, str(error))
+    load_ms = 1e3 * (time.perf_counter() - started_s)
+    try:
+        seen = replay(session, bundle.golden, bundle.manifest.golden_tolerance)
+        one = _median_us(session, bundle, 1)
+        many = _median_us(session, bundle, 32)
+    except (DeviceError, BundleError) as error:
+        return Tried(device, precision, str(error))
+    finally:
+        session.close()
+    return Tried(device, precision, "", load_ms, one, many, seen.worst)
+
+
+def _median_us(session: Session, bundle: Bundle, n: int) -> float:
+    rows = np.resize(bundle.golden.x, (n, bundle.golden.x.shape[1]))
+    times = []
+    for _ in range(TIMED_CALLS):
+        started_ns = time.perf_counter_ns()
+        session.run(rows)
+        times.append(time.perf_counter_ns() - started_ns)
+    return float(np.median(times)) / 1e3
+
+
+def _fastest(bundle: Bundle, precision: Precision | None, cache: Path | None) -> Session:
+    """The device with the shortest call that passes; the CPU always does."""
+    wanted = [(device, precision or held) for device, held in candidates()]
+    passed = [tried for tried in try_all(bundle, wanted) if not tried.refused]
+    if not passed:
+        return open_session(bundle, "cpu", precision=precision, cache=cache)
+    best = min(passed, key=lambda tried: tried.batch_1_us)
+    return open_session(bundle, best.device, precision=best.precision, cache=cache)
+
+
+def _open(bundle: Bundle, device: str, precision: Precision, cache: Path | None) -> Session:
+    kind, _, rest = device.partition(":")
+    if kind in {"http", "https"}:
+        from models.runtime import oip  # noqa: PLC0415 - only what is asked for is loaded
+
+        return oip.open_oip(bundle, device, precision)
+    if kind == "openvino" and rest:
+        from models.runtime import openvino  # noqa: PLC0415
+
+        return openvino.open_openvino(bundle, rest, precision)
+    if kind in {"cpu", "cuda", "tensorrt"} and not rest:
+        from models.runtime import onnx  # noqa: PLC0415
+
+        return onnx.open_onnx(bundle, kind, precision, cache=cache)
+    raise DeviceError(
+        "device: must be auto, cpu, cuda, tensorrt, openvino:NAME or the URL of a model server, "
+        f"was {device!r}"
+    )

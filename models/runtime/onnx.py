@@ -1,5 +1,6 @@
 """ONNX Runtime: the CPU, and NVIDIA's GPUs through its CUDA and TensorRT providers."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,17 +10,29 @@ from models.bundle import Bundle
 from models.errors import BundleError, DeviceError
 from models.runtime.session import Floats, Outputs, Precision, checked
 
+PROVIDERS = {
+    "cpu": "CPUExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "tensorrt": "TensorrtExecutionProvider",
+}
+HOW = {
+    "cuda": "install onnxruntime-gpu in place of onnxruntime, and NVIDIA's driver",
+    "tensorrt": "install NVIDIA's onnxruntime-gpu wheel and TensorRT (the `jetson` page)",
+}
+
 
 class OnnxSession:
     """One graph in ONNX Runtime."""
 
-    def __init__(self, device: str, precision: Precision, session: ort.InferenceSession) -> None:
+    def __init__(self, device: str, precision: Precision, session: Any) -> None:
         self.device = device
         self.precision: Precision = precision
         self._session: Any = session
         self._names = [output.name for output in session.get_outputs()]
 
     def run(self, x: Floats) -> Outputs:
+        if self._session is None:
+            raise DeviceError(f"{self.device}: the session is closed")
         try:
             values = self._session.run(self._names, {"x": x})
         except Exception as error:  # the runtime's errors share no base but this one
@@ -31,20 +44,62 @@ class OnnxSession:
         self._session = None
 
 
-def open_onnx(bundle: Bundle, device: str, precision: Precision) -> OnnxSession:
+def here() -> tuple[str, ...]:
+    """Devices that the installed ONNX Runtime was built for."""
+    built = set(ort.get_available_providers())
+    return tuple(name for name, provider in PROVIDERS.items() if provider in built)
+
+
+def open_onnx(
+    bundle: Bundle, device: str, precision: Precision, *, cache: Path | None = None
+) -> OnnxSession:
     """Load a bundle from its bytes (so that nothing outside them can be read).
 
+    Args:
+        bundle: As read.
+        device: `cpu`, `cuda` or `tensorrt`.
+        precision: Which graph.
+        cache: Folder for TensorRT's engines, which take minutes to build; None for no cache.
+
     Raises:
+        DeviceError: ONNX Runtime here has no such provider, or it would quietly use the CPU.
         BundleError: The runtime refuses the graph.
     """
+    if device not in here():
+        raise DeviceError(
+            f"{device}: ONNX Runtime {ort.__version__} here has only {', '.join(here())}; "
+            f"{HOW.get(device, 'install onnxruntime')}"
+        )
     graph = bundle.int8 if precision == "int8" else bundle.fp32
     options = ort.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3
+    # An arena keeps what the largest batch ever took; a gateway would rather have it back.
     options.enable_cpu_mem_arena = False
     options.enable_mem_pattern = False
     try:
-        session = ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+        session = ort.InferenceSession(graph, options, providers=_providers(device, bundle, cache))
     except Exception as error:  # as above
         raise BundleError(f"{bundle.id}: {device} refuses the graph: {error}") from error
+    if device != "cpu" and PROVIDERS[device] not in session.get_providers():
+        raise DeviceError(f"{device}: the provider did not start; {HOW[device]}")
     return OnnxSession(device, precision, session)
+
+
+def _providers(device: str, bundle: Bundle, cache: Path | None) -> list[Any]:
+    """The provider and what may take over what it cannot run."""
+    cpu = PROVIDERS["cpu"]
+    if device == "cpu":
+        return [cpu]
+    if device == "cuda":
+        return [PROVIDERS["cuda"], cpu]
+    # Explicit Q/DQ needs no calibration table; what has no int8 kernel runs in half precision.
+    options: dict[str, Any] = {"trt_int8_enable": True, "trt_fp16_enable": True}
+    if cache is not None:
+        cache.mkdir(parents=True, exist_ok=True)
+        options |= {
+            "trt_engine_cache_enable": True,
+            "trt_engine_cache_path": str(cache),
+            "trt_engine_cache_prefix": bundle.sha256[:16],
+        }
+    return [(PROVIDERS["tensorrt"], options), PROVIDERS["cuda"], cpu]

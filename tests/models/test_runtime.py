@@ -1,12 +1,14 @@
 """A session gives the bundle's numbers or none."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from models import bundle, runtime
 from models.errors import BundleError, DeviceError
+from models.runtime import onnx
 from tests.models import bundles
 
 
@@ -45,3 +47,51 @@ def test_a_wrong_input_is_a_device_error(held: bundle.Bundle) -> None:
     session = runtime.open_session(held)
     with pytest.raises(DeviceError):
         session.run(np.zeros((2, bundles.D + 1), np.float32))
+
+
+@pytest.mark.parametrize("precision", ["int8", "fp32"])
+def test_openvino_replays_the_golden_vectors(
+    held: bundle.Bundle, precision: runtime.Precision
+) -> None:
+    pytest.importorskip("openvino")
+    session = runtime.open_session(held, "openvino:CPU", precision=precision)
+    assert session.device == "openvino:CPU"
+    assert runtime.replay(session, held.golden, held.manifest.golden_tolerance).worst <= 1
+    assert session.run(held.golden.x[:1])["probability"].shape == (1, 1)
+    session.close()
+    with pytest.raises(DeviceError, match="closed"):
+        session.run(held.golden.x)
+
+
+def test_a_device_that_is_not_here_says_what_to_install(held: bundle.Bundle) -> None:
+    pytest.importorskip("openvino")
+    with pytest.raises(DeviceError, match="sees only CPU"):
+        runtime.open_session(held, "openvino:MYRIAD")
+    for device in ("cuda", "tensorrt"):
+        if device not in onnx.here():
+            with pytest.raises(DeviceError, match=f"{device}: ONNX Runtime .* has only cpu"):
+                runtime.open_session(held, device)
+
+
+def test_tensorrt_is_asked_for_int8_with_an_engine_cache(
+    held: bundle.Bundle, tmp_path: Path
+) -> None:
+    """What cannot run here: the options that NVIDIA's provider is given."""
+    (name, options), *rest = onnx._providers("tensorrt", held, tmp_path / "engines")
+    assert name == "TensorrtExecutionProvider"
+    assert options["trt_int8_enable"]
+    assert options["trt_fp16_enable"]
+    assert options["trt_engine_cache_path"] == str(tmp_path / "engines")
+    assert rest == ["CUDAExecutionProvider", "CPUExecutionProvider"]
+
+
+def test_every_device_here_is_tried_and_auto_takes_one_that_passes(held: bundle.Bundle) -> None:
+    dead = "http://127.0.0.1:9"
+    tried = {each.device: each for each in runtime.try_all(held, runtime.candidates([dead]))}
+    assert tried["cpu"].refused == ""
+    assert tried["cpu"].off <= 1
+    assert tried["cpu"].batch_1_us > 0
+    assert tried[dead].refused
+    session = runtime.open_session(held, "auto")
+    assert not tried[session.device].refused
+    assert runtime.replay(session, held.golden, held.manifest.golden_tolerance).worst <= 1
