@@ -12,6 +12,7 @@ from gateway.core.batch import Waveform
 from gateway.core.clock import SystemClock
 from gateway.core.errors import StoreError
 from gateway.core.signals import Signal
+from gateway.store import schema
 from gateway.store.config import StoreConfig
 from gateway.store.cursor import Part
 from gateway.store.log import Log
@@ -137,3 +138,40 @@ async def test_a_full_memory_drops_the_oldest_raw_samples_and_counts_them(tmp_pa
         assert len(kept) + dropped == 10_000
         assert kept.tolist() == list(range(dropped, 10_000))
         assert len(list(log.transitions())) == 1
+
+
+async def test_an_older_log_is_migrated_and_its_data_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with opened(tmp_path) as log:
+        log.append(numbered(0, 100))
+        await log.flush()
+    step = "ALTER TABLE signal ADD COLUMN note TEXT NOT NULL DEFAULT ''; CREATE TABLE extra (x)"
+    monkeypatch.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS, step))
+    monkeypatch.setattr(schema, "VERSION", schema.VERSION + 1)
+    async with opened(tmp_path) as log:
+        log.append(numbered(100, 100))
+        await log.flush()
+        assert log.samples(T0_NS, T0_NS + SECOND_NS)[2].tolist() == list(range(200))
+        assert log._reader.query("SELECT count(*) FROM extra") == [(0,)]
+        assert log._reader.query("PRAGMA user_version") == [(schema.VERSION,)]
+
+
+async def test_a_migration_that_fails_leaves_the_file_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with opened(tmp_path) as log:
+        log.append(numbered(0, 100))
+        await log.flush()
+    with monkeypatch.context() as patch:
+        steps = (*schema.MIGRATIONS, "CREATE TABLE extra (x); CREATE TABLE signal (x)")
+        patch.setattr(schema, "MIGRATIONS", steps)
+        patch.setattr(schema, "VERSION", schema.VERSION + 1)
+        with pytest.raises(StoreError, match="already exists"):
+            async with opened(tmp_path):
+                pass
+    async with opened(tmp_path) as log:
+        assert len(log.samples(T0_NS, T0_NS + SECOND_NS)[2]) == 100
+        assert log._reader.query("SELECT count(*) FROM sqlite_master WHERE name = 'extra'") == [
+            (0,)
+        ]
