@@ -39,9 +39,12 @@ NO_HISTORY = frozenset(
 MARKS_NAME = "resume.json"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Gap:
-    """What is missing of one signal: after `start_ns` and before `end_ns`, UTC."""
+    """What is missing of one signal: after `start_ns` and before `end_ns`, UTC.
+
+    The start moves on with each page that was read, so that what breaks off goes on from there.
+    """
 
     item: Item
     start_ns: int
@@ -67,6 +70,7 @@ class GapFiller:
         self._path = context.data_dir / MARKS_NAME
         self._marks: dict[str, int] = {}
         self._gaps: dict[str, list[tuple[int, int]]] = {}
+        self._open: list[Gap] = []
 
     def recall(self) -> None:
         """Read where the session before ended, and which gaps it left open."""
@@ -88,9 +92,19 @@ class GapFiller:
         if not self._config.history:
             return
         self._open_gaps(items)
+        for gap in self._open:
+            self._gaps.setdefault(gap.item.name, []).append((gap.start_ns, gap.end_ns))
         newest_ns = self._intake.columns.newest_ns
+        # What the reader never took is as good as never received.
+        unread, unread_past = self._outbox.unread(history=False), self._outbox.unread(history=True)
         for item in items:
-            if newest_ns[item.handle]:
+            number = int(self._intake.columns.number[item.handle])
+            if number in unread_past:
+                first_ns, last_ns = unread_past[number]
+                self._gaps.setdefault(item.name, []).append((first_ns - 1, last_ns + 1))
+            if number in unread:
+                self._marks[item.name] = unread[number][0] - 1
+            elif newest_ns[item.handle]:
                 self._marks[item.name] = int(newest_ns[item.handle])
         if not self._marks:
             return
@@ -120,17 +134,21 @@ class GapFiller:
             for start_ns, end_ns in open_gaps
         ]
         gaps = [gap for gap in gaps if gap.item.node is not None]
+        self._gaps.clear()
+        self._open = gaps
         filled = 0
 
         async def read(chunk: Sequence[Gap]) -> None:
             nonlocal filled
             filled += await self._read(chunk)
+            done = set(chunk)
+            self._open = [gap for gap in self._open if gap not in done]
 
         try:
             await in_chunks(gaps, min(per_call, NODES_MAX), read)
         except PeerError as error:
             self._context.log.info("history.none", reason=str(error))
-        self._gaps.clear()
+        self._open = []
         if filled:
             self._context.log.info("history.filled", samples=filled)
 
@@ -202,6 +220,8 @@ class GapFiller:
                 history=True,
             )
         )
+        if len(rows):
+            gap.start_ns = int(t_ns[rows[-1]])
         return len(rows)
 
 

@@ -47,6 +47,16 @@ class Outbox:
         """Wait until the reader has caught up."""
         await self._space.wait()
 
+    def unread(self, *, history: bool) -> dict[int, tuple[int, int]]:
+        """First and last time of what was not taken, by signal, UTC ns."""
+        spans: dict[int, tuple[int, int]] = {}
+        for item in self._items:
+            if isinstance(item, Batch) and item.history == history:
+                for number, t_ns in zip(item.signal.tolist(), item.t_ns.tolist(), strict=True):
+                    first, last = spans.get(number, (t_ns, t_ns))
+                    spans[number] = min(first, t_ns), max(last, t_ns)
+        return spans
+
     async def take(self) -> Batch | Waveform:
         """Wait for the next item; cancelling takes none.
 

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import Any
 
@@ -29,6 +29,7 @@ class Plant:
         self.index = 0
         self.pump: Node
         self.nodes: dict[str, Node] = {}
+        self._kept: dict[str, Node] = {}
 
     @property
     def url(self) -> str:
@@ -39,6 +40,7 @@ class Plant:
         port: int = 0,
         identity: Identity | None = None,
         types: Sequence[ua.SecurityPolicyType] = (ua.SecurityPolicyType.NoSecurity,),
+        before: Sequence[str] = (),
     ) -> None:
         server = self.server
         await server.init()
@@ -49,6 +51,8 @@ class Plant:
             await server.set_application_uri(identity.application_uri)
             await server.load_certificate(identity.certificate_der, "der")
             await server.load_private_key(identity.key_pem, format="pem")
+        for uri in before:
+            await server.register_namespace(uri)
         self.index = await server.register_namespace(URI)
         self.pump = await server.nodes.objects.add_object(self.index, "Pump")
         await server.start()
@@ -58,6 +62,9 @@ class Plant:
 
     async def add(self, name: str, value: Any, kind: ua.VariantType | None = None) -> Node:
         """A variable `ns=<plant>;s=<name>` under the pump."""
+        if name in self.nodes:
+            await self.set(name, value)
+            return self.nodes[name]
         node = await self.pump.add_variable(
             ua.NodeId(ua.String(name), ua.Int16(self.index)),
             ua.QualifiedName(name, ua.UInt16(self.index)),
@@ -68,9 +75,17 @@ class Plant:
         return node
 
     async def clear(self) -> None:
-        """Take away every variable that was added."""
-        await self.server.delete_nodes(list(self.nodes.values()), recursive=True)
-        self.nodes.clear()
+        """Take away every variable that was added, but those whose past is kept."""
+        gone = [node for name, node in self.nodes.items() if name not in self._kept]
+        await self.server.delete_nodes(gone, recursive=True)
+        self.nodes = dict(self._kept)
+
+    async def historize(self, name: str) -> None:
+        """Add a variable whose past the server keeps."""
+        if name in self._kept:
+            return
+        node = self._kept[name] = await self.add(name, 0.0)
+        await self.server.historize_node_data_change(node, period=timedelta(days=1), count=1000)
 
     async def set(
         self,
@@ -100,10 +115,14 @@ async def plant(
     identity: Identity | None = None,
     types: Sequence[ua.SecurityPolicyType] = (ua.SecurityPolicyType.NoSecurity,),
     users: Any = None,
+    before: Sequence[str] = (),
 ) -> AsyncIterator[Plant]:
-    """A running server, on a free port and without security unless told otherwise."""
+    """A running server, on a free port and without security unless told otherwise.
+
+    `before` are namespaces that it has ahead of its own, which moves its index.
+    """
     made = Plant(users)
-    await made.start(port, identity, types)
+    await made.start(port, identity, types, before)
     try:
         yield made
     finally:

@@ -3,7 +3,7 @@
 import asyncio
 import itertools
 from collections.abc import AsyncIterator, Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -236,7 +236,7 @@ async def test_the_gap_of_an_outage_is_filled_from_history_once(
     made: Plant, tmp_path: Path
 ) -> None:
     async with proxy(("127.0.0.1", made.port)) as relay:
-        await historize(made, "speed")
+        await made.historize("speed")
         await made.add("load", 0.0)  # Has no history, and must not be in the way.
         url = f"opc.tcp://127.0.0.1:{relay.port}/plant"
         config = source(url, signal("speed", queue_size=100), signal("load"))
@@ -270,12 +270,6 @@ async def test_the_gap_of_an_outage_is_filled_from_history_once(
         past_wanted = False
         await watch(7.0)
         assert past == []
-    await made.server.dehistorize_node_data_change(made.nodes["speed"])
-
-
-async def historize(made: Plant, name: str) -> None:
-    node = await made.add(name, 0.0)
-    await made.server.historize_node_data_change(node, period=timedelta(days=1), count=1000)
 
 
 async def test_the_servers_limits_are_read(made: Plant, tmp_path: Path) -> None:

@@ -1,0 +1,258 @@
+"""Walks a server's address space and describes what is worth reading. Reads only."""
+
+import json
+from base64 import b64encode
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from asyncua import ua
+
+from gateway.core.errors import PeerError
+from protocols.opcua.items import Limits, in_chunks, read_server, read_values
+from protocols.opcua.link import Link
+from protocols.opcua.settings import Config
+
+_OBJECTS = ua.NodeId(ua.Int32(ua.ObjectIds.ObjectsFolder))
+_SERVER = ua.NodeId(ua.Int32(ua.ObjectIds.Server))
+_HIERARCHICAL = ua.NodeId(ua.Int32(ua.ObjectIds.HierarchicalReferences))
+_CLASSES = ua.NodeClass.Object.value | ua.NodeClass.Variable.value
+_NUMBERS = frozenset(
+    (
+        "Boolean",
+        "SByte",
+        "Byte",
+        "Int16",
+        "UInt16",
+        "Int32",
+        "UInt32",
+        "Int64",
+        "UInt64",
+        "Float",
+        "Double",
+    )
+)
+CHILDREN_PER_ANSWER = 1000
+
+
+@dataclass(slots=True, eq=False)
+class Found:
+    """One node of the tree.
+
+    Attributes:
+        name: Its browse name, without namespace.
+        node: Its id at the server.
+        address: The same as an operator writes it, by namespace URI.
+        variable: Whether it holds a value.
+        type: Name of the value's type, `[]` behind it for an array; "" for an object.
+        unit: From EngineeringUnits; "" where the server tells none.
+        low, high: From EURange; None where the server tells none.
+        value: What it holds now; None where it cannot be read.
+        children: In the server's order.
+    """
+
+    name: str
+    node: ua.NodeId
+    address: str
+    variable: bool
+    type: str = ""
+    unit: str = ""
+    low: float | None = None
+    high: float | None = None
+    value: Any = None
+    children: list["Found"] = field(default_factory=list)
+
+    @property
+    def number(self) -> bool:
+        """Whether it is one number, or true or false: what a signal can be without more ado."""
+        return self.type in _NUMBERS
+
+    def walk(self, depth: int = 0) -> Iterator[tuple[int, "Found"]]:
+        """Itself and all below it, with their depth."""
+        yield depth, self
+        for child in self.children:
+            yield from child.walk(depth + 1)
+
+
+async def explore(
+    link: Link, config: Config, start: ua.NodeId | None, *, depth_max: int, nodes_max: int
+) -> tuple[Found, bool]:
+    """Everything below `start` (the Objects folder), but the server's talk about itself.
+
+    Returns:
+        The tree, and whether all of it is there; it is cut at `depth_max` and `nodes_max`.
+    """
+    uris, limits = await read_server(link, config)
+    root = Found("Objects", start or _OBJECTS, "", variable=False)
+    root.address = address_of(root.node, uris)
+    seen, level, whole = {root.node, _SERVER}, [root], True
+    for _ in range(depth_max):
+        children = await _children(link, level, limits)
+        next_level: list[Found] = []
+        for parent, references in children:
+            for reference in references:
+                node = _local(reference.NodeId)
+                if node is None or node in seen:
+                    continue
+                if len(seen) >= nodes_max:
+                    whole = False
+                    break
+                seen.add(node)
+                variable = reference.NodeClass == ua.NodeClass.Variable
+                name = str(reference.BrowseName.Name)
+                child = Found(name, node, address_of(node, uris), variable)
+                parent.children.append(child)
+                next_level.append(child)
+        level = next_level
+        if not level:
+            break
+    else:
+        whole = False
+    await _describe(link, [found for _, found in root.walk() if found.variable], limits)
+    _take_properties(root)
+    return root, whole
+
+
+async def _children(
+    link: Link, parents: Sequence[Found], limits: Limits
+) -> list[tuple[Found, list[ua.ReferenceDescription]]]:
+    """The children of each, in as many requests as the server wants."""
+    result: list[tuple[Found, list[ua.ReferenceDescription]]] = []
+
+    async def browse(chunk: Sequence[Found]) -> None:
+        request = ua.BrowseRequest()
+        request.Parameters.RequestedMaxReferencesPerNode = ua.UInt32(CHILDREN_PER_ANSWER)
+        request.Parameters.NodesToBrowse = [
+            ua.BrowseDescription(
+                NodeId=parent.node,
+                BrowseDirection=ua.BrowseDirection.Forward,
+                ReferenceTypeId=_HIERARCHICAL,
+                IncludeSubtypes=True,
+                NodeClassMask=ua.UInt32(_CLASSES),
+                ResultMask=ua.UInt32(ua.BrowseResultMask.All.value),
+            )
+            for parent in chunk
+        ]
+        answers = (await link.call(request, ua.BrowseResponse)).Results
+        for parent, answer in zip(chunk, answers, strict=True):
+            references = list(answer.References or [])
+            point = answer.ContinuationPoint
+            while point:
+                more = ua.BrowseNextRequest()
+                more.Parameters.ContinuationPoints = [point]
+                page = (await link.call(more, ua.BrowseNextResponse)).Parameters.Results[0]
+                references += page.References or []
+                point = page.ContinuationPoint
+            result.append((parent, references))
+
+    await in_chunks(parents, min(limits.read, 100), browse)
+    return result
+
+
+async def _describe(link: Link, variables: Sequence[Found], limits: Limits) -> None:
+    """Type and present value of each."""
+
+    async def read(chunk: Sequence[Found]) -> None:
+        values = await read_values(link, [found.node for found in chunk])
+        for found, data in zip(chunk, values, strict=True):
+            variant = data.Value
+            if variant is None or variant.VariantType is None:
+                continue
+            kind = getattr(variant.VariantType, "name", str(variant.VariantType))
+            found.value = variant.Value
+            array = isinstance(variant.Value, list)
+            if kind == "ExtensionObject":
+                first = variant.Value[0] if array and variant.Value else variant.Value
+                kind = type(first).__name__
+            found.type = f"{kind}[]" if array else kind
+
+    try:
+        await in_chunks(variables, limits.read, read)
+    except PeerError:
+        # One value that cannot be encoded spoils an answer; then each is asked for alone.
+        for found in variables:
+            try:
+                await read([found])
+            except PeerError:
+                found.type = "?"
+
+
+def _take_properties(root: Found) -> None:
+    """Unit and range go to the variable that they describe, and out of the tree."""
+    for _, found in list(root.walk()):
+        kept = []
+        for child in found.children:
+            match child.name:
+                case "EngineeringUnits" if hasattr(child.value, "DisplayName"):
+                    found.unit = str(child.value.DisplayName.Text or "")
+                case "EURange" if hasattr(child.value, "Low"):
+                    found.low, found.high = float(child.value.Low), float(child.value.High)
+                case _:
+                    kept.append(child)
+        found.children = kept
+
+
+def address_of(node: ua.NodeId, uris: Sequence[str]) -> str:
+    """A node id as an operator writes it: by namespace URI where that is possible."""
+    kinds = {"String": "s", "Guid": "g", "ByteString": "b"}
+    kind = kinds.get(node.NodeIdType.name, "i")
+    raw = node.Identifier
+    identifier = b64encode(raw).decode() if isinstance(raw, bytes) else str(raw)
+    index = int(node.NamespaceIndex)
+    if index == 0:
+        return f"{kind}={identifier}"
+    if index < len(uris) and ";" not in uris[index]:
+        return f"nsu={uris[index]};{kind}={identifier}"
+    return f"ns={index};{kind}={identifier}"
+
+
+def _local(node: Any) -> ua.NodeId | None:
+    """The node if it is at this server."""
+    if getattr(node, "ServerIndex", 0):
+        return None
+    return ua.NodeId(node.Identifier, node.NamespaceIndex, node.NodeIdType)
+
+
+def to_toml(root: Found, config: Config) -> str:
+    """A source with every number below `root`, ready to paste and to thin out."""
+    lines = [
+        "[[source]]",
+        'kind = "opcua"',
+        f"id = {_text(config.id)}",
+        f"url = {_text(config.url)}",
+    ]
+    if config.security_policy != "Basic256Sha256":
+        lines.append(f"security_policy = {_text(config.security_policy)}")
+    lines.append("signals = [")
+    used: set[tuple[str, str]] = set()
+    for asset, found in _with_parent(root, root.name):
+        if not found.number:
+            continue
+        names = (_name(asset), _name(found.name))
+        n = 2
+        while names in used:
+            names = names[0], f"{_name(found.name)} {n}"
+            n += 1
+        used.add(names)
+        unit = f", unit = {_text(found.unit[:40])}" if found.unit else ""
+        lines.append(
+            f"  {{ asset = {_text(names[0])}, signal = {_text(names[1])}{unit}, "
+            f"address = {_text(found.address)} }},"
+        )
+    return "\n".join([*lines, "]", ""])
+
+
+def _with_parent(found: Found, parent: str) -> Iterator[tuple[str, Found]]:
+    yield parent, found
+    for child in found.children:
+        yield from _with_parent(child, found.name)
+
+
+def _name(text: str) -> str:
+    """A browse name as an identifier: no slash, nothing that does not print."""
+    return "".join("_" if c == "/" or not c.isprintable() else c for c in text)[:80] or "_"
+
+
+def _text(text: str) -> str:
+    """A TOML string."""
+    return json.dumps(text, ensure_ascii=False)
