@@ -1,5 +1,6 @@
 """Decodes by the library what the fast decoder leaves to it, and makes numbers of it. Pure."""
 
+import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
@@ -25,7 +26,17 @@ from protocols.opcua.wire import (
     Values,
 )
 
-_UNREADABLE = (UaError, ValueError, KeyError, TypeError, IndexError, AttributeError, OverflowError)
+_UNREADABLE = (
+    UaError,
+    struct.error,
+    ValueError,
+    KeyError,
+    TypeError,
+    IndexError,
+    AttributeError,
+    OverflowError,
+    RecursionError,
+)
 """What the library raises for bytes that it cannot read."""
 
 

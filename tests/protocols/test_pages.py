@@ -12,7 +12,7 @@ from pydantic import BaseModel
 import protocols
 from protocols import config_type
 
-KINDS = ("mqtt", "replay", "serial")
+KINDS = ("mqtt", "opcua", "replay", "serial")
 """The protocols whose pages are held to this."""
 FOLDER = Path(inspect.getfile(protocols)).parent
 
