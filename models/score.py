@@ -11,6 +11,7 @@ from models.errors import RecordError
 from models.features.plan import FeaturePlan
 from models.record import Record
 from models.runtime import open_session
+from models.sensors import Sensors
 from models.windows import Grid, features
 
 COVERAGE_MIN = 0.5
@@ -108,7 +109,9 @@ def score(
     out = np.full(n, np.nan, np.float32)
     contribution = np.full((n, k), np.nan, np.float32)
     direction = np.zeros((n, k), np.int8)
-    x, coverage = features(mine, plan, grid)
+    held_sensors = manifest.detail.get("sensors")
+    sensors = Sensors.unpack(held_sensors) if held_sensors else None
+    x, coverage = features(mine, plan, grid, sensors=sensors)
     cover = coverage.mean(axis=1)
     ready = np.flatnonzero(cover >= COVERAGE_MIN)
     session = open_session(bundle, device, precision=precision)

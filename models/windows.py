@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from models.features.plan import FeaturePlan
 from models.record import Record
+from models.sensors import Sensors
 
 JOIN_WINDOWS = 2
 """A hole in the record of up to so many windows is bridged; a longer one starts afresh."""
@@ -120,7 +121,12 @@ def windows(laid: Laid, at: NDArray[np.int64], cells: int) -> NDArray[np.float64
 
 
 def features(
-    record: Record, plan: FeaturePlan, grid: Grid, *, every: int = 1
+    record: Record,
+    plan: FeaturePlan,
+    grid: Grid,
+    *,
+    every: int = 1,
+    sensors: Sensors | None = None,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """The features of each row's window, and its coverage.
 
@@ -130,6 +136,7 @@ def features(
         grid: Where the cells lie.
         every: Compute only each so many rows of a sequence, to train on long records; the others
             are NaN.
+        sensors: Signals whose sensor is found faulty count as missing in that window.
 
     Returns:
         float32[n, d] and float32[n, k] (share of cells with a sample, signal by signal); NaN before
@@ -147,6 +154,8 @@ def features(
         for start in range(0, len(at), step):
             chunk = at[start : start + step]
             window = windows(laid, chunk, grid.cells)
+            if sensors is not None:
+                window, _ = sensors.masked(window)
             out[rows[chunk]] = plan.compute(window)
             coverage[rows[chunk]] = 1.0 - np.isnan(window).mean(axis=2)
         if every == 1 and grid.hop_cells > 1:

@@ -13,6 +13,7 @@ from models.bundle import Bundle
 from models.explain import drivers, healthy_of
 from models.features.plan import FeaturePlan
 from models.runtime import Session
+from models.sensors import WORDS, SensorFault, Sensors
 
 SEVERITY_HIGH = 3.0
 """An anomaly so far past its limit calls for action now."""
@@ -29,10 +30,12 @@ class Judged:
     Attributes:
         assessments: As they are recorded.
         features: float32[n, d], what the model saw; texts are made of it.
+        sensors: uint8[n, k], `SensorFault` of each signal; None where the bundle cannot tell.
     """
 
     assessments: Assessments
     features: NDArray[np.float32]
+    sensors: NDArray[np.uint8] | None = None
 
 
 class Judge:
@@ -54,6 +57,9 @@ class Judge:
         self.plan = FeaturePlan.from_manifest(bundle.manifest)
         self._healthy = healthy_of(bundle.manifest.detail)
         self._told = np.full(len(assets), np.inf, dtype=np.float32)
+        held = bundle.manifest.detail.get("sensors")
+        self._sensors = Sensors.unpack(held) if held else None
+        self._faulty = np.zeros((len(assets), len(self.plan.signals)), dtype=np.uint8)
 
     @property
     def kind(self) -> ModelKind:
@@ -71,7 +77,10 @@ class Judge:
             DeviceError: The device failed; the caller falls back to another.
         """
         manifest = self.bundle.manifest
-        features = self.plan.compute(windows.value)
+        value, faults = windows.value, None
+        if self._sensors is not None:
+            value, faults = self._sensors.masked(value)
+        features = self.plan.compute(value)
         outputs = self.session.run(features)
         n, k = len(windows.rows), len(self.plan.signals)
         coverage = windows.coverage.mean(axis=1).astype(np.float32)
@@ -104,6 +113,7 @@ class Judge:
                 output=output,
             ),
             features,
+            faults,
         )
 
     def conditions(self, windows: Windows, judged: Judged) -> list[Condition]:
@@ -112,8 +122,9 @@ class Judge:
         A bundle in shadow alarms nobody. An abstention is neither alarm nor all-clear.
         """
         a = judged.assessments
+        doubts = self._doubts(windows, judged)
         if a.kind is not ModelKind.ANOMALY or a.shadow:
-            return []
+            return doubts
         severity = np.where([reason != Abstained.NO for reason in a.abstained], -1, a.severity)
         before = self._told[windows.rows]
         worth = (
@@ -122,9 +133,31 @@ class Judge:
             | (np.sign(severity) != np.sign(before))
         )
         self._told[windows.rows] = severity
-        return [
+        return doubts + [
             self._condition(judged, row, float(severity[row]))
             for row in np.flatnonzero(worth).tolist()
+        ]
+
+    def _doubts(self, windows: Windows, judged: Judged) -> list[Condition]:
+        """Sensors that cannot be believed, and those that can again; a shadow may say so too."""
+        if judged.sensors is None:
+            return []
+        a = judged.assessments
+        seen = judged.sensors * (windows.full & (a.coverage > 0))[:, None]
+        before = self._faulty[windows.rows]
+        self._faulty[windows.rows] = seen
+        return [
+            Condition(
+                asset=a.assets[row],
+                alarm=f"{a.signals[column]}.sensor",
+                cause=Cause.DATA_QUALITY,
+                active=bool(seen[row, column]),
+                t_ns=int(a.t_ns[row]),
+                priority=Priority.LOW,
+                text=f"{a.signals[column]} of {a.assets[row]} "
+                + WORDS[SensorFault(int(seen[row, column] or before[row, column]))],
+            )
+            for row, column in np.argwhere((seen > 0) | (before > 0)).tolist()
         ]
 
     def _condition(self, judged: Judged, row: int, severity: float) -> Condition:

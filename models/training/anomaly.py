@@ -19,12 +19,13 @@ from models.features.plan import FeaturePlan
 from models.graph import Graph
 from models.quantise import golden_rows, quantise, run
 from models.record import Record
+from models.sensors import Sensors
 from models.training import grid as grids
 from models.training import limits
 from models.training.detector import CLIP, POWER, Detector, fit
 from models.training.parity import Parity, measure
 from models.training.screen import Screened, screen
-from models.windows import Grid, features
+from models.windows import Grid, features, lay
 
 WINDOWS_MAX = 30_000
 """Windows to learn from; a longer record is thinned evenly."""
@@ -158,6 +159,7 @@ def train(
             "healthy": healthy,
             "notes": notes,
             "stale_cells": grid.stale_cells,
+            "sensors": _sensors(screened, grid).pack(),
             "independent": {
                 name: round(float(value), 1)
                 for name, value in zip(plan.names, model.independent, strict=True)
@@ -425,6 +427,16 @@ def _golden(fp32: onnx.ModelProto, int8: bytes, x: NDArray[np.float32], seed: in
     spread = np.nanstd(x, axis=0)
     rows = np.concatenate([rows, rows[: len(rows) // 2] + 5 * spread]).astype(np.float32)
     return bundle.Golden(rows, run(int8, rows), run(fp32, rows))
+
+
+def _sensors(screened: Screened, grid: Grid) -> Sensors:
+    """What the sensors did in the rows that were learned from."""
+    record = screened.record.rows(np.flatnonzero(~screened.leave))
+    tables = [
+        lay(record.values[at], None if record.time_s is None else record.time_s[at], grid).table
+        for _, at in record.sequences()
+    ]
+    return Sensors.learn(tables, grid.cells)
 
 
 def _healthy(plan: FeaturePlan, record: Record, x: NDArray[np.float32]) -> list[dict[str, object]]:

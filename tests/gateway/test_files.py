@@ -218,7 +218,9 @@ def test_recorded_bursts_are_a_row_each(tmp_path: Path) -> None:
     assert "mm/s" in long.units
 
 
-@pytest.mark.parametrize("arrays", [{"none": np.zeros(0)}, {"a": np.zeros(5)}, {"word": np.array(["x"])}])
+@pytest.mark.parametrize(
+    "arrays", [{"none": np.zeros(0)}, {"a": np.zeros(5)}, {"word": np.array(["x"])}]
+)
 def test_arrays_that_are_no_bursts_are_refused(
     tmp_path: Path, arrays: dict[str, np.ndarray]
 ) -> None:
