@@ -14,14 +14,22 @@ import tempfile
 import time
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, cast
+from random import Random
+from typing import Any, Never, cast
 
 import click
 import numpy as np
 import structlog
 
+import protocols
 from gateway.app import Gateway
 from gateway.config import parse
+from gateway.core.channel import Channel, WhenFull
+from gateway.core.clock import SystemClock
+from gateway.core.meter import SourceMeter
+from gateway.core.signals import SignalTable
+from gateway.core.source import SourceContext
+from gateway.pipeline.supervise import Supervisor
 from protocols.modbus import session as polling
 
 SETTLE_S = 3.0
@@ -75,7 +83,9 @@ def rss_mb() -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
-def configuration(port: int, units: int, registers: int, in_flight: int, folder: str) -> str:
+def configuration(
+    port: int, units: int, registers: int, in_flight: int, poll_s: float, folder: str
+) -> str:
     """A gateway that reads all of it each second."""
     rows = "".join(
         f'  {{ asset = "unit-{u}", signal = "r{r}", unit_id = {u}, address = "holding:{r}" }},\n'
@@ -85,7 +95,7 @@ def configuration(port: int, units: int, registers: int, in_flight: int, folder:
     return (
         f'[gateway]\ndata_dir = "{folder}"\n[console]\nenabled = false\n'
         f'[[source]]\nkind = "modbus"\nid = "plant"\nurl = "tcp://127.0.0.1:{port}"\n'
-        f"in_flight = {in_flight}\npoll_s = 1.0\nsignals = [\n{rows}]\n"
+        f"in_flight = {in_flight}\npoll_s = {poll_s}\nsignals = [\n{rows}]\n"
     )
 
 
@@ -136,6 +146,47 @@ async def measure(text: str, folder: Path, seconds: float) -> dict[str, Any]:
     }
 
 
+async def measure_adapter(text: str, folder: Path, seconds: float) -> dict[str, Any]:
+    """The adapter under its supervisor alone; what it gives is thrown away."""
+    (source,) = parse(text, folder / "forewarn.toml").sources
+    meter = SourceMeter(source.id, source.kind)
+    context = SourceContext(
+        clock=SystemClock(),
+        random=Random(),
+        log=structlog.get_logger(),
+        signals=SignalTable(),
+        meter=meter,
+        data_dir=folder,
+        report=lambda _condition: None,
+    )
+    channel = Channel(samples_max=1_000_000, when_full=WhenFull.BLOCK)
+
+    async def drain() -> Never:
+        while True:
+            await channel.receive()
+
+    async with asyncio.TaskGroup() as tasks:
+        supervisor = Supervisor(protocols.as_source(source), context, channel)
+        running = [tasks.create_task(supervisor.run()), tasks.create_task(drain())]
+        await asyncio.sleep(SETTLE_S)
+        cpu_s, wall_s, samples = time.process_time(), time.monotonic(), meter.samples
+        memory = [rss_mb()]
+        for _ in range(2):
+            await asyncio.sleep(seconds / 2)
+            memory.append(rss_mb())
+        cpu_s, wall_s = time.process_time() - cpu_s, time.monotonic() - wall_s
+        samples = meter.samples - samples
+        for task in running:
+            task.cancel()
+    return {
+        "seconds": round(wall_s, 1),
+        "samples": samples,
+        "cpu_us_per_register": round(cpu_s / samples * 1e6, 3),
+        "errors": dict(meter.errors),
+        "rss_mb": [round(mb, 1) for mb in memory],
+    }
+
+
 @click.command()
 @click.option("--units", default=100, show_default=True)
 @click.option("--registers", default=100, show_default=True, help="Registers a unit.")
@@ -143,8 +194,18 @@ async def measure(text: str, folder: Path, seconds: float) -> dict[str, Any]:
 @click.option("--minutes", default=0.0, help="Longer: 10 shows whether memory stays flat.")
 @click.option("--in-flight", default=1, show_default=True, help="Requests under way at once.")
 @click.option("--server", type=click.Choice(sorted(SERVERS)), default="pymodbus", show_default=True)
+@click.option("--poll-s", default=1.0, show_default=True)
+@click.option("--adapter-only", is_flag=True, help="Without log and trends.")
 def main(
-    *, units: int, registers: int, seconds: float, minutes: float, in_flight: int, server: str
+    *,
+    units: int,
+    registers: int,
+    seconds: float,
+    minutes: float,
+    in_flight: int,
+    server: str,
+    poll_s: float,
+    adapter_only: bool,
 ) -> None:
     """Poll UNITS x REGISTERS once a second, wire to durable log, and print the cost as JSON."""
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
@@ -156,13 +217,15 @@ def main(
     try:
         port = ours.recv()
         with tempfile.TemporaryDirectory() as folder:
-            text = configuration(port, units, registers, in_flight, folder)
-            figures = asyncio.run(measure(text, Path(folder), minutes * 60 or seconds))
+            text = configuration(port, units, registers, in_flight, poll_s, folder)
+            how = measure_adapter if adapter_only else measure
+            figures = asyncio.run(how(text, Path(folder), minutes * 60 or seconds))
     finally:
         process.kill()
         process.join()
     machine = {"machine": platform.machine(), "python": platform.python_version()}
     shape = {"units": units, "registers": registers, "in_flight": in_flight, "server": server}
+    shape |= {"poll_s": poll_s, "stage": "adapter" if adapter_only else "wire to log"}
     print(json.dumps({**machine, **shape, **figures}, indent=1))
 
 
