@@ -16,7 +16,14 @@ from typing import Any, Protocol
 from typing_extensions import override
 
 from gateway.core.clock import Clock
-from gateway.core.errors import ConfigError, DataError, LinkLost, LinkRefused, LinkTimeout
+from gateway.core.errors import (
+    ConfigError,
+    DataError,
+    LinkError,
+    LinkLost,
+    LinkRefused,
+    LinkTimeout,
+)
 from gateway.core.source import SourceContext
 from protocols.modbus.config import Config
 from protocols.modbus.frame import Ascii, Framing, Mbap, Outcome, Rtu
@@ -71,7 +78,7 @@ class Link:
         self._done: list[Done] = []
         self._n = 0
         self._wake: asyncio.Future[None] | None = None
-        self._lost: LinkLost | None = None
+        self._lost: LinkError | None = None
         self._heard_ns = 0
         self._noisy_since_ns = 0
 
@@ -169,7 +176,7 @@ class Link:
         if settled:
             self._notify()
 
-    def lost(self, error: LinkLost) -> None:
+    def lost(self, error: LinkError) -> None:
         """The wire ended."""
         if self._lost is None:
             self._lost = error
@@ -183,9 +190,12 @@ class Link:
 class _Stream(asyncio.Protocol):
     """TCP and TLS."""
 
-    def __init__(self, link: Link, name: str) -> None:
+    def __init__(self, link: Link, config: Config) -> None:
         self._link = link
-        self._name = name
+        self._name = config.url
+        self._closed = "the peer closed the connection"
+        if config.target().scheme == "tls" and config.tls_cert is None:
+            self._closed += "; if it wants a certificate of ours, set tls_cert and tls_key"
         self._transport: asyncio.Transport | None = None
 
     @override
@@ -199,7 +209,11 @@ class _Stream(asyncio.Protocol):
 
     @override
     def connection_lost(self, exc: Exception | None) -> None:
-        self._link.lost(LinkLost(f"{self._name}: {exc or 'the peer closed the connection'}"))
+        if isinstance(exc, ssl.SSLError):
+            # From TLS 1.3 on, the server judges our certificate after the handshake.
+            self._link.lost(LinkRefused(f"{self._name}: TLS refused: {exc}; check tls_cert"))
+        else:
+            self._link.lost(LinkLost(f"{self._name}: {exc or self._closed}"))
 
     def send(self, data: bytes) -> None:
         assert self._transport is not None
@@ -370,7 +384,7 @@ async def _connect(config: Config, link: Link) -> Wire:
                 )
                 return datagrams
             _, stream = await loop.create_connection(
-                lambda: _Stream(link, config.url),
+                lambda: _Stream(link, config),
                 target.host,
                 target.port,
                 ssl=secure,

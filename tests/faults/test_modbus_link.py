@@ -65,7 +65,11 @@ async def wrong_unit(device: Device, asked: Asked, write: Write) -> None:
 
 
 async def wrong_count(device: Device, asked: Asked, write: Write) -> None:
-    write(device.frame(asked, bytes([asked.function, 2, 0, 0])))
+    write(
+        device.frame(
+            asked, bytes([asked.function, 2 * asked.count + 2]) + asked.pdu()[2:] + b"\0\0"
+        )
+    )
 
 
 async def short_frame(device: Device, asked: Asked, write: Write) -> None:

@@ -21,7 +21,7 @@ from pymodbus.server import ModbusTlsServer, ModbusUdpServer
 from pyModbusTCP.server import ModbusServer
 
 from gateway.core.batch import Batch
-from gateway.core.errors import ConfigError, LinkRefused
+from gateway.core.errors import ConfigError, LinkError, LinkRefused
 from gateway.core.source import Source
 from protocols.modbus import Config
 from tests.conformance import check_module, check_source
@@ -233,6 +233,15 @@ async def test_tls_refuses_a_server_that_it_cannot_verify(tmp_path: Path) -> Non
         )
         with pytest.raises(LinkRefused, match="tls_server_name"):
             await read_once(name, tmp_path)
+
+
+async def test_tls_without_the_certificate_that_the_server_wants(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    async with tls_server(authority) as port:
+        signals = [{"address": "holding:1"}]
+        config = make_config(f"tls://127.0.0.1:{port}", signals, tls_ca=authority.path)
+        with pytest.raises(LinkError, match="tls_cert"):
+            await read_once(config, tmp_path)
 
 
 async def test_tls_files_that_are_not_there_are_the_operators_to_mend(tmp_path: Path) -> None:
