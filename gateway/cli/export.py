@@ -52,6 +52,7 @@ def command(
       forewarn export forewarn.toml --what trends --signal vibration
       forewarn export forewarn.toml --quarantine
     """
+    from gateway.cli.stored import time_ns
     from gateway.config import load
     from gateway.store.quarantine import read_quarantine
     from gateway.store.reader import LogReader
@@ -59,8 +60,8 @@ def command(
 
     folder = load(config).data_dir
     now = datetime.now(UTC)
-    start_ns = _time_ns(start, "--from", now - timedelta(days=1))
-    end_ns = _time_ns(end, "--to", now)
+    start_ns = time_ns(start, "--from", now - timedelta(days=1))
+    end_ns = time_ns(end, "--to", now)
     if quarantine:
         names: tuple[str, ...] = ("time", "kind", "seq", "reason", "line")
         refused = read_quarantine(folder)
@@ -233,17 +234,3 @@ def _iso(t_ns: int) -> str:
     seconds, rest = divmod(t_ns, 1_000_000_000)
     moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=seconds)
     return f"{moment:%Y-%m-%dT%H:%M:%S}.{rest:09d}Z"
-
-
-def _time_ns(text: str | None, option: str, default: datetime) -> int:
-    moment = default
-    if text is not None:
-        try:
-            moment = datetime.fromisoformat(text)
-        except ValueError:
-            raise click.BadParameter(
-                f"{option}: must be a time like 2026-11-23T14:00, was {text}"
-            ) from None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return round(moment.timestamp() * 1e6) * 1000

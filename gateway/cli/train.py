@@ -3,7 +3,7 @@
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -34,6 +34,16 @@ if TYPE_CHECKING:
 @click.option("--seed", default=0, show_default=True, help="Of everything random.")
 @click.option("--precision", type=click.Choice(["int8", "fp32"]), default="int8", show_default=True)
 @click.option("--asset-class", default="", help="Kind of machine, kept in the bundle.")
+@click.option("--asset", help="Of a gateway: the machine to learn.")
+@click.option("--from", "start", metavar="TIME", help="Of a gateway: ISO 8601 [a week ago].")
+@click.option("--to", "end", metavar="TIME", help="Of a gateway: ISO 8601 [now].")
+@click.option(
+    "--stored",
+    type=click.Choice(["log", "influx"]),
+    default="log",
+    show_default=True,
+    help="Of a gateway: where to take it from.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
 def command(
     *,
@@ -48,6 +58,10 @@ def command(
     signals: str | None,
     derive: tuple[str, ...],
     rows: str | None,
+    asset: str | None,
+    start: str | None,
+    end: str | None,
+    stored: Literal["log", "influx"],
     **options: Any,
 ) -> None:
     """Train a model and write it as a bundle.
@@ -60,6 +74,7 @@ def command(
       forewarn train --data healthy.csv --out pump.fwm
       forewarn train --data run*.csv --rows 0:400 --ignore changepoint --label anomaly --out rig.fwm
       forewarn train --kind rul --data fleet.csv --group unit --time cycle --cap 125 --out life.fwm
+      forewarn train --data forewarn.toml --asset press-1 --from 2026-11-01 --out press.fwm
     """
     from rich.console import Console
 
@@ -77,7 +92,10 @@ def command(
     )
     console = Console(stderr=True)
     with console.status("reading") as status:
-        record = read(data, columns)
+        if data[0].suffix == ".toml":
+            record = _stored(data, columns, asset, start, end, stored)
+        else:
+            record = read(data, columns)
         status.update(f"training on {len(record)} rows of {len(record.names)} signals")
         trained = _train(record, kind, columns, options)
         from models import bundle
@@ -91,6 +109,26 @@ def command(
     else:
         _show(made, trained.notes, out)
     sys.exit(0)
+
+
+def _stored(
+    data: tuple[Path, ...],
+    columns: "Columns",
+    asset: str | None,
+    start: str | None,
+    end: str | None,
+    stored: Literal["log", "influx"],
+) -> "Record":
+    """What the gateway of a configuration file has stored of one asset."""
+    from gateway.cli.stored import stored_record
+
+    if len(data) > 1 or asset is None:
+        raise click.UsageError(
+            "--data: a gateway's configuration file stands alone, with --asset beside it"
+        )
+    return stored_record(
+        data[0], asset=asset, source=stored, start=start, end=end, signals=columns.signals
+    )
 
 
 def _train(record: "Record", kind: str, columns: "Columns", options: dict[str, Any]) -> Any:

@@ -11,6 +11,8 @@ from click.testing import CliRunner
 
 from gateway.cli.export import command as export
 from gateway.cli.influx import command as influx_command
+from gateway.cli.stored import stored_record
+from gateway.cli.train import command as train
 from gateway.core.batch import make_batch
 from gateway.core.clock import SystemClock
 from gateway.core.errors import ConfigError
@@ -61,7 +63,9 @@ kind = "modbus"
 id = "s"
 url = "tcp://127.0.0.1:9"
 unit_id = 1
-signals = [{{ asset = "pump", signal = "vibration", address = "holding:1", type = "uint16" }}]
+signals = [
+  {{ asset = "pump", signal = "vibration", unit = "mm/s", address = "holding:1", type = "uint16" }},
+]
 """
     )
     return file
@@ -182,3 +186,42 @@ def test_a_server_that_is_away_is_an_answer_and_no_traceback(tmp_path: Path) -> 
         assert result.stderr.startswith("forewarn: ")
         assert "Traceback" not in result.stderr
     assert json.dumps(result.stderr)
+
+
+async def test_train_takes_its_period_from_the_gateways_own_log(tmp_path: Path) -> None:
+    file = config(tmp_path)
+    random = np.random.default_rng(1)
+    async with opened(tmp_path / "data") as log:
+        log.signals.intern(Signal("pump", "power", "kW"))
+        for signal in (0, 1):
+            for first in (0, 5000):  # A hole parts two sequences.
+                n = 3000
+                log.append(
+                    make_batch(
+                        "s",
+                        np.full(n, signal, dtype=np.int32),
+                        T0_NS + (first + np.arange(n)) * SECOND_NS,
+                        10 + random.normal(size=n),
+                        np.zeros(n, dtype=np.uint8),
+                        T0_NS,
+                    )
+                )
+        await log.flush()
+        words = ["--data", str(file), "--asset", "pump", "--from", FROM, "--to", TO]
+        words += ["--out", str(tmp_path / "pump.fwm"), "--window", "30s", "--json"]
+        result = CliRunner().invoke(train, words)
+    assert result.exit_code == 0, result.output
+    report = json.loads(result.stdout)
+    assert report["signals"] == ["vibration", "power"]
+    assert (tmp_path / "pump.fwm").exists()
+    record = stored_record(file, asset="pump", source="log", start=FROM, end=TO)
+    assert len(record) == 1006  # The last value is held for three steps more.
+    assert record.groups == ("0", "1")
+    assert record.units == ("mm/s", "")  # As configured.
+
+
+def test_train_from_a_gateway_needs_an_asset(tmp_path: Path) -> None:
+    words = ["--data", str(config(tmp_path)), "--out", str(tmp_path / "x.fwm")]
+    result = CliRunner().invoke(train, words)
+    assert result.exit_code == 2
+    assert "--asset" in result.output

@@ -1,0 +1,110 @@
+"""Takes what a gateway stored as a record to train on: from its own log, or from its InfluxDB."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Literal
+
+import click
+import numpy as np
+
+from gateway.config import load
+from gateway.core.errors import ConfigError
+from gateway.store.readback import Table, from_influx, from_log
+from models.record import Record
+
+GAP_STEPS = 10
+"""A hole of so many rows parts two sequences: nothing is known of the machine in between."""
+
+
+def time_ns(text: str | None, option: str, default: datetime) -> int:
+    """UTC ns of an ISO 8601 time; UTC unless it says otherwise.
+
+    Raises:
+        click.BadParameter: It is no time.
+    """
+    moment = default
+    if text is not None:
+        try:
+            moment = datetime.fromisoformat(text)
+        except ValueError:
+            raise click.BadParameter(
+                f"{option}: must be a time like 2026-11-23T14:00, was {text}"
+            ) from None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return round(moment.timestamp() * 1e6) * 1000
+
+
+def stored_record(
+    path: Path,
+    *,
+    asset: str,
+    source: Literal["log", "influx"],
+    start: str | None,
+    end: str | None,
+    signals: tuple[str, ...] = (),
+    step_s: float | None = None,
+) -> Record:
+    """The healthy period of one asset, at even steps, holes as borders between sequences.
+
+    Args:
+        path: The gateway's configuration file; the gateway may be running.
+        asset: The machine.
+        source: Where to take it from.
+        start: ISO 8601; a week ago when None.
+        end: ISO 8601; now when None.
+        signals: Which of its signals; all when empty.
+        step_s: Between two rows; how often the slowest of the signals comes when None.
+
+    Raises:
+        ConfigError: Nothing is stored of it, or there is no [influx].
+        StoreError: The log cannot be read.
+    """
+    config = load(path)
+    now = datetime.now(UTC)
+    start_ns = time_ns(start, "--from", now - timedelta(days=7))
+    end_ns = time_ns(end, "--to", now)
+    wanted = signals or None
+
+    def take(step: float | None) -> Table:
+        if source == "log":
+            return from_log(config.data_dir, asset, start_ns, end_ns, signals=wanted, step_s=step)
+        if config.settings.influx is None:
+            raise ConfigError(f"{path.name}: has no [influx] table to read from")
+        influx = config.settings.influx
+        return from_influx(influx, asset, start_ns, end_ns, signals=wanted, step_s=step)
+
+    table = take(step_s or _step_s(take(None), asset))
+    kept = np.isfinite(table.value).any(axis=1)
+    t_ns, values = table.t_ns[kept], table.value[kept]
+    if not len(t_ns):
+        raise ConfigError(f"asset {asset!r}: nothing usable is stored of that time")
+    step_ns = int(np.diff(table.t_ns[:2])[0]) if len(table.t_ns) > 1 else 1
+    group = np.concatenate(([0], np.cumsum(np.diff(t_ns) > GAP_STEPS * step_ns)))
+    units = {
+        signal.signal: signal.unit
+        for configured in config.sources
+        for signal in configured.signals
+        if signal.asset == asset
+    }
+    return Record(
+        values=values,
+        names=table.names,
+        units=tuple(units.get(name, "") for name in table.names),
+        time_s=t_ns / 1e9,
+        group=group.astype(np.int64),
+        groups=tuple(str(i) for i in range(int(group[-1]) + 1)),
+    )
+
+
+def _step_s(table: Table, asset: str) -> float:
+    """How often the slowest signal comes."""
+    steps = []
+    for i in range(len(table.names)):
+        times = table.t_ns[np.isfinite(table.value[:, i])]
+        if len(times) > 1:
+            steps.append(float(np.median(np.diff(times))) / 1e9)
+    if not steps:
+        raise ConfigError(f"asset {asset!r}: nothing usable is stored of that time")
+    # A thousandth is left to the jitter of the clock.
+    return float(f"{max(steps):.3g}")
