@@ -195,7 +195,7 @@ async def test_train_takes_its_period_from_the_gateways_own_log(tmp_path: Path) 
         log.signals.intern(Signal("pump", "power", "kW"))
         for signal in (0, 1):
             for first in (0, 5000):  # A hole parts two sequences.
-                n = 3000
+                n = 500
                 log.append(
                     make_batch(
                         "s",
