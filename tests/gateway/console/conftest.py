@@ -1,8 +1,10 @@
 """A console on a free port of loopback, in a thread of its own, and people who may use it."""
 
 import asyncio
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ import pytest
 
 from gateway.console.app import Console
 from gateway.console.config import ConsoleConfig
-from gateway.console.vault import Role, Vault
+from gateway.console.vault import FILE, Role, Vault
 from tests.gateway.console.fake import FakePlant
 
 PASSWORD = "correct horse battery"
@@ -83,13 +85,16 @@ class Running:
         return client
 
 
-def people(data_dir: Path) -> None:
-    """One of each role: vera, otto and eva."""
-    vault = Vault(data_dir)
-    vault.add_user("vera", PASSWORD, Role.VIEWER, "test")
-    vault.add_user("otto", PASSWORD, Role.OPERATOR, "test")
-    vault.add_user("eva", PASSWORD, Role.ENGINEER, "test")
-    vault.close()
+@cache
+def people() -> bytes:
+    """A vault with one of each role: vera, otto and eva. Made once: passwords cost time."""
+    with tempfile.TemporaryDirectory() as folder:
+        vault = Vault(Path(folder))
+        vault.add_user("vera", PASSWORD, Role.VIEWER, "test")
+        vault.add_user("otto", PASSWORD, Role.OPERATOR, "test")
+        vault.add_user("eva", PASSWORD, Role.ENGINEER, "test")
+        vault.close()
+        return (Path(folder) / FILE).read_bytes()
 
 
 Start = Callable[..., Running]
@@ -101,8 +106,8 @@ def start(tmp_path: Path) -> Iterator[Start]:
     running: list[Running] = []
 
     def make(*, plant: FakePlant | None = None, staffed: bool = True, **config: Any) -> Running:
-        if staffed and not (tmp_path / "console.db").exists():
-            people(tmp_path)
+        if staffed and not (tmp_path / FILE).exists():
+            (tmp_path / FILE).write_bytes(people())
         running.append(Running(tmp_path, plant or FakePlant(), **config).start())
         return running[-1]
 

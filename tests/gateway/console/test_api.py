@@ -1,0 +1,279 @@
+"""The REST interface: what it does, and that nothing sent to it makes it fall over."""
+
+import base64
+import json
+import math
+import socket
+import time
+from dataclasses import replace
+from typing import Any
+
+import httpx
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, settings
+from schemathesis import GenerationMode
+
+from gateway.console import live
+from gateway.console.shield import BODY_BYTES_MAX
+from tests.eventually import eventually_blocking
+from tests.gateway.console.conftest import Running, Start
+from tests.gateway.console.fake import FakePlant
+
+ACK = {"verb": "ack", "targets": [{"asset": "pump-1", "alarm": "anomaly"}]}
+
+
+@pytest.fixture
+def console(start: Start) -> Running:
+    running = start()
+    running.call(lambda: running.plant.fail("pump-1"))
+    return running
+
+
+def test_not_a_number_is_null(console: Running) -> None:
+    view = console.plant.views["lathe-1"]
+    console.plant.views["lathe-1"] = replace(view, severity=math.nan, trend=(math.inf, math.nan))
+    rows = console.client("vera").get("/api/v1/assets").json()
+    assert rows[3]["severity"] is None
+    assert rows[3]["trend"] == [None, None]
+
+
+def test_commands_say_what_became_of_each(console: Running) -> None:
+    client = console.client("otto")
+    both = [*ACK["targets"], {"asset": "pump-1", "alarm": "no such"}]
+    answer = client.post("/api/v1/alarms/command", json={"verb": "ack", "targets": both})
+    assert answer.json() == {"refused": ["", "pump-1/no such: there is no such alarm"]}
+    again = client.post("/api/v1/alarms/command", json=ACK)
+    assert (again.status_code, again.json()["detail"]) == (
+        409,
+        "pump-1/anomaly: is acknowledged already",
+    )
+    late = {
+        "verb": "confirm",
+        "targets": [{"asset": "pump-1", "alarm": "anomaly", "occurrence": 9}],
+    }
+    assert client.post("/api/v1/alarms/command", json=late).status_code == 409
+
+
+def test_only_an_engineer_takes_an_alarm_out_of_service(console: Running) -> None:
+    body = ACK | {"verb": "out_of_service"}
+    assert console.client("otto").post("/api/v1/alarms/command", json=body).status_code == 403
+    assert console.client("eva").post("/api/v1/alarms/command", json=body).status_code == 200
+
+
+def test_history_pages_and_export(console: Running) -> None:
+    client = console.client("otto")
+    client.post("/api/v1/alarms/command", json=ACK | {"note": "=cmd|' /C calc'!A0"})
+    first = client.get("/api/v1/alarms/history?limit=1").json()
+    assert first[0]["transition"]["event"] == "ack"
+    older = client.get(f"/api/v1/alarms/history?limit=1&before={first[0]['number']}").json()
+    assert older[0]["transition"]["event"] == "active"
+    lines = client.get("/api/v1/alarms/export").text.splitlines()
+    assert len(lines) == 3
+    assert "'=cmd" in lines[2], "no spreadsheet takes a note for a formula"
+
+
+def test_outgoing_is_shown_to_the_byte(console: Running) -> None:
+    row = console.client("vera").get("/api/v1/outgoing").json()[0]
+    assert base64.b64decode(row["base64"]) == row["body"].encode()
+    assert row["bytes"] == len(row["body"])
+    assert row["sent"] is False
+
+
+def test_bundles_channels_and_bytes(console: Running) -> None:
+    client = console.client("eva")
+    post = client.post
+    assert post("/api/v1/bundles/promote", json={"bundle": "pump-2026-12"}).status_code == 204
+    assert post("/api/v1/bundles/promote", json={"bundle": "none"}).status_code == 409
+    assert post("/api/v1/channels/test", json={"channel": "shift-mail"}).status_code == 204
+    assert post("/api/v1/channels/test", json={"channel": "none"}).status_code == 409
+    assert console.plant.tests == [("shift-mail", "eva")]
+    assert client.get("/api/v1/source/bytes?id=pump-1-link").status_code == 200
+    assert client.get("/api/v1/source/bytes?id=none").status_code == 404
+
+
+def test_health_readiness_and_metrics(console: Running) -> None:
+    client = console.client()
+    assert client.get("/readyz").text == "ready"
+    console.plant.ready = False
+    answer = client.get("/readyz")
+    assert (answer.status_code, answer.text) == (503, "the log does not take writes")
+    text = client.get("/metrics").text
+    assert 'forewarn_source_up{source="pump-1-link"} 1.0' in text
+    assert 'forewarn_alarms{priority="high",state="active_unacked"} 1.0' in text
+    far = client.get("/metrics", headers={"X-Forwarded-For": "10.0.0.1"})
+    assert far.status_code == 401, "through a proxy it takes a token"
+
+
+BAD_REQUESTS = [
+    ("GET", "/api/v1/asset?id=nothing", 404),
+    ("GET", "/api/v1/series?asset=../../etc/passwd&signal=x", 404),
+    ("GET", "/api/v1/series?asset=pump-1&signal=x&span_s=nan", 422),
+    ("GET", "/api/v1/series?asset=pump-1&signal=x&points=1e9", 422),
+    ("GET", "/api/v1/alarms/history?limit=-1", 422),
+    ("GET", "/api/v1/alarms/history?before=99999999999999999999999", 422),
+    ("GET", "/asset?id=%00", 404),
+    ("GET", "/live?topic=nothing", 404),
+    ("GET", "/live", 422),
+    ("DELETE", "/api/v1/alarms", 405),
+    ("GET", "/api/v1/../../secrets", 404),
+    ("GET", "/" + "a" * 20_000, 404),
+]
+
+
+def test_bad_requests_have_clear_answers(console: Running) -> None:
+    client = console.client("eva")
+    for method, path, status in BAD_REQUESTS:
+        answer = client.request(method, path)
+        assert answer.status_code == status, path
+        assert len(answer.content) < 5000, path
+
+
+BAD_BODIES = [
+    b"",
+    b"{",
+    b"[]",
+    b'"text"',
+    b"null",
+    b'{"verb":"ack"}',
+    b'{"verb":"ack","targets":[]}',
+    b'{"verb":"explode","targets":[{"asset":"a","alarm":"b"}]}',
+    b'{"verb":"ack","targets":[{"asset":1,"alarm":null}]}',
+    b'{"verb":"ack","targets":[{"asset":"a","alarm":"b","more":1}]}',
+    b'{"verb":"ack","targets":[{"asset":"\\ud800","alarm":"b"}]}',
+    b'{"verb":"shelve","targets":[{"asset":"a","alarm":"b"}],"duration_s":1e400}',
+    b'{"verb":"shelve","targets":[{"asset":"a","alarm":"b"}],"duration_s":NaN}',
+    b"[" * 20_000,
+    b"\xff\xfe",
+]
+
+
+def test_bad_bodies_have_clear_answers(console: Running) -> None:
+    client = console.client("eva")
+    client.headers["content-type"] = "application/json"
+    for body in BAD_BODIES:
+        answer = client.post("/api/v1/alarms/command", content=body)
+        assert answer.status_code in (400, 422), (body[:80], answer.text)
+        assert len(answer.content) < 5000, body[:80]
+
+
+def test_huge_bodies_are_refused_before_they_are_read(console: Running) -> None:
+    client = console.client("eva")
+    big = b"x" * (BODY_BYTES_MAX + 1)
+    url = "/api/v1/alarms/command"
+    assert client.post(url, content=big).status_code == 413
+    assert client.post("/sign-in", content=big).status_code == 413
+    chunked = client.post(url, content=(b"x" * 10_000 for _ in range(20)))
+    assert chunked.status_code == 413
+    assert client.get("/healthz").status_code == 200
+
+
+def events(client: httpx.Client, topic: str) -> Any:
+    """The live messages of a topic, one by one."""
+    with client.stream("GET", "/live", params={"topic": topic}) as stream:
+        assert stream.headers["content-type"].startswith("text/event-stream")
+        for line in stream.iter_lines():
+            if line.startswith("data: "):
+                yield json.loads(line.removeprefix("data: "))
+
+
+def test_live_updates_carry_only_what_changed(console: Running) -> None:
+    messages = events(console.client("vera"), "plant")
+    first = next(messages)
+    assert first["order"][:3] == ["banner", "summary", "tile:pump-1"]
+    assert len(first["put"]) == 6
+    console.call(lambda: console.plant.fail("lathe-1"))
+    second = next(messages)
+    assert set(second["put"]) == {"banner", "summary", "tile:lathe-1"}
+    assert "order" not in second
+    messages.close()
+
+
+def test_alarms_that_end_leave_the_page(console: Running) -> None:
+    messages = events(console.client("otto"), "alarms")
+    assert "alarm:pump-1/anomaly" in next(messages)["put"]
+    console.call(console.plant.engine._records.clear)
+    assert next(messages)["del"] == ["alarm:pump-1/anomaly"]
+    messages.close()
+
+
+def test_a_live_page_ends_with_its_session(console: Running) -> None:
+    client = console.client("otto")
+    messages = events(client, "plant")
+    next(messages)
+    other = console.client()
+    other.cookies = client.cookies
+    token = client.headers["X-CSRF-Token"]
+    assert other.post("/sign-out", data={"csrf": token}).status_code == 303
+    console.call(lambda: console.plant.fail("lathe-1"))
+    rest = list(messages)
+    assert rest[-1] == {}, "the page is told that it is signed out"
+
+
+def test_a_stuck_browser_is_dropped(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live, "SEND_TIMEOUT_S", 0.3)
+    machines = [(f"m{i}", "press " * 40, "hall " * 20) for i in range(300)]
+    console = start(plant=FakePlant(machines), anonymous_viewer=True)
+    port = console.console.port
+    with socket.socket() as stuck:
+        stuck.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        stuck.connect(("127.0.0.1", port))
+        stuck.sendall(f"GET /live?topic=plant HTTP/1.1\r\nHost: localhost:{port}\r\n\r\n".encode())
+        hub = console.console._hub
+        eventually_blocking(lambda: hub.browsers == 1)
+
+        def drop() -> bool:
+            """Draw every tile anew, until the browser's buffers are full."""
+            views = console.plant.views
+            stamp = str(time.monotonic_ns())
+            console.call(
+                lambda: views.update({k: replace(v, cause=stamp) for k, v in views.items()})
+            )
+            return hub.browsers_dropped == 1
+
+        eventually_blocking(drop, timeout_s=30)
+        assert console.client().get("/healthz").status_code == 200
+        assert hub.browsers == 0
+
+
+def test_more_live_pages_than_allowed_are_refused(start: Start) -> None:
+    console = start(browsers_max=1, anonymous_viewer=True)
+    messages = events(console.client(), "plant")
+    next(messages)
+    assert console.client().get("/live?topic=plant").status_code == 503
+    messages.close()
+
+
+def test_schemathesis_finds_no_server_error(console: Running) -> None:
+    """Every operation, with what the schema allows and what it does not, as an engineer."""
+    secret = console.client("eva").post(
+        "/api/v1/tokens/add", json={"name": "schemathesis", "role": "engineer"}
+    )
+    headers = {"Authorization": f"Bearer {secret.json()['secret']}"}
+    document = console.client(headers=headers).get("/openapi.json").json()
+    schema = schemathesis.openapi.from_dict(document)
+    tried = 0
+    for result in schema.get_all_operations():
+        operation = result.ok()  # type: ignore[union-attr]
+        modes = [GenerationMode.POSITIVE]
+        if operation.body or operation.query:
+            modes.append(GenerationMode.NEGATIVE)
+        for mode in modes:
+
+            @given(case=operation.as_strategy(mode))
+            @settings(
+                max_examples=10,
+                deadline=None,
+                database=None,
+                phases=[Phase.generate],
+                suppress_health_check=list(HealthCheck),
+            )
+            def run(case: Any) -> None:
+                nonlocal tried
+                tried += 1
+                answer = case.call(base_url=console.url, headers=headers)
+                assert answer.status_code < 500, (case.method, case.path, case.query, case.body)
+
+            run()
+    assert tried > 200
+    assert len(console.client("eva").get("/api/v1/audit").json()) > 10
