@@ -11,7 +11,7 @@ import json
 import os
 import zipfile
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -210,7 +210,8 @@ def write(
     data = _zip({MANIFEST: text, **members, **_signature(text, key)}, manifest.created)
     bundle = read(data)
     _write_atomic(Path(path), data)
-    return read(path, trusted_keys=[] if key is None else [key.public_key()]) if key else bundle
+    trusted = bundle.signer is not None
+    return replace(bundle, path=Path(path), trusted=trusted)
 
 
 def read(

@@ -76,10 +76,12 @@ class Trees:
         rights = (self.route > 0).sum(axis=1) + np.where(self.depth > k, self.depth, 0.0)
         enough = graph.constant(1.0 - rights.reshape(t, 1, leaves))
         fired = graph.node("Relu", graph.node("Add", agreed, enough))
-        # Left out of int8 by `models.quantise`: leaf values of many trees add their errors up.
-        each = graph.node("MatMul", fired, graph.constant(self.value), name=graph.name_exact())
-        axes = graph.constant([0], np.int64)
-        total = graph.node("ReduceSum", each, axes, keepdims=0)
+        # As one flat product, since OpenVINO 2021.4 (the stick's) breaks on a batch of them; left
+        # out of int8 by `models.quantise`, because errors of many trees' leaves add up.
+        rows = graph.node("Transpose", fired, perm=[1, 0, 2])
+        flat = graph.node("Reshape", rows, graph.constant([-1, t * leaves], np.int64))
+        weight = graph.constant(self.value.reshape(t * leaves, -1))
+        total = graph.node("MatMul", flat, weight, name=graph.name_exact())
         return graph.node("Add", total, graph.constant(self.base))
 
 
