@@ -88,6 +88,8 @@ class ModbusSession:
         self._units: dict[int, Unit] = {}
         self._not_before_ns = 0
         self._silent_in_a_row = 0
+        self._doubted = 0
+        """At how many silences in a row the link was last doubted."""
         self._heard = False
         """Until anybody was heard, the link is not up, and no BAD sample may say that it is."""
         self._counters = dict(counters)
@@ -171,6 +173,7 @@ class ModbusSession:
                 await self._link.wait(until_ns)
                 for done in self._link.take():
                     self._settle(done)
+                self._doubt_the_link()
             except LinkError as error:
                 # What was read before the link ended is handed over first.
                 self._ended = error
@@ -254,7 +257,7 @@ class ModbusSession:
             unit.doubt = not self._link.has_ids
             self._silence(job, unit)
             return
-        self._silent_in_a_row = 0
+        self._silent_in_a_row = self._doubted = 0
         self._heard = True
         self._not_before_ns = now_ns + round(unit.tuning.turnaround_s * 1e9)
         meter.observe_latency(done.took_ns / 1e9)
@@ -297,15 +300,22 @@ class ModbusSession:
             job.group.urgent.appendleft(job)
             return
         self._give_up(job)
-        self._silent(job.request.unit, unit, f"no answer within {unit.tuning.timeout_s} s")
-        self._silent_in_a_row += 1
-        if self._silent_in_a_row < SILENT_IN_A_ROW_MAX:
+        if self._silent(job.request.unit, unit, f"no answer within {unit.tuning.timeout_s} s"):
+            self._silent_in_a_row += 1
+
+    def _doubt_the_link(self) -> None:
+        """After several silences in a row: is it these units, or is it the link?
+
+        Raises:
+            LinkTimeout: No unit is left that may still answer.
+        """
+        if self._silent_in_a_row < max(SILENT_IN_A_ROW_MAX, self._doubted + 1):
             return
+        self._doubted = self._silent_in_a_row
         trusted = [n for n, u in self._units.items() if not u.patience.silent]
         if not trusted:
             raise LinkTimeout(f"{self._config.url}: no unit answers")
-        # Is it these units or the link? Ask one that answered before.
-        for number in trusted:
+        for number in trusted:  # One that answered before will tell.
             if self._units[number].heard and any(g.prefer(number) for g in self._groups):
                 return
 
@@ -323,13 +333,19 @@ class ModbusSession:
         self._context.log.info("modbus.unit_answers", unit=number)
         self._show_quarantined()
 
-    def _silent(self, number: int, unit: Unit, why: str) -> None:
+    def _silent(self, number: int, unit: Unit, why: str) -> bool:
+        """The unit did not answer. False where that was known: of several requests under way at
+        once, each comes to this, but it was one silence."""
+        now_ns = self._context.clock.mono_ns()
+        if unit.patience.resting(now_ns):
+            return False
         edge = not unit.patience.silent
-        unit.patience.failed(self._context.clock.mono_ns())
+        unit.patience.failed(now_ns)
         if edge:
             unit.why = why
             self._context.log.warning("modbus.unit_silent", unit=number, why=why)
             self._show_quarantined()
+        return True
 
     def _show_quarantined(self) -> None:
         """Say of each signal that is not being read at present why; called when that changes."""

@@ -299,6 +299,23 @@ async def test_a_dead_unit_costs_the_others_one_time_out(tmp_path: Path) -> None
             assert len(batch) == 9
 
 
+async def test_one_stall_of_many_requests_under_way_is_one_silence(tmp_path: Path) -> None:
+    async def stall(device: Device, asked: Asked, write: Write) -> None:
+        if len(device.asked) > 8:
+            await right(device, asked, write)
+
+    device = Device(behaviour=stall)
+    context = make_context(tmp_path)
+    async with on_tcp(device) as url, asyncio.timeout(DEADLINE_S):
+        signals = [{"address": f"holding:{200 * a}"} for a in range(8)]
+        source = make_config(url, signals, in_flight=8, timeout_s=0.1, poll_s=0.05)
+        async with source.open(context) as session:
+            batch = await until(session, Quality.GOOD)
+            assert len(batch) == 8
+    assert context.meter.errors["timeout"] == 8
+    assert device.connections == 1
+
+
 @pytest.mark.parametrize("reset", [False, True])
 async def test_a_hung_up_link_comes_back_by_itself(tmp_path: Path, reset: bool) -> None:
     device = Device()
