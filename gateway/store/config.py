@@ -21,14 +21,18 @@ class Bound(BaseModel):
 
 
 class TrendBounds(BaseModel):
-    """How long each width of trend is kept."""
+    """How long each width of trend is kept; by size the narrowest goes first."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    gb_max: Gigabytes = 4
     days_10s: Days = 3
     days_1min: Days = 60
     days_10min: Days = 400
     days_1h: Days = 3650
+    assessments_full_days: Days = Field(
+        default=2, description="Every assessment so long; then the most severe of ten minutes."
+    )
     assessments_days: Days = 400
     alarms_days: Days = 3650
 

@@ -1,4 +1,8 @@
-"""The tables of trends, and how columns of samples become rows of mean, least and greatest."""
+"""The tables of trends.
+
+The newest buckets are rows, because they still change. Behind them, 360 buckets of a signal are one
+page, packed as samples are: a bucket takes some 7 bytes there instead of 45.
+"""
 
 import json
 import sqlite3
@@ -8,21 +12,31 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from gateway.core.alarm import Transition
 from gateway.core.assessment import Assessments
-from gateway.core.batch import Quality
-from gateway.core.errors import StoreError
-from gateway.store.blocks import Columns
+from gateway.core.errors import DataError, StoreError
 from gateway.store.journal import Transaction
+from gateway.store.trend_rows import (
+    PAGE_BUCKETS,
+    WIDTHS_S,
+    Rows,
+    join,
+    pack_page,
+    part_of,
+    rows_of,
+    unpack_page,
+    widen,
+)
 
 FILE_NAME = "trends.db"
 APPLICATION_ID = 0x46575452
 """`FWTR`."""
-VERSION = 1
-WIDTHS_S = (10, 60, 600, 3600)
-"""Widths of trend, each a whole number of the one before."""
+VERSION = 2
+THIN_NS = 600 * 1_000_000_000
+DAY_NS = 86_400 * 1_000_000_000
+SIGNALS_PER_STEP = 64
+"""Signals packed in one transaction: some 23,000 rows."""
 
 _TABLES = (
     *(
@@ -31,6 +45,13 @@ _TABLES = (
             least REAL NOT NULL, greatest REAL NOT NULL, PRIMARY KEY (signal, t)) WITHOUT ROWID"""
         for width in WIDTHS_S
     ),
+    *(
+        f"""CREATE TABLE page_{width} (
+            signal INTEGER NOT NULL, page INTEGER NOT NULL, body BLOB NOT NULL,
+            PRIMARY KEY (signal, page)) WITHOUT ROWID"""
+        for width in WIDTHS_S
+    ),
+    *(f"CREATE INDEX page_{width}_page ON page_{width} (page)" for width in WIDTHS_S),
     """CREATE TABLE assessment (
         asset TEXT NOT NULL, t INTEGER NOT NULL, bundle TEXT NOT NULL, score REAL, max_score REAL,
         coverage REAL, abstained TEXT NOT NULL, shape INTEGER NOT NULL, contribution BLOB NOT NULL,
@@ -51,58 +72,6 @@ _UPSERT = {
         least = min(least, excluded.least), greatest = max(greatest, excluded.greatest)"""  # noqa: S608
     for width in WIDTHS_S
 }
-
-Rows = tuple[
-    NDArray[np.int64],
-    NDArray[np.int64],
-    NDArray[np.int64],
-    NDArray[np.float64],
-    NDArray[np.float64],
-    NDArray[np.float64],
-]
-"""signal, start of the bucket in s, count, total, least, greatest."""
-
-
-def bucket(columns: Columns) -> Rows:
-    """Samples as rows of the narrowest width, by signal and time; BAD ones do not count."""
-    signal, t_ns, value, quality = columns
-    usable = quality != Quality.BAD
-    signal, t_ns, value = signal[usable], t_ns[usable], value[usable]
-    width = WIDTHS_S[0]
-    start_s = t_ns // (width * 1_000_000_000) * width
-    one = np.ones(len(value), dtype=np.int64)
-    return _reduce((signal.astype(np.int64), start_s, one, value, value, value))
-
-
-def widen(rows: Rows, width_s: int) -> Rows:
-    """The same rows at a greater width."""
-    signal, t_s, n, total, least, greatest = rows
-    return _reduce((signal, t_s // width_s * width_s, n, total, least, greatest))
-
-
-def join(parts: Iterable[Rows]) -> Rows:
-    """Several lots of rows as one, equal buckets merged."""
-    signal, t_s, n, total, least, greatest = (np.concatenate(c) for c in zip(*parts, strict=True))
-    return _reduce((signal, t_s, n, total, least, greatest))
-
-
-def _reduce(rows: Rows) -> Rows:
-    signal, t_s, n, total, least, greatest = rows
-    if not len(signal):
-        return rows
-    order = np.lexsort((t_s, signal))
-    signal, t_s = signal[order], t_s[order]
-    new = np.ones(len(signal), dtype=bool)
-    new[1:] = (np.diff(signal) != 0) | (np.diff(t_s) != 0)
-    at = np.flatnonzero(new)
-    return (
-        signal[at],
-        t_s[at],
-        np.add.reduceat(n[order], at),
-        np.add.reduceat(total[order], at),
-        np.minimum.reduceat(least[order], at),
-        np.maximum.reduceat(greatest[order], at),
-    )
 
 
 class TrendFile:
@@ -171,6 +140,106 @@ class TrendFile:
         except sqlite3.Error as error:
             raise StoreError(f"{self.path}: the trends cannot be written ({error})") from error
 
+    def pack(self, width_s: int, before_s: int) -> int:
+        """Pack the buckets of whole pages before `before_s`; returns how many buckets."""
+        page_s = width_s * PAGE_BUCKETS
+        before_s = before_s // page_s * page_s
+        packed = 0
+        try:
+            with self._lock:
+                (last,) = self._db.execute(f"SELECT max(signal) FROM trend_{width_s}").fetchone()  # noqa: S608
+            for first in range(0, -1 if last is None else last + 1, SIGNALS_PER_STEP):
+                with self._lock, self._transaction():
+                    packed += self._pack(width_s, page_s, before_s, first)
+        except sqlite3.Error as error:
+            raise StoreError(f"{self.path}: the trends cannot be written ({error})") from error
+        return packed
+
+    def _pack(self, width_s: int, page_s: int, before_s: int, first: int) -> int:
+        where = "signal >= ? AND signal < ? AND t < ?"
+        bounds = (first, first + SIGNALS_PER_STEP, before_s)
+        rows = rows_of(
+            self._db.execute(f"SELECT * FROM trend_{width_s} WHERE {where}", bounds)  # noqa: S608
+        )
+        signal, page = rows[0], rows[1] // page_s
+        if not len(signal):
+            return 0
+        new = (np.diff(signal, prepend=-1) != 0) | (np.diff(page, prepend=-1) != 0)
+        starts = np.flatnonzero(new)
+        for start, end in zip(starts, [*starts[1:], len(signal)], strict=True):
+            key = (int(signal[start]), int(page[start]))
+            part = part_of(rows, slice(int(start), int(end)))
+            old = self._db.execute(
+                f"SELECT body FROM page_{width_s} WHERE signal = ? AND page = ?",  # noqa: S608
+                key,
+            ).fetchone()
+            if old is not None:
+                part = join([_read_page(key[0], old[0]), part])
+            self._db.execute(
+                f"INSERT OR REPLACE INTO page_{width_s} VALUES (?, ?, ?)",  # noqa: S608
+                (*key, pack_page(part)),
+            )
+        self._db.execute(f"DELETE FROM trend_{width_s} WHERE {where}", bounds)  # noqa: S608
+        return len(signal)
+
+    def drop_page(self, width_s: int, before_s: int) -> bool:
+        """Delete the oldest page of this width if all of it is before `before_s`."""
+        page_s = width_s * PAGE_BUCKETS
+        try:
+            with self._lock, self._transaction():
+                (oldest,) = self._db.execute(f"SELECT min(page) FROM page_{width_s}").fetchone()  # noqa: S608
+                if oldest is None or (oldest + 1) * page_s > before_s:
+                    return False
+                self._db.execute(f"DELETE FROM page_{width_s} WHERE page = ?", (oldest,))  # noqa: S608
+                return True
+        except sqlite3.Error as error:
+            raise StoreError(f"{self.path}: the trends cannot be written ({error})") from error
+
+    def thin(self, before_ns: int) -> int:
+        """Keep of old assessments the most severe of each ten minutes; returns how many went.
+
+        One day's worth at most in a call; where it left off is kept in the file.
+        """
+        try:
+            with self._lock, self._transaction():
+                (oldest,) = self._db.execute("SELECT min(t) FROM assessment").fetchone()
+                rows = self._db.execute("SELECT value FROM meta WHERE key = 'thinned'").fetchall()
+                start_ns = max(int(rows[0][0]) if rows else 0, oldest or 0)
+                start_ns = start_ns // THIN_NS * THIN_NS
+                end_ns = min(before_ns // THIN_NS * THIN_NS, start_ns + DAY_NS)
+                if oldest is None or end_ns <= start_ns:
+                    return 0
+                done = self._db.execute(
+                    "DELETE FROM assessment WHERE (asset, t, bundle) IN ("
+                    "SELECT asset, t, bundle FROM (SELECT asset, t, bundle, row_number() OVER ("
+                    "PARTITION BY asset, bundle, t / ? ORDER BY score / max_score DESC, t) AS p "
+                    "FROM assessment WHERE t >= ? AND t < ?) WHERE p > 1)",
+                    (THIN_NS, start_ns, end_ns),
+                )
+                self._db.execute(
+                    "INSERT OR REPLACE INTO meta VALUES ('thinned', ?)", (str(end_ns),)
+                )
+                return done.rowcount
+        except sqlite3.Error as error:
+            raise StoreError(f"{self.path}: the trends cannot be written ({error})") from error
+
+    def drop_oldest_assessments(self) -> bool:
+        """Delete the oldest hour of assessments. Returns whether there was one."""
+        with self._lock:
+            (oldest,) = self._db.execute("SELECT min(t) FROM assessment").fetchone()
+        if oldest is None:
+            return False
+        return self.drop_before("assessment", "t", oldest + 3600 * 1_000_000_000) > 0
+
+    def file_bytes(self) -> int:
+        """Bytes in use, free pages not counted."""
+        with self._lock:
+            pages, free, size = (
+                int(self._db.execute(f"PRAGMA {name}").fetchone()[0])
+                for name in ("page_count", "freelist_count", "page_size")
+            )
+        return (pages - free) * size
+
     def drop_before(self, table: str, column: str, t: int) -> int:
         """Delete rows older than `t`; returns how many."""
         try:
@@ -221,6 +290,14 @@ class TrendFile:
                 )
             ),
         )
+
+
+def _read_page(signal: int, body: bytes) -> Rows:
+    """A page, or nothing where the disk has altered it: what comes after it is still kept."""
+    try:
+        return unpack_page(signal, body)
+    except DataError:
+        return rows_of(())
 
 
 def _open(path: Path, epoch: str) -> sqlite3.Connection:

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gateway.core.alarm import Cause, Driver, Priority, Transition
-from gateway.core.errors import StoreError
+from gateway.core.errors import DataError, StoreError
 from gateway.store.schema import connect_reader
-from gateway.store.trend_file import WIDTHS_S
+from gateway.store.trend_rows import PAGE_BUCKETS, WIDTHS_S, Rows, join, rows_of, unpack_page
 
 ROWS_MAX = 1_000_000
 
@@ -101,12 +101,8 @@ class TrendReader:
         span_s = max(1.0, (end_ns - start_ns) / 1e9)
         start_s, end_s = start_ns // 1_000_000_000, -(-end_ns // 1_000_000_000)
         width_s = self._width(signal, start_s, span_s / points_max)
-        rows = self._query(
-            f"SELECT t, n, total, least, greatest FROM trend_{width_s} "  # noqa: S608
-            "WHERE signal = ? AND t >= ? AND t < ? ORDER BY t LIMIT ?",
-            (signal, start_s // width_s * width_s, end_s, ROWS_MAX),
-        )
-        table = np.array(rows, dtype=np.float64).reshape(len(rows), 5)
+        rows = self._rows(width_s, signal, start_s // width_s * width_s, end_s)
+        table = np.column_stack([column.astype(np.float64) for column in rows[1:]])
         return _merge(table, width_s, points_max)
 
     def assessments(self, asset: str, start_ns: int, end_ns: int) -> AssessmentHistory:
@@ -165,18 +161,56 @@ class TrendReader:
         )
         return [_transition(json.loads(row[0])) for row in rows]
 
+    def _rows(self, width_s: int, signal: int, start_s: int, end_s: int) -> Rows:
+        """Buckets of [start, end), from pages and from rows."""
+        page_s = width_s * PAGE_BUCKETS
+        parts = [
+            rows_of(
+                self._query(
+                    f"SELECT * FROM trend_{width_s} WHERE signal = ? AND t >= ? AND t < ? "  # noqa: S608
+                    "ORDER BY t LIMIT ?",
+                    (signal, start_s, end_s, ROWS_MAX),
+                )
+            )
+        ]
+        for (body,) in self._query(
+            f"SELECT body FROM page_{width_s} WHERE signal = ? AND page >= ? AND page <= ? "  # noqa: S608
+            "ORDER BY page LIMIT ?",
+            (signal, start_s // page_s, end_s // page_s, ROWS_MAX // PAGE_BUCKETS),
+        ):
+            try:
+                rows = unpack_page(signal, body)
+            except DataError:
+                continue  # The disk has altered it; a wider width may still have that time.
+            inside = (rows[1] >= start_s) & (rows[1] < end_s)
+            parts.append(
+                (
+                    rows[0][inside],
+                    rows[1][inside],
+                    rows[2][inside],
+                    rows[3][inside],
+                    rows[4][inside],
+                    rows[5][inside],
+                )
+            )
+        return join(parts)
+
+    def _oldest(self, width_s: int, signal: int) -> int:
+        """Start of the oldest bucket of a signal, in s; far in the future where there is none."""
+        row = self._query(
+            f"SELECT t FROM trend_{width_s} WHERE signal = ? ORDER BY t LIMIT 1",  # noqa: S608
+            (signal,),
+        )
+        page = self._query(
+            f"SELECT page FROM page_{width_s} WHERE signal = ? ORDER BY page LIMIT 1",  # noqa: S608
+            (signal,),
+        )
+        found = [t for (t,) in row] + [p * width_s * PAGE_BUCKETS for (p,) in page]
+        return min(found, default=1 << 62)
+
     def _width(self, signal: int, start_s: int, width_s_min: float) -> int:
         """The narrowest width that is wide enough and still reaches back to the start."""
-        oldest = {
-            width: (
-                self._query(
-                    f"SELECT t FROM trend_{width} WHERE signal = ? ORDER BY t LIMIT 1",  # noqa: S608
-                    (signal,),
-                )
-                or [(1 << 62,)]
-            )[0][0]
-            for width in WIDTHS_S
-        }
+        oldest = {width: self._oldest(width, signal) for width in WIDTHS_S}
         for width, wider in pairwise(WIDTHS_S):
             reaches = oldest[width] <= start_s or oldest[width] < oldest[wider] + wider
             if width >= width_s_min and reaches:

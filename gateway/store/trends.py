@@ -13,14 +13,16 @@ from gateway.store.config import TrendBounds
 from gateway.store.cursor import Cursor
 from gateway.store.log import Log
 from gateway.store.record import Kind, Record
-from gateway.store.trend_file import FILE_NAME, WIDTHS_S, Rows, TrendFile, bucket, join
+from gateway.store.trend_file import FILE_NAME, TrendFile
 from gateway.store.trend_reader import AssessmentHistory, Series, TrendReader
+from gateway.store.trend_rows import WIDTHS_S, Rows, bucket, join
 
 WRITE_S = 2.0
 """Between two writes while data flows; a console sees trends this old."""
 SAMPLES_MAX = 1 << 20
 RETRY_S = 5.0
 TIDY_S = 600.0
+FAR_S = 1 << 40
 _KINDS = (Kind.SAMPLES, Kind.ASSESSMENT, Kind.TRANSITION)
 
 _events = structlog.get_logger()
@@ -147,10 +149,24 @@ def take_in(cursor: Cursor, file: TrendFile) -> Taken:
 
 
 def tidy(file: TrendFile, bounds: TrendBounds, now_ns: int) -> None:
-    """Drop what is older than its bound."""
-    day_ns = 86_400 * 10**9
+    """Pack what no longer changes, and drop what is too old or too much.
+
+    At most one page of each width goes in a pass, so that a clock that is years off does not empty
+    the trends at once.
+    """
+    now_s, day_ns = now_ns // 10**9, 86_400 * 10**9
     days = (bounds.days_10s, bounds.days_1min, bounds.days_10min, bounds.days_1h)
     for width, kept in zip(WIDTHS_S, days, strict=True):
-        file.drop_before(f"trend_{width}", "t", now_ns // 10**9 - round(kept * 86_400))
+        file.pack(width, now_s)
+        file.drop_page(width, now_s - round(kept * 86_400))
+    file.thin(now_ns - round(bounds.assessments_full_days * day_ns))
     file.drop_before("assessment", "t", now_ns - round(bounds.assessments_days * day_ns))
     file.drop_before("transition", "t", now_ns - round(bounds.alarms_days * day_ns))
+    for width in WIDTHS_S:
+        # The narrowest goes first: what it says, the wider ones say too, less finely.
+        while file.file_bytes() > bounds.gb_max * 1e9:
+            if not file.drop_page(width, FAR_S):
+                break
+    while file.file_bytes() > bounds.gb_max * 1e9:
+        if not file.drop_oldest_assessments():
+            break

@@ -77,6 +77,11 @@ async def test_a_crash_between_log_and_trends_counts_nothing_twice(tmp_path: Pat
         trends.close()
 
 
+def at_s(seconds: int) -> int:
+    """So many seconds after the first sample, as UTC ns."""
+    return T0_NS + seconds * SECOND_NS
+
+
 async def test_retention_keeps_wider_buckets_longer(tmp_path: Path) -> None:
     async with opened(tmp_path) as log:
         fill(log, 3600)
@@ -84,11 +89,74 @@ async def test_retention_keeps_wider_buckets_longer(tmp_path: Path) -> None:
         trends = Trends(log, TrendBounds(), SystemClock())
         file = trends._open()
         take_in(log.cursor("trends"), file)
-        tidy(file, TrendBounds(), T0_NS + 10 * 86_400 * SECOND_NS)
+        for _ in range(3):
+            tidy(file, TrendBounds(), at_s(10 * 86_400))
         file.close()
-        series = trends.series(0, T0_NS, T0_NS + 3600 * SECOND_NS)
+        series = trends.series(0, T0_NS, at_s(3600))
         assert series.width_s == 60
         assert series.count.sum() == 35_640
+        trends.close()
+
+
+async def test_packed_buckets_read_as_the_rows_did_and_take_a_few_bytes(tmp_path: Path) -> None:
+    async with opened(tmp_path) as log:
+        fill(log, 7200)
+        await log.flush()
+        trends = Trends(log, TrendBounds(), SystemClock())
+        file = trends._open()
+        take_in(log.cursor("trends"), file)
+        before = trends.series(0, T0_NS, at_s(7200))
+        assert file.pack(10, at_s(7201) // SECOND_NS) == 720
+        after = trends.series(0, T0_NS, at_s(7200))
+        for name in ("t_ns", "least", "greatest", "count"):
+            assert np.array_equal(getattr(after, name), getattr(before, name)), name
+        assert np.allclose(after.mean, before.mean, rtol=1e-6)
+        part = trends.series(0, at_s(3550), at_s(3650))
+        assert part.t_ns.tolist() == [at_s(s) for s in range(3550, 3650, 10)]
+        (size,) = file._db.execute("SELECT sum(length(body)) FROM page_10").fetchone()
+        assert size / 720 < 8
+
+        # What arrives late joins its page.
+        fill(log, 20, start=100)
+        await log.flush()
+        take_in(log.cursor("trends"), file)
+        assert file.pack(10, at_s(7201) // SECOND_NS) == 2
+        late = trends.series(0, T0_NS, at_s(7200))
+        assert late.count.tolist()[8:14] == [99, 99, 198, 198, 99, 99]
+        file.close()
+        trends.close()
+
+
+async def test_trends_keep_within_their_size_narrowest_first(tmp_path: Path) -> None:
+    async with opened(tmp_path) as log:
+        fill(log, 7200)
+        await log.flush()
+        trends = Trends(log, TrendBounds(), SystemClock())
+        file = trends._open()
+        take_in(log.cursor("trends"), file)
+        tidy(file, TrendBounds(gb_max=0.000_01), at_s(7201))
+        series = trends.series(0, T0_NS, at_s(7200))
+        assert series.width_s > 10
+        assert series.count.sum() == 71_280
+        file.close()
+        trends.close()
+
+
+async def test_old_assessments_are_thinned_to_the_most_severe(tmp_path: Path) -> None:
+    async with opened(tmp_path) as log:
+        for i in range(1200):
+            log.append(assessments(at_s(i), 0.9 if i in (77, 900) else 0.1, ("pump", "fan")))
+        await log.flush()
+        trends = Trends(log, TrendBounds(), SystemClock())
+        file = trends._open()
+        take_in(log.cursor("trends"), file)
+        tidy(file, TrendBounds(), at_s(86_400))
+        assert len(trends.assessments("fan", T0_NS, at_s(1200)).t_ns) == 1200
+        tidy(file, TrendBounds(), at_s(3 * 86_400))
+        for asset in ("pump", "fan"):
+            history = trends.assessments(asset, T0_NS, at_s(1200))
+            assert history.t_ns.tolist() == [at_s(77), at_s(900)]
+        file.close()
         trends.close()
 
 
