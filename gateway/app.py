@@ -92,6 +92,7 @@ class Gateway:
                 trends=self.trends,
                 report=self._report,
                 folder=config.data_dir / "models",
+                config_file=config.path,
             )
             self.flow = Flow(
                 clock=self.clock,

@@ -6,6 +6,7 @@ import resource
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from gateway.core.alarm import Cause, Condition, Priority
 from gateway.core.assessment import Abstained
 from gateway.core.clock import Clock, sleep_until
-from gateway.core.errors import DataError, Refused
+from gateway.core.errors import DataError, Refused, StoreError
 from gateway.core.signals import Signal
 from gateway.pipeline.assess import Judged
 from gateway.pipeline.config import AssetConfig, LearnConfig
@@ -85,8 +86,10 @@ class Learning:
         trends: Trends,
         report: Callable[[Condition], None],
         folder: Path,
+        config_file: Path,
     ) -> None:
         self.folder = folder
+        self._config_file = config_file
         self._clock = clock
         self._log = log
         self._trends = trends
@@ -204,7 +207,12 @@ class Learning:
             start_ns = self._clock.wall_ns()
             pupil.progress = replace(pupil.progress, start_ns=start_ns, since_ns=start_ns)
         needed_s = pupil.learn.collect_s * pupil.progress.needed_factor
-        mean, width_s = await asyncio.to_thread(self._means, pupil, start_ns)
+        try:
+            mean, width_s = await asyncio.to_thread(self._means, pupil, start_ns)
+        except StoreError as error:
+            # The trends are not there yet, or their disk fails: nothing is known, so nothing moves.
+            pupil.progress = replace(pupil.progress, missing=(str(error),))
+            return
         names = [signal.name for _, signal in pupil.signals]
         seen = readiness(mean, names, width_s=width_s, needed_s=needed_s)
         pupil.progress = replace(pupil.progress, share=round(seen.share, 3), missing=seen.missing)
@@ -232,7 +240,9 @@ class Learning:
         await asyncio.to_thread(place.mkdir, parents=True, exist_ok=True)
         arguments = [
             *("-m", "gateway", "train", "--kind", "anomaly"),
-            *("--data", f"log:{self._log.directory}?asset={asset}&start_ns={progress.start_ns}"),
+            *("--data", str(self._config_file), "--asset", asset),
+            *("--from", datetime.fromtimestamp(progress.start_ns / 1e9, UTC).isoformat()),
+            *("--asset-class", pupil.config.asset_class),
             *("--out", str(place / name), "--false-alarms", pupil.learn.false_alarms),
         ]
         _events.info("learn.training", asset=asset, generation=generation)

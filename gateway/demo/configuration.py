@@ -11,7 +11,8 @@ from gateway.demo.machines import CLASSES
 
 POLL_S = 0.25
 LINES = {"pump-1": "water", "compressor-1": "air", "conveyor-1": "line 1", "lathe-1": "line 1"}
-LEARN_COLLECT_S = 300.0
+LEARN = '{ collect_s = 120, shadow_s = 30, false_alarms = "1/15min" }'
+"""Short enough to watch; a real machine is given a day, and a promise of 30."""
 ARTIFACTS = Path(str(files("models"))) / "artifacts"
 
 
@@ -64,7 +65,7 @@ def configuration(
         )
         own = list(bundles.get(kind, ()))
         if asset in learn:
-            text += f"learn = {{ collect_s = {LEARN_COLLECT_S} }}\n"
+            text += f"learn = {LEARN}\n"
         elif own:
             text += f"bundle = {_quoted(own.pop(0))}\n"
         if own and asset not in learn:

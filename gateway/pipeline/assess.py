@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from gateway.core.alarm import Cause, Condition, Driver, Priority
 from gateway.core.assessment import Abstained, Assessments, ModelKind
 from gateway.pipeline.windows import Windows
-from models.bundle import Bundle
+from models.bundle import Bundle, Manifest
 from models.explain import drivers, healthy_of
 from models.features.plan import FeaturePlan
 from models.runtime import Session
@@ -19,6 +19,8 @@ SEVERITY_HIGH = 3.0
 """An anomaly so far past its limit calls for action now."""
 SEVERITY_TOLD = 0.5
 """Below this, and unchanged, an asset is not mentioned: silence about it means that it is well."""
+FAILURE_AT = 0.5
+LIFE_H = 24.0
 SHARE_MIN = 0.1
 DRIVERS_MAX = 3
 
@@ -48,8 +50,21 @@ class Judge:
         assets: Sequence[str],
         *,
         shadow: bool | None = None,
+        failure_at: Sequence[float] = (),
+        life_h: Sequence[float] = (),
     ) -> None:
-        """Judge `assets` by `bundle`; `shadow` overrules the bundle's own state."""
+        """Judge `assets` by `bundle`.
+
+        Args:
+            bundle: What judges.
+            session: Where it runs.
+            assets: Who is judged.
+            shadow: Overrules the bundle's own state.
+            failure_at: For each asset, the probability at which a failure mode alarms.
+            life_h: For each asset, the remaining hours at which it alarms.
+        """
+        self._at = tuple(failure_at) or (FAILURE_AT,) * len(assets)
+        self._life_h = tuple(life_h) or (LIFE_H,) * len(assets)
         self.bundle = bundle
         self.shadow = bundle.manifest.state == "shadow" if shadow is None else shadow
         self.session = session
@@ -91,7 +106,8 @@ class Judge:
         abstained[coverage < coverage_min[windows.rows]] = Abstained.COVERAGE
         abstained[~windows.full] = Abstained.WARMING_UP
         silent = abstained != Abstained.NO
-        names, output = _head(manifest.labels, manifest.outputs, outputs)
+        row_s = float(manifest.detail.get("row_s") or self.plan.period_s)
+        names, output = _head(manifest, outputs, row_s)
         if output is not None and silent.any():
             output = np.where(silent[:, None], np.float32(np.nan), output)
         limit = manifest.limit.value if manifest.limit is not None else np.nan
@@ -160,6 +176,23 @@ class Judge:
             for row, column in np.argwhere((seen > 0) | (before > 0)).tolist()
         ]
 
+    def _forecasts(self, a: Assessments) -> list[Condition]:
+        """One condition for each failure mode, or one for the remaining life."""
+        assert a.output is not None
+        out = []
+        for row, asset in enumerate(a.assets):
+            known = a.abstained[row] is Abstained.NO and bool(np.isfinite(a.output[row]).all())
+            value = dict(zip(a.outputs, a.output[row].tolist(), strict=True))
+            t_ns = int(a.t_ns[row])
+            if a.kind is ModelKind.FAILURE:
+                out += [
+                    failure_condition(asset, mode, p if known else None, self._at[row], t_ns)
+                    for mode, p in value.items()
+                ]
+            else:
+                out.append(life_condition(asset, value if known else None, self._life_h[row], t_ns))
+        return out
+
     def _condition(self, judged: Judged, row: int, severity: float) -> Condition:
         a = judged.assessments
         asset, t_ns = a.assets[row], int(a.t_ns[row])
@@ -197,16 +230,16 @@ class Judge:
 
 
 def _head(
-    labels: tuple[str, ...], graph_outputs: tuple[str, ...], outputs: dict[str, NDArray[np.float32]]
+    manifest: Manifest, outputs: dict[str, NDArray[np.float32]], row_s: float
 ) -> tuple[tuple[str, ...], NDArray[np.float32] | None]:
-    """The columns of a failure or remaining-life head, if the graph has one."""
+    """The columns of a failure head, or of a remaining-life head in hours; none of an anomaly's."""
     if "probability" in outputs:
         value = outputs["probability"]
-        return labels, value.reshape(len(value), -1)
+        return manifest.labels, value.reshape(len(value), -1)
     if "rul" in outputs:
-        columns = [name for name in ("rul", "low", "high") if name in graph_outputs]
-        stacked = np.stack([outputs[name].reshape(-1) for name in columns], axis=1)
-        return tuple(columns), stacked
+        value = outputs["rul"]
+        hours = value.reshape(len(value), -1) * np.float32(row_s / 3600)
+        return ("hours", *manifest.labels[1:]), hours
     return (), None
 
 
@@ -214,3 +247,40 @@ def _matrix(
     outputs: dict[str, NDArray[np.float32]], name: str, shape: tuple[int, int]
 ) -> NDArray[np.float32]:
     return outputs[name] if name in outputs else np.zeros(shape, np.float32)
+
+
+def failure_condition(
+    asset: str, mode: str, probability: float | None, at: float, t_ns: int
+) -> Condition:
+    """What a failure model says of one mode; None is an abstention."""
+    active = None if probability is None else probability >= at
+    chance = 0.0 if probability is None else probability
+    return Condition(
+        asset=asset,
+        alarm=f"failure.{mode}",
+        cause=Cause.FAILURE,
+        active=active,
+        t_ns=t_ns,
+        severity=chance / at,
+        priority=Priority.HIGH,
+        text=f"{asset} is heading for {mode}: probability {chance:.0%}",
+    )
+
+
+def life_condition(
+    asset: str, value: dict[str, float] | None, life_h: float, t_ns: int
+) -> Condition:
+    """What a remaining-life model says; alarms when its cautious end is below `life_h`."""
+    if value is None:
+        return Condition(asset, "rul", Cause.RUL, None, t_ns, severity=0.0)
+    hours, low, high = value["hours"], value["low"], value["high"]
+    return Condition(
+        asset=asset,
+        alarm="rul",
+        cause=Cause.RUL,
+        active=low < life_h,
+        t_ns=t_ns,
+        severity=life_h / max(low, life_h / 100),
+        priority=Priority.HIGH if hours < life_h else Priority.MEDIUM,
+        text=f"{asset} has about {hours:.3g} h left ({low:.3g} to {high:.3g} h)",
+    )

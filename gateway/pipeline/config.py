@@ -59,6 +59,12 @@ class AssetConfig(BaseModel):
     coverage_min: float = Field(
         default=0.6, ge=0, le=1, description="Share of usable samples below which it abstains."
     )
+    failure_at: float = Field(
+        default=0.5, gt=0, le=1, description="Probability at which a failure mode alarms."
+    )
+    life_h: float = Field(
+        default=24.0, gt=0, description="Alarm when the remaining life may be less, in hours."
+    )
     geometry: dict[str, float] = Field(
         default_factory=dict, description="Bearing orders and the like, for waveform features."
     )

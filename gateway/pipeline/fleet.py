@@ -100,7 +100,14 @@ def muster(
                 if not differences:
                     fitting.append(one.asset)
             if fitting:
-                judge = Judge(bundle, opener(bundle), [a.id for a in fitting], shadow=shadow)
+                judge = Judge(
+                    bundle,
+                    opener(bundle),
+                    [asset.id for asset in fitting],
+                    shadow=shadow,
+                    failure_at=[asset.failure_at for asset in fitting],
+                    life_h=[asset.life_h for asset in fitting],
+                )
                 posts.append(_post(judge, fitting, sources_of, signals))
         except ModelError as error:
             faults += [Fault(one.where, f"{path.name}: {error}") for one in members]
@@ -145,6 +152,8 @@ def _find(asset: str, name: str, sources_of: Mapping[Signal, str]) -> Signal | N
 def _differences(manifest: Manifest, asset: str, sources_of: Mapping[Signal, str]) -> list[str]:
     """What a bundle wants of an asset's signals and does not find."""
     out = []
+    if manifest.window.period_s is None:
+        out.append("counts rows and knows no time, so it runs in `forewarn score` only")
     for wanted in manifest.signals:
         signal = _find(asset, wanted.name, sources_of)
         if signal is None:
