@@ -81,13 +81,28 @@ class Messages:
             del self._meter.quarantined[name]
         self._sparkplug.take_over(before._sparkplug)  # noqa: SLF001 (the same class)
 
-    def refuse(self, topic: str, why: str) -> None:
+    def granted(self, topic: str) -> None:
+        """The broker gives us this topic, which it may have refused before."""
+        for wanted in self._carried_by(topic):
+            self._meter.quarantined.pop(str(wanted.signal.key()), None)
+
+    def refused(self, topic: str, why: str) -> None:
         """The broker does not give us this topic: its signals are BAD."""
-        for wanted in self._wanted:
-            signal = wanted.signal
-            if not signal.metric and self._config.topic_of(signal) == topic:
-                self._meter.quarantined[str(signal.key())] = why
-                self._live.add(wanted.index, self._received_ns, math.nan, Quality.BAD)
+        for wanted in self._carried_by(topic):
+            self._meter.quarantined[str(wanted.signal.key())] = why
+            self._live.add(wanted.index, self._received_ns, math.nan, Quality.BAD)
+
+    def _carried_by(self, subscribed: str) -> list[_Wanted]:
+        """The signals on plain topics that come by one subscription."""
+        if subscribed not in self._config.subscribe:
+            return self._by_topic.get(subscribed, [])
+        parts = subscribed.split("/")
+        return [
+            wanted
+            for topic, signals in self._by_topic.items()
+            if _matches(parts, topic.split("/"))
+            for wanted in signals
+        ]
 
     def at(self, now_ns: int) -> None:
         """What comes next happens at this time."""
@@ -135,10 +150,11 @@ class Messages:
         self, signals: "list[_Wanted] | tuple[()]", payload: bytes, quality: Quality
     ) -> None:
         document = None
-        t_ns = self._received_ns
+        own_ns = None
         if any(wanted.is_json for wanted in signals):
             document = parse_json(payload)
-            t_ns = self._stamp(document)
+            own_ns = self._stamp(document)
+        t_ns, quality = self._dated(own_ns, quality)
         for wanted in signals:
             if wanted.is_json:
                 raw = walk(document, wanted.steps)
@@ -149,9 +165,10 @@ class Messages:
                 raw = _bare(payload, wanted.signal)
             self._put(wanted, raw, t_ns, quality, self._live)
 
-    def _stamp(self, document: object) -> int:
+    def _stamp(self, document: object) -> int | None:
+        """The document's own time; None where it has none, or none that can be believed."""
         if not self._time_steps:
-            return self._received_ns
+            return None
         written = walk(document, self._time_steps)
         config = self._config
         stamped = (
@@ -161,11 +178,15 @@ class Messages:
         )
         return self._believed(stamped)
 
-    def _believed(self, stamped: int | None) -> int:
+    def _believed(self, stamped: int | None) -> int | None:
         if stamped is None or not stamps.believable(stamped, self._received_ns):
             self._meter.errors["clock"] += 1
-            return self._received_ns
+            return None
         return stamped
+
+    def _dated(self, own_ns: int | None, quality: Quality) -> tuple[int, Quality]:
+        """Time and quality: what says when it was sent is not uncertain for being retained."""
+        return (self._received_ns, quality) if own_ns is None else (own_ns, Quality.GOOD)
 
     def _metric(self, reading: Reading, quality: Quality) -> None:
         wanted = self._wanted[reading.number]
@@ -174,9 +195,9 @@ class Messages:
             # The death of a node is known when it is told, whatever its will was written.
             self._live.add(wanted.index, self._received_ns, math.nan, Quality.BAD)
             return
-        t_ns = self._received_ns
-        if reading.sent_ms is not None:
-            t_ns = self._believed(reading.sent_ms * 1_000_000)
+        sent_ms = reading.sent_ms
+        own_ns = self._believed(sent_ms * 1_000_000) if sent_ms is not None else None
+        t_ns, quality = self._dated(own_ns, quality)
         raw = metric.value(reading.datatype)
         if metric.quality is not None:
             if metric.quality <= QUALITY_BAD_MAX:
@@ -214,6 +235,16 @@ class Messages:
                 received_ns=self._received_ns,
             )
         )
+
+
+def _matches(pattern: list[str], topic: list[str]) -> bool:
+    """Whether a subscription, level by level, brings a topic."""
+    for i, level in enumerate(pattern):
+        if level == "#":
+            return True
+        if i >= len(topic) or level not in ("+", topic[i]):
+            return False
+    return len(pattern) == len(topic)
 
 
 def _bare(payload: bytes, signal: MqttSignal) -> object:

@@ -162,7 +162,9 @@ class MqttSession:
             if getattr(code, "value", code) >= SUBACK_FAILED_MIN:
                 self._context.meter.errors["subscription"] += 1
                 self._messages.at(self._context.clock.wall_ns())
-                self._messages.refuse(topic, f"the broker refuses the topic {topic} ({code})")
+                self._messages.refused(topic, f"the broker refuses the topic {topic} ({code})")
+            else:
+                self._messages.granted(topic)
 
     def _understand(self, config: Config) -> Messages:
         context = self._context

@@ -41,13 +41,16 @@ class Records:
         signals: SignalTable,
         errors: Counter[str],
         watch: Callable[[bytes, bool], None],
+        *,
+        since_ns: int = 0,
     ) -> None:
+        """Understand `config`'s records; none of them is stamped before `since_ns`."""
         self._config = config
         self._errors = errors
         self._watch = watch
         self._gathering = Gathering()
         self._bursts: deque[Waveform] = deque()
-        self._last_ns = 0
+        self._last_ns = since_ns
         self._received_ns = 0
         self._wanted = [
             _Wanted(signal, signals.intern(signal.key()), _numbers(signal.invalid))

@@ -37,7 +37,13 @@ class _Session:
 
     def _understand(self, config: Config) -> Records:
         context = self._context
-        return Records(config, context.signals, context.meter.errors, self._watch)
+        return Records(
+            config,
+            context.signals,
+            context.meter.errors,
+            self._watch,
+            since_ns=context.clock.wall_ns(),
+        )
 
     def _watch(self, record: bytes, readable: bool) -> None:
         if readable:

@@ -142,3 +142,21 @@ async def test_a_flood_is_bounded_and_counted(
         await eventually(lambda: world.meter.errors["dropped"] == 200)
         batch = await session.read()
         assert batch.value.tolist() == [float(value) for value in range(200, 300)]
+
+
+@pytest.mark.soak
+async def test_a_broker_that_hangs_is_found_by_keep_alive(
+    hall: tuple[Broker, Publisher], tmp_path: Path
+) -> None:
+    running, publisher = hall
+    async with listening(running.port, tmp_path, keepalive_s=5) as (world, values):
+        await eventually(lambda: "Received SUBSCRIBE from forewarn-hall" in running.log())
+        await say(publisher, "1")
+        await eventually(lambda: values == [1])
+        running.freeze()
+        try:
+            await eventually(lambda: world.meter.state is LinkState.DOWN, timeout_s=20)
+            assert "is gone" in world.reported[0].text
+        finally:
+            running.thaw()
+        await eventually(lambda: world.meter.connects >= 2, timeout_s=20)

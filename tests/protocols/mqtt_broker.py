@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import socket
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
@@ -52,6 +53,15 @@ class Broker:
         self._process.kill()
         self._process.wait(10)
         self._process = None
+
+    def freeze(self) -> None:
+        """Hold it: the link stays open and nothing answers."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
 
     def log(self) -> str:
         return self._log.read_text() if self._log.exists() else ""

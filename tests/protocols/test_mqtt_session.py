@@ -16,6 +16,7 @@ from gateway.core.errors import LinkError, LinkLost, LinkRefused, LinkTimeout
 from gateway.core.source import Session, Source
 from protocols import as_source
 from protocols.mqtt import Config
+from protocols.mqtt.messages import Messages
 
 from ..conformance import bench, check_module, check_source
 from ..eventually import eventually
@@ -129,6 +130,34 @@ async def test_conforms(tmp_path: Path, security_plugin: Path) -> None:
     await check_source(make, tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("subscribed", "refused"),
+    [("plant/#", {"a/x", "a/y"}), ("plant/+/x", {"a/x"}), ("plant/a/x", {"a/x"}), ("plant", set())],
+)
+def test_a_refused_subscription_is_that_of_its_signals(
+    tmp_path: Path, subscribed: str, refused: set[str]
+) -> None:
+    config = Config.model_validate(
+        {
+            "kind": "mqtt",
+            "id": "s",
+            "host": "h",
+            "topic": "plant/{asset}/{signal}",
+            "subscribe": [subscribed, "other/#"],
+            "signals": [{"asset": "a", "signal": "x"}, {"asset": "a", "signal": "y"}],
+        }
+    )
+    world = bench("s", "mqtt", tmp_path)
+    context = world.context
+    messages = Messages(config, context.signals, context.meter, lambda *_: None)
+    messages.refused(subscribed, "no")
+    assert set(world.meter.quarantined) == refused
+    bad = messages.pop()
+    assert (len(bad) if bad is not None else 0) == len(refused)
+    messages.granted(subscribed)
+    assert not world.meter.quarantined
+
+
 def test_module_conforms() -> None:
     check_module("mqtt", libraries=["aiomqtt", "paho"], writes="publish|Publish|will_set")
 
@@ -193,6 +222,20 @@ async def test_bare_values(hall: tuple[Broker, Publisher], tmp_path: Path) -> No
             (0, -999, 2),
             (2, -999, 2),
         ]
+
+
+async def test_a_retained_message_with_a_time_of_its_own_is_as_old_as_it_says(
+    hall: tuple[Broker, Publisher], tmp_path: Path
+) -> None:
+    running, publisher = hall
+    await say(publisher, "m/x", {"t": "2024-07-01T10:00:00Z", "v": 1}, retain=True)
+    world = bench("hall", "mqtt", tmp_path)
+    config = source(running.port, [X], path="v", time_path="t")
+    async with config.open(world.context) as session:
+        (batch,) = await take(session, 1)
+        assert isinstance(batch, Batch)
+        assert batch.quality.tolist() == [Quality.GOOD]
+        assert batch.t_ns.tolist() == [1_719_828_000 * 10**9]
 
 
 @pytest.mark.parametrize(
