@@ -247,7 +247,7 @@ async def test_through_a_broker_that_keeps_births(tmp_path: Path) -> None:
     world = bench("hall", "mqtt", tmp_path)
     with broker(tmp_path / "broker") as (running, publisher):
         now_ms = world.context.clock.wall_ns() // 1_000_000
-        birth = sparkplug([BD_SEQ, LEVEL_BORN], seq=0, t_ms=now_ms)
+        birth = sparkplug([BD_SEQ, LEVEL_BORN], seq=0)
         kept = "$sparkplug/certificates/spBv1.0/G/NBIRTH/E"
         await say(publisher, kept, birth, retain=True)
         async with source(running.port, SIGNALS).open(world.context) as session:
