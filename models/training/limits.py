@@ -155,8 +155,8 @@ def limit(
     drawn = random.choice(maxima, (DRAWS, len(maxima)))
     confidence = float(np.mean([_level(row, turns) <= value for row in drawn]))
     how = (
-        f"extreme-value fit to the largest of {len(maxima)} held-out blocks of two windows, carried on to "
-        f"{turns:.0f} blocks; at least the largest held-out score"
+        f"extreme-value fit to the largest of {len(maxima)} held-out blocks of two windows,"
+        f" carried on to {turns:.0f} blocks; at least the largest held-out score"
     )
     return Limit(value, not why, confidence, how, why, tuple(float(m) for m in maxima))
 
