@@ -142,7 +142,7 @@ async def measure(text: str, folder: Path, seconds: float) -> dict[str, Any]:
         "samples_bad": meter.samples_bad,
         "samples_lost": gateway.samples_lost(),
         "errors": dict(meter.errors),
-        "rss_mb": [round(memory[0], 1), round(memory[len(memory) // 2], 1), round(memory[-1], 1)],
+        "rss_mb": [round(memory[i * (len(memory) - 1) // 10], 1) for i in range(11)],
     }
 
 

@@ -299,6 +299,34 @@ async def test_a_dead_unit_costs_the_others_one_time_out(tmp_path: Path) -> None
             assert len(batch) == 9
 
 
+async def test_many_dead_units_are_not_a_dead_link_but_all_of_them_are(tmp_path: Path) -> None:
+    """A line half of which is switched off goes on; one where nobody speaks is opened again."""
+    dead = set(range(1, 8))
+
+    async def some_dead(device: Device, asked: Asked, write: Write) -> None:
+        if asked.unit not in dead:
+            await right(device, asked, write)
+
+    device = Device(rtu=True, behaviour=some_dead)
+    context = make_context(tmp_path)
+    async with on_tty(device) as url, asyncio.timeout(DEADLINE_S):
+        source = config(url, units=range(1, 10), timeout_s=0.05)
+        async with source.open(context) as session:
+            good = 0
+            while good < 30:
+                good += int(((await batch_of(session)).quality == Quality.GOOD).sum())
+            assert {
+                int(text.split()[1][:-1]) for text in context.meter.quarantined.values()
+            } == dead
+            dead |= {8, 9}
+            timeouts = context.meter.errors["timeout"]
+            with pytest.raises(LinkError, match="no unit answers"):
+                while True:
+                    await session.read()
+            # A few time-outs told it, probes of the others included.
+            assert context.meter.errors["timeout"] <= timeouts + 9
+
+
 async def test_one_stall_of_many_requests_under_way_is_one_silence(tmp_path: Path) -> None:
     async def stall(device: Device, asked: Asked, write: Write) -> None:
         if len(device.asked) > 8:
