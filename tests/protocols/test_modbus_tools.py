@@ -78,7 +78,7 @@ SCAN = (
     "--pause-s",
     "0",
     "--timeout-s",
-    "0.1",
+    "2",
 )
 
 
@@ -254,7 +254,7 @@ async def test_a_silent_unit_is_asked_once(tmp_path: Path) -> None:
     device = Device(rtu=True, behaviour=only_two)
     async with on_tty(device) as url, asyncio.timeout(10):
         config = make_config(url, [{"address": "holding:0"}])
-        async with open_probe(config, make_context(tmp_path), timeout_s=0.05, pause_s=0) as probe:
+        async with open_probe(config, make_context(tmp_path), timeout_s=0.3, pause_s=0) as probe:
             found = [
                 unit.unit
                 async for unit in scan_units(probe, [1, 2, 3], [Table.INPUT], range(50), print)
