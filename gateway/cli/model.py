@@ -119,7 +119,7 @@ def sign(path: Path, *, key: Path, new_key: bool, out: Path | None) -> None:
 @click.option(
     "--format",
     "form",
-    type=click.Choice(["onnx", "onnx-fp32", "tflite"]),
+    type=click.Choice(["onnx", "onnx-fp32"]),
     default="onnx",
     show_default=True,
     help="onnx is the int8 graph.",
@@ -135,15 +135,7 @@ def export(path: Path, *, form: str, out: Path) -> None:
     from models.bundle import read
 
     held = read(path)
-    if form == "tflite":
-        from importlib import import_module
-
-        try:
-            data: bytes = import_module("models.tflite").export(held)
-        except ModuleNotFoundError as error:
-            raise click.UsageError(f"--format tflite is not available here ({error})") from error
-    else:
-        data = held.int8 if form == "onnx" else held.fp32
+    data = held.int8 if form == "onnx" else held.fp32
     try:
         out.write_bytes(data)
     except OSError as error:
