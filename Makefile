@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test lint bench soak servers lock clean help
+.PHONY: image wheelhouse sbom audit dashboards install demo test lint bench soak servers lock clean help
 
 help:  ## Show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -44,6 +44,29 @@ soak: install servers  ## The long loops: hours
 lock:  ## Resolve the dependencies anew
 	uv pip compile --universal --generate-hashes --all-extras --no-annotate --no-header \
 	  --no-emit-index-url --no-emit-find-links --upgrade pyproject.toml -o requirements.lock
+
+wheelhouse: install  ## Wheels of the gateway's image, for building it without Internet
+	$(BIN)/python -m pip download --quiet --no-deps --require-hashes --only-binary :all: \
+	  -r docker/gateway.lock -d docker/wheelhouse
+	$(BIN)/python -m pip download --quiet --no-deps --require-hashes --only-binary :all: \
+	  -r docker/build.lock -d docker/wheelhouse
+
+image:  ## The gateway's image, by the Docker that is there
+	docker build -f docker/Dockerfile --target gateway -t forewarn:0.1.0 .
+
+sbom: install  ## What each image holds, as CycloneDX, beside its lock
+	for lock in docker/gateway*.lock; do \
+	  $(BIN)/python docker/sbom.py $$lock > $${lock%.lock}.cdx.json; done
+
+audit: install  ## Known holes in every locked version; what cannot be looked up is a failure
+	$(PYTHON) -m venv build/audit
+	build/audit/bin/pip install --quiet --disable-pip-version-check pip-audit
+	for lock in docker/gateway*.lock; do \
+	  build/audit/bin/pip-audit --strict --disable-pip --require-hashes -r $$lock; done
+
+dashboards: install  ## Grafana's dashboards and the images' locks, anew
+	$(BIN)/python docker/locks.py
+	$(BIN)/python docker/grafana/build.py
 
 clean:  ## Remove what make made
 	rm -rf $(VENV) build dist out .mypy_cache .pytest_cache .ruff_cache .hypothesis
