@@ -1,4 +1,4 @@
-"""Writes what an image holds of Python as CycloneDX JSON: `sbom.py docker/gateway.lock > sbom.json`.
+"""Writes what an image holds of Python as CycloneDX JSON: `sbom.py docker/gateway.lock`.
 
 Only the lock is read: it fixes every version and hash, so that the same lock gives the same bill.
 """

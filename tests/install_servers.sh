@@ -4,6 +4,7 @@ set -euo pipefail
 declare -A program=(
   [influxdb]=influxd [chromium]=chromium [mosquitto]=mosquitto [iptables]=iptables [iproute2]=ip
   [faketime]=faketime [victoria-metrics]=victoria-metrics [socat]=socat
+  [buildah]=buildah [podman]=podman [runc]=runc [debootstrap]=debootstrap
 )
 missing=()
 for package in "${!program[@]}"; do
