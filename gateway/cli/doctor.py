@@ -261,7 +261,9 @@ def _show_orders(
     try:
         place = parse_address(address)
     except ValueError as error:
-        raise click.BadParameter(f"ADDRESS {error}", param_hint="--orders") from None
+        raise click.BadParameter(
+            f"ADDRESS {error}, was {address!r}", param_hint="--orders"
+        ) from None
     if place.table.bits:
         raise click.BadParameter("ADDRESS must be a register", param_hint="--orders")
     unit = source.unit_id if unit_id is None else unit_id

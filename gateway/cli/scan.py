@@ -61,7 +61,7 @@ def command(*, url: str, as_json: bool, **options: Any) -> None:
     try:
         serial = parse_url(url).serial
     except ValueError as error:
-        raise click.BadParameter(str(error), param_hint="URL") from None
+        raise click.BadParameter(f"{error}, was {url!r}", param_hint="URL") from None
     units = _numbers(options["units"] or ("1-32" if serial else "1-4,255"), 255, "--units")
     addresses = _numbers(options["addresses"], 65535, "--addresses")
     anything = {"asset": "scan", "signal": "any", "unit_id": 1, "address": "holding:0"}

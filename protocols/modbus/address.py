@@ -31,6 +31,13 @@ class Table(Enum):
         """True where an address is one bit rather than one 16-bit register."""
         return self in (Table.COIL, Table.DISCRETE)
 
+    @property
+    def words(self) -> str:
+        """As people call it."""
+        return {1: "coil", 2: "discrete input", 3: "holding register", 4: "input register"}[
+            self.value
+        ]
+
 
 _CLASSIC = {"0": Table.COIL, "1": Table.DISCRETE, "3": Table.INPUT, "4": Table.HOLDING}
 _NAMED = re.compile(
@@ -70,31 +77,32 @@ def parse_address(text: str) -> Address:
     Named addresses count from 0, as on the wire; classic ones from 1, as in manuals.
 
     Raises:
-        ValueError: The text is none of these; says which rule.
+        ValueError: The text is none of these; says which rule, and leaves it to the caller to say
+            what was there.
     """
     text = text.strip()
     if match := _NAMED.fullmatch(text):
         table = Table[match["table"].upper()]
         start = int(match["start"], 0 if match["start"][:2].lower() == "0x" else 10)
         if start > 65535:
-            raise ValueError(f"{table.name.lower()} number must be 0 to 65535, was {start}")
+            raise ValueError(f"{table.words} number must be 0 to 65535")
     elif match := _NUMBERED.fullmatch(text):
         table = _CLASSIC[match["table"]]
         start = int(match["number"]) - 1
         if not 0 <= start <= 65535:
-            raise ValueError(f"classic number must be 1 to 65536, was {match['number']}")
+            raise ValueError(f"classic {table.words} number must be 1 to 65536")
     else:
         raise ValueError(
             "must be a table and number (holding:100, input:7, coil:3, discrete:0, with .BIT or"
-            f" .LOW-HIGH for bits) or a classic number (40101), was {text!r}"
+            " .LOW-HIGH for bits) or a classic number (40101)"
         )
     if match["low"] is None:
         return Address(table, start)
     low, high = int(match["low"]), int(match["high"] or match["low"])
     if table.bits:
-        raise ValueError(f"a {table.name.lower()} is one bit already; remove .{match['low']}")
+        raise ValueError(f"a {table.words} is one bit already; remove .{match['low']}")
     if not 0 <= low <= high <= 63:
-        raise ValueError(f"bits must be LOW-HIGH within 0 to 63, was {low}-{high}")
+        raise ValueError("bits must be LOW-HIGH within 0 to 63")
     return Address(table, start, low, high)
 
 
@@ -128,23 +136,21 @@ def parse_url(url: str) -> Target:
     scheme = url.partition("://")[0].lower()
     scheme = "tcp" if scheme == "modbus" else scheme.removeprefix("modbus+")
     if "://" not in url or scheme not in SCHEMES:
-        raise ValueError(
-            f"must begin with one of {', '.join(s + '://' for s in SCHEMES)}, was {url!r}"
-        )
+        raise ValueError(f"must begin with one of {', '.join(s + '://' for s in SCHEMES)}")
     parts = urlsplit(url)
     if parts.query or parts.fragment or parts.username is not None:
-        raise ValueError(f"must hold nothing but host and port or a path, was {url!r}")
+        raise ValueError("must hold nothing but host and port or a path")
     if scheme in SERIAL_SCHEMES:
         path = parts.netloc + parts.path
         if not path:
-            raise ValueError(f"must name a serial port ({scheme}:///dev/ttyUSB0), was {url!r}")
+            raise ValueError(f"must name a serial port ({scheme}:///dev/ttyUSB0)")
         return Target(scheme, path=path)
     if parts.path not in ("", "/"):
-        raise ValueError(f"must end after the port, was {url!r}")
+        raise ValueError("must end after the port")
     if not parts.hostname:
-        raise ValueError(f"must name a host ({scheme}://192.0.2.10:502), was {url!r}")
+        raise ValueError(f"must name a host ({scheme}://192.0.2.10:502)")
     # `.port` itself raises ValueError where it is not 0 to 65535.
     port = parts.port if parts.port is not None else NETWORK_PORTS[scheme]
     if port == 0:
-        raise ValueError(f"port must be 1 to 65535, was {url!r}")
+        raise ValueError("port must be 1 to 65535")
     return Target(scheme, host=parts.hostname, port=port)

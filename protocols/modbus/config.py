@@ -17,7 +17,7 @@ from pydantic import (
 from gateway.core.secret import Secret
 from gateway.core.source import Identifier, Session, SignalConfig, SourceConfig, SourceContext
 from protocols.modbus.address import Address, Target, parse_address, parse_url
-from protocols.modbus.profile import expand
+from protocols.modbus.profile import expand, load
 from protocols.modbus.values import TYPES, TypeName, letters, marker_bits
 
 UnitId = Field(ge=0, le=255)
@@ -163,6 +163,27 @@ class Device(BaseModel):
     registers_max: int | None = Field(default=None, ge=1, le=125)
     bits_max: int | None = Field(default=None, ge=1, le=2000)
     max_gap: int | None = Field(default=None, ge=0, le=124)
+
+    @field_validator("profile")
+    @classmethod
+    def _profile_is_there(cls, value: str | None) -> str | None:
+        if value is not None:
+            load(value)
+        return value
+
+    @model_validator(mode="after")
+    def _profile_has_what_it_needs(self) -> Self:
+        if self.profile is None:
+            if self.asset is not None or self.pick is not None:
+                raise ValueError("asset and pick: only with a profile")
+            return self
+        if self.asset is None:
+            raise ValueError("asset: must be set, because a profile names no asset")
+        known = [row["signal"] for row in load(self.profile).get("signal", ())]
+        unknown = [name for name in self.pick or () if name not in known]
+        if unknown:
+            raise ValueError(f"pick: must be of {', '.join(known)}, was {', '.join(unknown)}")
+        return self
 
 
 class Tuning(BaseModel):

@@ -35,55 +35,50 @@ def load(name: str) -> dict[str, Any]:
         try:
             text = Path(name).read_text(encoding="utf-8")
         except OSError as error:
-            raise ValueError(f"profile {name!r} cannot be read: {error}") from None
+            raise ValueError(f"cannot be read: {error}") from None
     elif name in names():
         text = (files("protocols.modbus") / "profiles" / f"{name}.toml").read_text("utf-8")
     else:
-        raise ValueError(
-            f"profile must be one of {', '.join(names())}, or the path of a .toml file,"
-            f" was {name!r}"
-        )
+        raise ValueError(f"must be one of {', '.join(names())}, or the path of a .toml file")
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise ValueError(f"profile {name!r} is not TOML: {error}") from None
+        raise ValueError(f"is not TOML: {error}") from None
 
 
 def expand(data: dict[str, Any]) -> dict[str, Any]:
     """Add each device's profile to the source's table; what is written out wins over a profile.
 
-    Raises:
-        ValueError: A device names a profile that is not there, or no asset, or an unknown signal.
+    A device that is not right is left as it is, for its own model to say what is wrong with it.
     """
-    devices = data.get("devices")
-    if not isinstance(devices, list | tuple):
+    devices, signals = data.get("devices"), data.get("signals", [])
+    if not isinstance(devices, list | tuple) or not isinstance(signals, list | tuple):
         return data
-    signals = list(data.get("signals") or ())
     written = {(_get(s, "asset"), _get(s, "signal")) for s in signals}
     full: list[Any] = []
-    for i, device in enumerate(devices):
+    added: list[Any] = []
+    for device in devices:
         if not isinstance(device, dict) or not isinstance(device.get("profile"), str):
             full.append(device)
             continue
-        profile = load(device["profile"])
+        try:
+            profile = load(device["profile"])
+        except ValueError:
+            full.append(device)
+            continue
         own = {k: v for k, v in profile.get("device", {}).items() if k in _LINK}
         full.append({**own, **device})
-        signals.extend(
-            row
-            for row in _rows(profile, device, f"devices[{i}]")
-            if (row["asset"], row["signal"]) not in written
-        )
-    return {**data, "devices": full, "signals": signals}
+        rows = _rows(profile, device)
+        added += [row for row in rows if (row["asset"], row["signal"]) not in written]
+    return {**data, "devices": full, "signals": [*signals, *added]}
 
 
-def _rows(profile: dict[str, Any], device: dict[str, Any], path: str) -> Iterator[dict[str, Any]]:
-    if not device.get("asset"):
-        raise ValueError(f"{path}.asset: must be set, because a profile names no asset")
+def _rows(profile: dict[str, Any], device: dict[str, Any]) -> Iterator[dict[str, Any]]:
     rows = {row["signal"]: row for row in profile.get("signal", ())}
     picked = device.get("pick")
     for name in rows if picked is None else picked:
-        if name not in rows:
-            raise ValueError(f"{path}.pick: must be of {', '.join(rows)}, was {name!r}")
+        if name not in rows or not device.get("asset"):
+            continue
         row = {"asset": device["asset"], "unit_id": device.get("unit_id"), **rows[name]}
         if device.get("poll_s") is not None:
             row.setdefault("poll_s", device["poll_s"])

@@ -13,7 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gateway.config import parse
 from gateway.core.batch import Batch, Quality
+from gateway.core.errors import ConfigError
 from gateway.core.source import Session, Source
 from protocols.modbus.group import Group
 from protocols.modbus.schedule import Slots
@@ -347,3 +349,28 @@ def test_a_profile_of_ones_own(tmp_path: Path) -> None:
     assert config.tuning(4).timeout_s == 2.5
     assert config.tuning(4).registers_max == 10
     assert config.tuning(1).registers_max == 125
+
+
+def test_every_fault_of_a_file_is_named_at_once_and_once(tmp_path: Path) -> None:
+    text = """[[source]]
+kind = "modbus"
+id = "x"
+url = "tcpx://plc:502"
+devices = [
+  { unit_id = 3, profile = "nope", asset = "b" },
+  { unit_id = 4, profile = "eastron-sdm630", asset = "b", pick = ["x"] },
+]
+signals = [
+  { asset = "a", signal = "s", address = "holding:70000" },
+  { asset = "a", signal = "t", address = "coil:7", type = "int16" },
+]
+"""
+    with pytest.raises(ConfigError) as caught:
+        parse(text, tmp_path / "f.toml")
+    faults = [str(fault) for fault in caught.value.faults]
+    assert [fault.line for fault in caught.value.faults] == [4, 6, 7, 10, 11]
+    assert all(fault.count("was") == 1 for fault in faults)
+    assert faults[3] == (
+        "source[0].signals[0].address: holding register number must be 0 to 65535,"
+        " was 'holding:70000' (f.toml:10)"
+    )

@@ -66,9 +66,9 @@ def test_addresses(text: str, place: Address) -> None:
 @pytest.mark.parametrize(
     ("text", "rule"),
     [
-        ("holding:70000", "holding number must be 0 to 65535, was 70000"),
-        ("40000", "classic number must be 1 to 65536"),
-        ("465537", "classic number must be 1 to 65536"),
+        ("holding:70000", "holding register number must be 0 to 65535"),
+        ("40000", "classic holding register number must be 1 to 65536"),
+        ("465537", "classic holding register number must be 1 to 65536"),
         ("50001", "must be a table and number"),
         ("hold:1", "must be a table and number"),
         ("", "must be a table and number"),
