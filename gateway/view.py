@@ -10,6 +10,8 @@ import numpy as np
 
 from gateway.alarms.metrics import kpis
 from gateway.alarms.states import Life
+from gateway.cloud.config import CloudConfig
+from gateway.cloud.summary import encode
 from gateway.console.plant import (
     AssetDetail,
     AssetState,
@@ -25,7 +27,12 @@ from gateway.core.alarm import AlarmKpis, AlarmView, Command, Transition
 from gateway.core.assessment import Abstained, ModelKind
 from gateway.core.errors import Refused
 from gateway.core.meter import LinkState, SourceMeter
+from gateway.egress import NAME as EGRESS
+from gateway.egress import LogHistory, current
 from gateway.flow import Verdict
+from gateway.pipeline.learn import Event
+from gateway.store.reader import LogReader
+from gateway.store.record import Kind
 
 if TYPE_CHECKING:
     from prometheus_client.registry import Collector
@@ -33,6 +40,7 @@ if TYPE_CHECKING:
     from gateway.app import Gateway
     from gateway.config import Asset
     from gateway.pipeline.fleet import Post
+    from gateway.pipeline.learn import Progress
 
 DAY_NS = 86_400 * 1_000_000_000
 STALE_NS = 60 * 1_000_000_000
@@ -104,16 +112,28 @@ class View:
         return None
 
     def bundles(self) -> Sequence[BundleView]:
-        return [_bundle(post) for post in self._gateway.flow.posts]
+        learning = self._gateway.learning
+        return [
+            _bundle(post, [p for a in post.judge.assets if (p := learning.progress(a)) is not None])
+            for post in self._gateway.flow.posts
+        ]
 
-    async def promote(self, bundle: str, who: str) -> None:  # noqa: ARG002
-        raise Refused(f"{bundle}: there is no candidate to promote")
+    async def promote(self, bundle: str, who: str) -> None:
+        asset = self._learned(bundle, candidate=True)
+        if asset is None:
+            raise Refused(f"{bundle}: is not a candidate that this box learned")
+        self._gateway.learning.command(asset, Event.PROMOTE, who)
+        await self._gateway.log.flush()
 
-    async def roll_back(self, bundle: str, who: str) -> None:  # noqa: ARG002
-        raise Refused(f"{bundle}: there is no earlier model to go back to")
+    async def roll_back(self, bundle: str, who: str) -> None:
+        asset = self._learned(bundle, candidate=False)
+        if asset is None:
+            raise Refused(f"{bundle}: was not learned on this box; replace its file instead")
+        self._gateway.learning.command(asset, Event.ROLL_BACK, who)
+        await self._gateway.log.flush()
 
-    async def outgoing(self, limit: int) -> Sequence[Payload]:  # noqa: ARG002
-        return []
+    async def outgoing(self, limit: int) -> Sequence[Payload]:
+        return await asyncio.to_thread(self._outgoing, limit)
 
     def collectors(self) -> "Sequence[Collector]":
         # Only whoever asks for /metrics pays for the library.
@@ -154,6 +174,58 @@ class View:
                 for name, cursor in gateway.log.cursors().items()
             ),
         )
+
+    def _learned(self, bundle: str, *, candidate: bool) -> str | None:
+        """The asset that this bundle was learned for, if it has that place there."""
+        for post in self._gateway.flow.posts:
+            if post.judge.bundle.manifest.id != bundle or post.judge.bundle.path is None:
+                continue
+            for asset in post.judge.assets:
+                progress = self._gateway.learning.progress(asset)
+                if progress is not None:
+                    name = progress.candidate if candidate else progress.bundle
+                    if name == post.judge.bundle.path.name:
+                        return asset
+        return None
+
+    def _outgoing(self, limit: int) -> list[Payload]:
+        """What would leave next, then what has left; the log is read, so beside the loop."""
+        gateway = self._gateway
+        cloud = gateway.config.settings.cloud
+        reader = LogReader(gateway.log.path)
+        try:
+            if gateway.egress is not None:
+                preview, note = gateway.egress.preview(), "next, as JSON"
+            else:
+                preview = current(
+                    LogHistory(reader),
+                    cloud,
+                    gateway.config.settings.gateway.id,
+                    gateway.asset_ids(),
+                    gateway.clock,
+                )
+                note = "would leave if [cloud] were enabled"
+            now_ns = gateway.clock.wall_ns()
+            out = [
+                Payload(
+                    now_ns,
+                    "",
+                    sent=False,
+                    body=b"[" + b",".join(map(encode, preview)) + b"]",
+                    note=note,
+                )
+            ]
+            if not preview:
+                out.clear()
+            if gateway.egress is not None:
+                to = _target(cloud)
+                done = gateway.log.cursor(EGRESS).position(Kind.SUMMARY)
+                for record in reversed(reader.read(Kind.SUMMARY, max(0, done - limit), done)):
+                    body = b"[" + record.payload + b"]"
+                    out.append(Payload(record.t_max_ns, to, sent=True, body=body, note="as JSON"))
+            return out[:limit]
+        finally:
+            reader.close()
 
     def _asset(self, asset: str, alarms: Sequence[AlarmView]) -> AssetView:
         gateway = self._gateway
@@ -252,7 +324,16 @@ def program_version() -> str:
         return "0"
 
 
-def _bundle(post: "Post") -> BundleView:
+def _target(cloud: CloudConfig) -> str:
+    if cloud.mqtt is not None:
+        return f"{cloud.mqtt.host}:{cloud.mqtt.port}"
+    target = cloud.https or cloud.influx
+    return target.url if target is not None else ""
+
+
+def _bundle(post: "Post", progress: "Sequence[Progress]") -> BundleView:
+    name = post.judge.bundle.path.name if post.judge.bundle.path is not None else ""
+    candidate = any(name and p.candidate == name for p in progress)
     manifest = post.judge.bundle.manifest
     limit = manifest.limit
     promise = ""
@@ -264,11 +345,13 @@ def _bundle(post: "Post") -> BundleView:
         id=manifest.id,
         kind=manifest.kind,
         asset_class=manifest.asset_class,
-        state=manifest.state,
+        state="candidate" if candidate else manifest.state,
         state_text=limit.reason if limit is not None else "",
         assets=post.judge.assets,
         trained_ns=round(manifest.created.timestamp() * 1e9),
         parity=float(parity) if isinstance(parity, int | float) else math.nan,
         false_alarms=promise,
         signed=post.judge.bundle.signer is not None,
+        may_promote=candidate,
+        may_roll_back=any(name and p.bundle == name and p.previous for p in progress),
     )
