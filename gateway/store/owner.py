@@ -9,6 +9,16 @@ from typing import Self
 from gateway.core.errors import StoreError
 
 
+def _open(path: Path) -> int:
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError:
+        # On a disk that has become read-only the lock can still be taken, only not signed.
+        if not path.exists():
+            raise
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+
+
 class Owner:
     """An advisory lock on `DIR/owner.lock`; the kernel lets go of it however the process ends."""
 
@@ -21,7 +31,7 @@ class Owner:
         self._path = directory / "owner.lock"
         try:
             directory.mkdir(parents=True, exist_ok=True)
-            self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self._file = _open(self._path)
         except OSError as error:
             raise StoreError(
                 f"gateway.data_dir: must be a directory that can be written, was {directory} "

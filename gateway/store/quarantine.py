@@ -38,36 +38,24 @@ class Quarantine:
     """A small SQLite file; any thread may use it."""
 
     def __init__(self, directory: Path) -> None:
-        """Raises StoreError where the disk takes nothing."""
+        """Opened when there is something to keep: a disk that is full does not stop the start."""
         self.path = directory / FILE_NAME
         self._lock = threading.Lock()
-        try:
-            self._db = sqlite3.connect(
-                self.path, isolation_level=None, check_same_thread=False, timeout=2
-            )
-            self._db.execute("PRAGMA journal_mode = WAL")
-            self._db.execute("PRAGMA synchronous = FULL")
-            self._db.execute(
-                "CREATE TABLE IF NOT EXISTS refused (id INTEGER PRIMARY KEY AUTOINCREMENT, "
-                "t_ns INTEGER NOT NULL, kind TEXT NOT NULL, seq INTEGER NOT NULL, "
-                "reason TEXT NOT NULL, line TEXT NOT NULL)"
-            )
-            (self.lines,) = self._db.execute("SELECT count(*) FROM refused").fetchone()
-        except sqlite3.Error as error:
-            raise StoreError(f"{self.path}: cannot be opened ({error})") from error
+        self._db: sqlite3.Connection | None = None
+        self.lines = 0
         self.dropped = 0
 
     def add(self, refused: Sequence[Refused]) -> None:
         """Keep these lines, durably. Raises StoreError."""
         try:
-            with self._lock, Transaction(self._db):
-                self._db.executemany(
+            with self._lock, Transaction(db := self._open()):
+                db.executemany(
                     "INSERT INTO refused (t_ns, kind, seq, reason, line) VALUES (?, ?, ?, ?, ?)",
                     ((r.t_ns, r.kind, r.seq, r.reason, r.line) for r in refused),
                 )
                 excess = self.lines + len(refused) - LINES_MAX
                 if excess > 0:
-                    self._db.execute(
+                    db.execute(
                         "DELETE FROM refused WHERE id IN "
                         "(SELECT id FROM refused ORDER BY id LIMIT ?)",
                         (excess,),
@@ -79,7 +67,29 @@ class Quarantine:
 
     def close(self) -> None:
         with self._lock:
-            self._db.close()
+            if self._db is not None:
+                self._db.close()
+                self._db = None
+
+    def _open(self) -> sqlite3.Connection:
+        if self._db is None:
+            db = sqlite3.connect(
+                self.path, isolation_level=None, check_same_thread=False, timeout=2
+            )
+            try:
+                db.execute("PRAGMA journal_mode = WAL")
+                db.execute("PRAGMA synchronous = FULL")
+                db.execute(
+                    "CREATE TABLE IF NOT EXISTS refused (id INTEGER PRIMARY KEY AUTOINCREMENT, "
+                    "t_ns INTEGER NOT NULL, kind TEXT NOT NULL, seq INTEGER NOT NULL, "
+                    "reason TEXT NOT NULL, line TEXT NOT NULL)"
+                )
+                (self.lines,) = db.execute("SELECT count(*) FROM refused").fetchone()
+            except sqlite3.Error:
+                db.close()
+                raise
+            self._db = db
+        return self._db
 
 
 def read_quarantine(directory: Path) -> Iterator[Refused]:

@@ -28,9 +28,14 @@ _BY_SEQ = {
 }
 _BY_TIME = {
     kind: f"SELECT seq, n, t_min, t_max, payload FROM {kind.value} "  # noqa: S608
-    "WHERE seq > ? AND t_max >= ? AND t_min <= ? ORDER BY seq LIMIT ?"
+    "WHERE seq > ? AND seq <= ? AND +t_max >= ? AND +t_min <= ? ORDER BY seq LIMIT ?"
     for kind in Kind
 }
+_WITHIN = {
+    kind: f"SELECT min(seq), max(seq) FROM {kind.value} WHERE t_max >= ? AND t_min <= ?"  # noqa: S608
+    for kind in Kind
+}
+"""Answered from the index alone, so that a day of a large log does not cost reading all of it."""
 
 
 class LogReader:
@@ -113,9 +118,12 @@ class LogReader:
 
     def scan(self, kind: Kind, start_ns: int, end_ns: int) -> Iterator[Record]:
         """Records that may hold content of [start_ns, end_ns), in the order of their arrival."""
-        after = 0
+        ((first, last),) = self.query(_WITHIN[kind], (start_ns, end_ns - 1))
+        if first is None:
+            return
+        after = first - 1
         while True:
-            rows = self.query(_BY_TIME[kind], (after, start_ns, end_ns - 1, BLOCKS_MAX))
+            rows = self.query(_BY_TIME[kind], (after, last, start_ns, end_ns - 1, BLOCKS_MAX))
             for seq, n, t0, t1, payload in rows:
                 yield Record(kind, seq, n, t0, t1, payload)
             if len(rows) < BLOCKS_MAX:

@@ -17,7 +17,7 @@ _TABLES = "".join(
         seq INTEGER PRIMARY KEY, n INTEGER NOT NULL,
         t_min INTEGER NOT NULL, t_max INTEGER NOT NULL, t_log INTEGER NOT NULL,
         payload BLOB NOT NULL);
-    CREATE INDEX {kind.value}_t ON {kind.value} (t_max);
+    CREATE INDEX {kind.value}_t ON {kind.value} (t_max, t_min);
     """
     for kind in Kind
 )
@@ -44,12 +44,24 @@ MIGRATIONS = (
 VERSION = len(MIGRATIONS)
 
 _CORRUPT = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+_DISK = (
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_CANTOPEN,
+)
 
 
 def is_corrupt(error: sqlite3.Error) -> bool:
     """Whether the file is damaged, rather than the disk full, read-only or slow."""
     code = getattr(error, "sqlite_errorcode", None)
     return code is not None and (code & 0xFF) in _CORRUPT
+
+
+def is_disk(error: sqlite3.Error) -> bool:
+    """Whether the disk is full, read-only or failing: it may take data again later."""
+    code = getattr(error, "sqlite_errorcode", None)
+    return code is not None and (code & 0xFF) in _DISK
 
 
 def connect_writer(path: Path) -> sqlite3.Connection:
@@ -82,17 +94,33 @@ def connect_reader(path: Path) -> sqlite3.Connection:
         StoreError: There is no log there, or it cannot be read.
     """
     try:
-        db = sqlite3.connect(
-            f"{path.resolve().as_uri()}?mode=ro",
-            uri=True,
-            isolation_level=None,
-            check_same_thread=False,
-            timeout=2,
-        )
+        return _connect_reader(path, "mode=ro")
+    except sqlite3.Error as error:
+        wal = path.with_name(path.name + "-wal")
+        if path.exists() and not (wal.exists() and wal.stat().st_size):
+            # A disk that is full or read-only takes no shared-memory file; a log that was closed
+            # in order can be read without.
+            try:
+                return _connect_reader(path, "immutable=1")
+            except sqlite3.Error:
+                pass
+        raise StoreError(f"{path}: the log cannot be read ({error})") from error
+
+
+def _connect_reader(path: Path, mode: str) -> sqlite3.Connection:
+    db = sqlite3.connect(
+        f"{path.resolve().as_uri()}?{mode}",
+        uri=True,
+        isolation_level=None,
+        check_same_thread=False,
+        timeout=2,
+    )
+    try:
         db.execute("PRAGMA cache_size = -1024")
         db.execute("SELECT 1 FROM sqlite_master").fetchone()
-    except sqlite3.Error as error:
-        raise StoreError(f"{path}: the log cannot be read ({error})") from error
+    except sqlite3.Error:
+        db.close()
+        raise
     return db
 
 

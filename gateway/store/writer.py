@@ -15,9 +15,10 @@ from gateway.store.bell import Bell
 from gateway.store.config import StoreConfig
 from gateway.store.journal import Journal
 from gateway.store.pending import Group, Pending
+from gateway.store.reader import LogReader
 from gateway.store.record import Kind
 from gateway.store.salvage import salvage, set_aside, unfinished
-from gateway.store.schema import is_corrupt
+from gateway.store.schema import is_corrupt, is_disk
 from gateway.store.upkeep import Room, Unread, Upkeep
 
 RETRY_S_MIN = 0.5
@@ -107,20 +108,35 @@ class Writer:
         self._upkeep = Upkeep(config, unread)
         self._work = threading.Condition()
         self._hurry = self._closing = self._suspect = False
-        journal, damaged = open_journal(path, config)
-        self._journal: Journal | None = journal
-        self.signals = journal.signals
+        self._journal: Journal | None = None
         self.rung = Bell()
         self.bug: BaseException | None = None
-        self.state = State(
-            dict(journal.head),
-            dict(journal.bytes),
-            dict(journal.dropped),
-            self._upkeep.room,
-            damaged=damaged,
-        )
+        self.state = State({}, {}, {}, self._upkeep.room)
+        self.signals = self._first_open()
         self._thread = threading.Thread(target=self._main, name="log", daemon=True)
         self._thread.start()
+
+    def _first_open(self) -> SignalTable:
+        """Open the log; where the disk only gives and does not take, start with it held."""
+        state = self.state
+        try:
+            journal, state.damaged = open_journal(self._path, self._config)
+        except sqlite3.Error as error:
+            if not is_disk(error):
+                raise
+            try:
+                reader = LogReader(self._path)
+                signals, state.heads = reader.signals(), reader.heads()
+                reader.close()
+            except StoreError:
+                # Without the signal table numbers would be given twice: this must not start.
+                raise error from None
+            self._hold(error)
+            return signals
+        self._journal = journal
+        state.heads, state.kept = dict(journal.head), dict(journal.bytes)
+        state.dropped = dict(journal.dropped)
+        return journal.signals
 
     def wake(self, *, hurry: bool = False) -> None:
         """Something waits; with `hurry`, commit it now."""
@@ -209,6 +225,7 @@ class Writer:
         if state.held:
             _events.info("log.resumed", path=str(self._path))
             state.held = ""
+            self._reopen_readers()
         self.rung.ring()
 
     def _hold(self, error: Exception) -> None:

@@ -375,3 +375,28 @@ async def test_a_clock_at_1970_loses_nothing_and_is_told(tmp_path: Path) -> None
 
 def test_the_clock_of_the_tests_is_sane() -> None:
     assert SystemClock().wall_ns() > 1_735_689_600 * SECOND_NS
+
+
+@pytest.mark.parametrize("how", ["full", "read-only"])
+async def test_a_start_on_a_disk_that_takes_nothing_goes_on_in_memory(
+    tmp_path: Path, how: str
+) -> None:
+    with small_disk(tmp_path / "small", 8) as disk:
+        async with opened(disk / "data") as log:
+            log.append(numbered(0, 1000))
+            log.append(transition(T0_NS))
+            await log.flush()
+        ballast = await asyncio.to_thread(fill_up, disk) if how == "full" else None
+        if how == "read-only":
+            run("mount", "-o", "remount,ro", str(disk))
+        async with opened(disk / "data") as log, reporting(log) as told:
+            log.append(numbered(1000, 1000))
+            await eventually(lambda: active(told) == {"log.held"})
+            assert len(list(log.transitions())) == 1
+            if ballast is not None:
+                ballast.unlink()
+            else:
+                run("mount", "-o", "remount,rw", str(disk))
+            await log.flush()
+            await eventually(lambda: active(told) == set())
+            assert log.samples(T0_NS, T0_NS + 100 * SECOND_NS)[2].tolist() == list(range(2000))
