@@ -3,7 +3,7 @@
 set -euo pipefail
 declare -A program=(
   [influxdb]=influxd [chromium]=chromium [mosquitto]=mosquitto [iptables]=iptables [iproute2]=ip
-  [faketime]=faketime [victoria-metrics]=victoria-metrics [socat]=socat
+  [faketime]=faketime [victoria-metrics]=victoria-metrics [socat]=socat [ser2net]=ser2net
   [buildah]=buildah [podman]=podman [runc]=runc [debootstrap]=debootstrap
 )
 missing=()

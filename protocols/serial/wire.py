@@ -215,7 +215,11 @@ class PumpedWire:
         self._stopping = True
         self._space.set()
         await asyncio.to_thread(self._pump.join)
+        # pyserial forgets to close the socket of a link whose other end is gone already.
+        raw = getattr(self._port, "_socket", None)
         await asyncio.to_thread(self._port.close)
+        if raw is not None:
+            raw.close()
 
     def _run(self) -> None:
         while not self._stopping:
@@ -311,7 +315,10 @@ async def _open_rfc2217(config: "Config", clock: Clock) -> Wire:
 
     # pyserial's own time-out is a little longer, so that its thread ends soon after ours.
     patience_s = 1.5 * config.open_timeout_s
-    port = serial.serial_for_url(f"{config.port}?timeout={patience_s}", do_not_open=True)
+    # Servers that have no control lines, or a terminal without, do not answer for them; speed,
+    # size and parity are waited for all the same.
+    url = f"{config.port}?timeout={patience_s}&ign_set_control"
+    port = serial.serial_for_url(url, do_not_open=True)
     _set_line(port, config)
     port.timeout = RFC2217_WAIT_S
     abandoned = threading.Event()
