@@ -23,13 +23,14 @@ from gateway.core.meter import SourceMeter
 from gateway.core.signals import Signal
 from gateway.core.source import SourceConfig, SourceContext
 from gateway.egress import Egress
-from gateway.flow import Flow
+from gateway.flow import Flow, Latest
 from gateway.health import HEALTH_SOCKET, answer_health
 from gateway.learning import Learning
 from gateway.notices import LogLedger
 from gateway.pipeline.derive import Derive
 from gateway.pipeline.fleet import Post, assignments, muster
 from gateway.pipeline.supervise import Supervisor
+from gateway.pipeline.waves import Waves
 from gateway.store.clock_watch import watch_clock
 from gateway.store.log import Log
 from gateway.store.trends import Trends
@@ -94,12 +95,15 @@ class Gateway:
                 folder=config.data_dir / "models",
                 config_file=config.path,
             )
+            self._latest = Latest()
             self.flow = Flow(
                 clock=self.clock,
                 log=self.log,
                 engine=self.engine,
                 limits=self._limits(config),
                 derive=self._derive(config),
+                waves=self._waves(config),
+                latest=self._latest,
                 posts=self._posts(config),
                 executor=self._executor,
             )
@@ -211,6 +215,7 @@ class Gateway:
             ConfigError: It cannot run; nothing has changed.
         """
         posts, limits, derive = self._posts(config), self._limits(config), self._derive(config)
+        waves = self._waves(config)
         before = {source.id: source for source in self.config.sources}
         after = {source.id: source for source in config.sources}
         for gone in before.keys() - after.keys():
@@ -223,7 +228,9 @@ class Gateway:
             elif source != before[source.id]:
                 self._supervisors[source.id][0].change(protocols.as_source(source))
         self.config = config
-        await self.flow.restation(posts, self._source_of(config), limits=limits, derive=derive)
+        await self.flow.restation(
+            posts, self._source_of(config), limits=limits, derive=derive, waves=waves
+        )
         _events.info("config.reloaded", sources=len(config.sources))
 
     def _start(self, tasks: asyncio.TaskGroup, source: SourceConfig) -> None:
@@ -389,6 +396,15 @@ class Gateway:
 
     def _derive(self, config: Config) -> Derive:
         return Derive(config.settings.derive, config.sources_of(), self.log.signals)
+
+    def _waves(self, config: Config) -> Waves:
+        numbers = {(s.asset, s.name): self.log.signals.intern(s) for s in config.sources_of()}
+        return Waves(
+            config.settings.asset,
+            self.log.signals,
+            lambda number: self._latest.of(number)[0],
+            lambda asset, name: numbers.get((asset, name)),
+        )
 
     def _posts(self, config: Config) -> Sequence[Post]:
         sources_of = config.sources_of() | self._derive(config).sources

@@ -20,6 +20,7 @@ from gateway.core.clock import Clock
 from gateway.pipeline.assess import SEVERITY_TOLD, Judged
 from gateway.pipeline.derive import Derive
 from gateway.pipeline.fleet import Post
+from gateway.pipeline.waves import Waves
 from gateway.pipeline.windows import WindowBuilder, Windows
 from gateway.store.log import Log
 from models.errors import DeviceError
@@ -138,10 +139,12 @@ class Flow:
         engine: Engine,
         limits: Limits,
         derive: Derive,
+        waves: Waves,
+        latest: Latest,
         posts: Sequence[Post],
         executor: Executor,
     ) -> None:
-        self.latest = Latest()
+        self.latest = latest
         self.samples = 0
         self.assessed = 0
         self.on_transition: Callable[[Transition], None] = lambda _transition: None
@@ -154,11 +157,11 @@ class Flow:
         self._failed: set[str] = set()
         self._busy = asyncio.Lock()
         self.on_judged: Callable[[Post, Judged], None] = lambda _post, _judged: None
-        self.station(posts, limits, derive)
+        self.station(posts, limits, derive, waves)
 
-    def station(self, posts: Sequence[Post], limits: Limits, derive: Derive) -> None:
-        """Take up judges, watches, limits and derived signals, with empty windows."""
-        self._derive = derive
+    def station(self, posts: Sequence[Post], limits: Limits, derive: Derive, waves: Waves) -> None:
+        """Take up judges, watches, limits and what makes signals of others; windows are empty."""
+        self._derive, self._waves = derive, waves
         self.posts = tuple(posts)
         self.latest.forget(posts)
         self._limits = limits
@@ -171,15 +174,18 @@ class Flow:
         *,
         limits: Limits | None = None,
         derive: Derive | None = None,
+        waves: Waves | None = None,
     ) -> None:
         """Go over to other judges while data flow; the windows are filled from the log.
 
-        Limits and derived signals that are None stay as they are. What arrives meanwhile waits in
+        What is None stays as it is. What arrives meanwhile waits in
         the channel, so that no window is missed.
         """
         async with self._busy:
             await self._log.flush()
-            self.station(posts, limits or self._limits, derive or self._derive)
+            self.station(
+                posts, limits or self._limits, derive or self._derive, waves or self._waves
+            )
             await self._fill(sources_of)
 
     def report(self, condition: Condition) -> None:
@@ -204,12 +210,16 @@ class Flow:
         for item in items:
             self._log.append(item)
             self.samples += len(item)
-            if not isinstance(item, Batch):
+            made = self._waves.describe(item) if isinstance(item, Waveform) else item
+            if made is None:
                 continue
-            derived = self._derive.derive(item)
+            if made is not item:
+                self._log.append(made)
+                signals = len(self._log.signals)
+            derived = self._derive.derive(made)
             if derived is not None:
                 self._log.append(derived)
-            for batch in (derived, item) if derived is not None else (item,):
+            for batch in (derived, made) if derived is not None else (made,):
                 self.latest.take(batch, signals)
                 conditions += self._limits.update(batch)
                 cut += self.builder.add(batch, mono_ns)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.errors import RecordError
-from models.features import waveform
+from models.features.burst import described
 
 BURST = 4096
 """Samples of a burst where a file holds one long recording."""
@@ -59,14 +59,7 @@ def columns_of(path: Path, data: bytes) -> dict[str, Floats]:
     for index in range(axes.shape[2]):
         key = name if axes.shape[2] == 1 else f"{name}_{index + 1}"
         burst = np.ascontiguousarray(axes[:, :, index])
-        out[f"{key} rms"] = waveform.rms(burst)
-        out[f"{key} peak"] = waveform.peak(burst)
-        out[f"{key} crest factor"] = waveform.crest_factor(burst)
-        out[f"{key} kurtosis"] = waveform.kurtosis(burst)
-        parts = waveform.bands(burst, rate or 1.0)
-        out |= {f"{key} band {i + 1}": parts[:, i] for i in range(parts.shape[1])}
-        if rate and name.endswith("_g"):
-            out[f"{key} velocity [mm/s]"] = waveform.velocity_rms(burst, rate)
+        out |= described(key, burst, rate, acceleration_g=name.endswith("_g"))
     return out
 
 

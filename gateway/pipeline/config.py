@@ -5,6 +5,8 @@ from typing import Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from gateway.core.source import Identifier
+from models.errors import RecordError
+from models.features.bearing import Bearing, bearing
 
 
 class LearnConfig(BaseModel):
@@ -25,6 +27,39 @@ class LearnConfig(BaseModel):
     false_alarms: str = Field(
         default="1/30d", description="Promised false alarms: number / span, as in 1/30d."
     )
+
+
+class BearingConfig(BaseModel):
+    """`[asset.bearing]`: by number, or by geometry, and the signal that tells the shaft's speed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    speed: Identifier = Field(description="Signal of the shaft's speed, in rpm.")
+    number: str = Field(default="", max_length=40, description="Such as 6205.")
+    rollers: int = Field(default=0, ge=0, le=1000)
+    roller_mm: float = Field(default=0.0, ge=0)
+    pitch_mm: float = Field(default=0.0, ge=0)
+    contact_deg: float = Field(default=0.0, ge=0, lt=90)
+
+    @model_validator(mode="after")
+    def _known(self) -> Self:
+        self.geometry()
+        return self
+
+    def geometry(self) -> Bearing:
+        """The bearing.
+
+        Raises:
+            ValueError: Neither a known number nor a whole geometry.
+        """
+        if self.number:
+            try:
+                return bearing(self.number)
+            except RecordError as error:
+                raise ValueError(str(error)) from error
+        if not (self.rollers and self.roller_mm and self.pitch_mm > self.roller_mm):
+            raise ValueError("needs a number, or rollers, roller_mm and a larger pitch_mm")
+        return Bearing(self.rollers, self.roller_mm, self.pitch_mm, self.contact_deg)
 
 
 class AssetConfig(BaseModel):
@@ -65,8 +100,8 @@ class AssetConfig(BaseModel):
     life_h: float = Field(
         default=24.0, gt=0, description="Alarm when the remaining life may be less, in hours."
     )
-    geometry: dict[str, float] = Field(
-        default_factory=dict, description="Bearing orders and the like, for waveform features."
+    bearing: BearingConfig | None = Field(
+        default=None, description="Its bearing: waveforms are searched for its defects' orders."
     )
 
     @model_validator(mode="after")

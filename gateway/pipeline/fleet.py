@@ -11,6 +11,7 @@ from gateway.core.errors import ConfigError, Fault
 from gateway.core.signals import Signal, SignalTable
 from gateway.pipeline.assess import Judge
 from gateway.pipeline.config import AssetConfig
+from gateway.pipeline.waves import parts_wanted
 from gateway.pipeline.windows import Watch
 from models.bundle import Bundle, Manifest, read
 from models.errors import ModelError
@@ -80,6 +81,7 @@ def muster(
         ConfigError: A bundle cannot be read, or wants other signals or units than its asset has;
             all such faults at once.
     """
+    sources_of = dict(sources_of)
     faults: list[Fault] = []
     groups: dict[tuple[object, ...], list[Assignment]] = {}
     for one in wanted:
@@ -94,7 +96,9 @@ def muster(
             bundle = loaded.get(path) or read(path)
             loaded[path] = bundle
             fitting = []
+            wanted_names = [signal.name for signal in bundle.manifest.signals]
             for one in members:
+                sources_of |= parts_wanted(wanted_names, one.asset.id, sources_of)
                 differences = _differences(bundle.manifest, one.asset.id, sources_of)
                 faults += [Fault(one.where, f"{path.name}: {d}") for d in differences]
                 if not differences:

@@ -104,6 +104,10 @@ class _Grid:
     def put(
         self, signal: NDArray[np.int32], t_ns: NDArray[np.int64], value: NDArray[np.float64]
     ) -> None:
+        if len(signal) and int(signal.max()) >= len(self.row_of):
+            # A signal that became known after this ring was made is not watched by it.
+            known = signal < len(self.row_of)
+            signal, t_ns, value = signal[known], t_ns[known], value[known]
         row = self.row_of[signal]
         mine = row >= 0
         if not mine.all():
