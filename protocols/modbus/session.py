@@ -86,6 +86,7 @@ class ModbusSession:
         self._sent: dict[int, Job] = {}
         self._groups: list[Group] = []
         self._units: dict[int, Unit] = {}
+        self._signals_of: dict[int, list[ModbusSignal]] = {}
         self._not_before_ns = 0
         self._silent_in_a_row = 0
         self._doubted = 0
@@ -120,18 +121,18 @@ class ModbusSession:
             group = Group(config, self._context, signals, slot, quarantined)
             group.counters.restore(self._counters)
             self._groups.append(group)
-        units: dict[int, Unit] = {}
+        self._signals_of = {}
         for signal in config.signals:
-            number = config.unit_of(signal)
-            if number not in units:
-                units[number] = self._unit(config, number)
-        self._units = units
+            self._signals_of.setdefault(config.unit_of(signal), []).append(signal)
+        self._units = {
+            number: self._unit(config, number, min(config.poll_of(signal) for signal in signals))
+            for number, signals in self._signals_of.items()
+        }
         self._show_quarantined()
 
-    def _unit(self, config: Config, number: int) -> Unit:
+    def _unit(self, config: Config, number: int, poll_s: float) -> Unit:
         tuning = config.tuning(number)
-        first_s = min(config.poll_of(s) for s in config.signals if config.unit_of(s) == number)
-        first_s = min(max(first_s, tuning.timeout_s), config.unit_retry_s_max)
+        first_s = min(max(poll_s, tuning.timeout_s), config.unit_retry_s_max)
         patience = Patience(round(first_s * 1e9), round(config.unit_retry_s_max * 1e9))
         before = self._units.get(number)
         if before is None:
@@ -354,12 +355,10 @@ class ModbusSession:
         for group in self._groups:
             for row, quarantine in group.quarantined.items():
                 shown[_name(group.signals[row])] = quarantine.reason
-        silent = {n: u.why for n, u in self._units.items() if u.patience.silent}
-        if silent:
-            for signal in self._config.signals:
-                number = self._config.unit_of(signal)
-                if number in silent:
-                    shown[_name(signal)] = f"unit {number}: {silent[number]}"
+        for number, unit in self._units.items():
+            if unit.patience.silent:
+                for signal in self._signals_of[number]:
+                    shown[_name(signal)] = f"unit {number}: {unit.why}"
 
     def _quarantine(self, job: Job, exception: int) -> None:
         clock = self._context.clock
