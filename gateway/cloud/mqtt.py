@@ -50,9 +50,9 @@ class MqttTarget:
         try:
             async with client:
                 if config.format == "json":
-                    yield _JsonDelivery(client, config.topic)
+                    yield JsonDelivery(client, config.topic)
                 else:
-                    yield _SparkplugDelivery(client, self, birth)
+                    yield SparkplugDelivery(client, self, birth)
         except MqttConnectError as error:
             raise LinkRefused(f"mqtts://{config.host}:{config.port}: {error}") from error
         except (aiomqtt.MqttError, OSError) as error:
@@ -72,7 +72,9 @@ def level(name: str) -> str:
     return name.replace("+", "_").replace("#", "_")
 
 
-class _JsonDelivery:
+class JsonDelivery:
+    """A JSON object for each summary."""
+
     def __init__(self, client: aiomqtt.Client, topic: str) -> None:
         self._client, self._topic = client, topic
 
@@ -88,7 +90,9 @@ class _JsonDelivery:
         return sent
 
 
-class _SparkplugDelivery:
+class SparkplugDelivery:
+    """Sparkplug messages over one connection: births first, sequence numbers throughout."""
+
     def __init__(self, client: aiomqtt.Client, target: MqttTarget, birth: int) -> None:
         self._client, self._target, self._birth = client, target, birth
         self._seq = 0
@@ -101,7 +105,7 @@ class _SparkplugDelivery:
             fields = flat(json.loads(encode(summary)))
             t_ms = (summary.start_s + summary.width_s) * 1000
             if not self._born:
-                node = {"bdSeq": self._birth, "Node Control/Rebirth": 0}
+                node = {"bdSeq": self._birth, "Node Control/Rebirth": False}
                 sent += await self._publish("NBIRTH", "", sparkplug.payload(node, t_ms, self._next))
             message = "DDATA"
             if summary.asset not in self._born:

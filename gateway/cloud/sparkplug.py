@@ -7,7 +7,7 @@ sequence numbers, the historical flag).
 import struct
 from collections.abc import Mapping
 
-INT64, DOUBLE, STRING = 4, 10, 12
+INT64, DOUBLE, BOOLEAN, STRING = 4, 10, 11, 12
 NAMESPACE = "spBv1.0"
 
 
@@ -37,6 +37,8 @@ def metric(name: str, value: float | str, t_ms: int, *, historical: bool) -> byt
     out = _bytes(1, name.encode()) + _number(3, t_ms)
     if isinstance(value, str):
         kind, body = STRING, _bytes(15, value.encode())
+    elif isinstance(value, bool):
+        kind, body = BOOLEAN, _number(14, value)
     elif isinstance(value, int):
         kind, body = INT64, _number(11, value)
     else:
