@@ -51,6 +51,8 @@ class Stub:
     writes: int = 0
     requests: list[int] = field(default_factory=list)
     arrived_s: list[float] = field(default_factory=list)
+    made: list[str] = field(default_factory=list)
+    rules: list[dict[str, object]] = field(default_factory=list)
     url: str = ""
 
     def write(self, target: str, token: str, body: bytes) -> tuple[int, dict[str, str], str]:
@@ -109,6 +111,36 @@ class Stub:
             json.dumps({"error": "partial write of line protocol occurred", "data": data}),
         )
 
+    def configure(
+        self, method: str, path: str, token: str, body: bytes
+    ) -> tuple[int, dict[str, str], str]:
+        """Organisations, buckets and mappings of 2; databases of 3."""
+        if token.partition(" ")[2] != self.token:
+            return 401, {}, '{"message":"unauthorized access"}'
+        given = json.loads(body) if body else {}
+        match method, path:
+            case "GET", "/api/v2/orgs":
+                found: object = {"orgs": [{"id": "0a", "name": "plant"}]}
+            case "GET", "/api/v2/buckets":
+                found = {"buckets": [{"id": "0b", "name": b} for b in self.made if "/" not in b]}
+            case "POST", "/api/v2/buckets":
+                self.made.append(given["name"])
+                self.rules = given["retentionRules"]
+                found = {"id": "0b"}
+            case "GET", "/api/v2/dbrps":
+                found = {"content": [m for m in self.made if "/" in m]}
+            case "POST", "/api/v2/dbrps":
+                self.made.append(f"{given['database']}/{given['retention_policy']}")
+                found = {"id": "0c"}
+            case "GET", "/api/v3/configure/database":
+                found = [{"iox::database": name} for name in self.made]
+            case "POST", "/api/v3/configure/database":
+                self.made.append(given["db"])
+                found = {}
+            case _:
+                return 404, {}, "no such path"
+        return 200, {}, json.dumps(found)
+
     def values(self, name: str = "value") -> list[float]:
         """Every value of a field, in the order of time."""
         found = [(time, p[name]) for (_, time), p in self.points.items() if name in p]
@@ -140,10 +172,11 @@ async def influx_stub(api: int = 2) -> AsyncIterator[Stub]:
                 if headers.get("content-encoding") == "gzip":
                     body = gzip.decompress(body)
                 path = urllib.parse.urlsplit(target).path
-                if (method, path) != ("POST", "/api/v2/write"):
-                    answer: tuple[int, dict[str, str], str] = (404, {}, "no such path")
+                token = headers.get("authorization", "")
+                if (method, path) == ("POST", "/api/v2/write"):
+                    answer = stub.write(target, token, body)
                 else:
-                    answer = stub.write(target, headers.get("authorization", ""), body)
+                    answer = stub.configure(method, path, token, body)
                 status, more, text = answer
                 stub.requests.append(status)
                 stub.arrived_s.append(asyncio.get_running_loop().time())

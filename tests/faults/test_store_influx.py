@@ -11,8 +11,10 @@ import pytest
 
 from gateway.core.alarm import Condition
 from gateway.core.clock import SystemClock
+from gateway.core.errors import ConfigError
 from gateway.store.config import InfluxConfig
 from gateway.store.influx import InfluxWriter
+from gateway.store.influx_setup import check, setup
 from gateway.store.log import Log
 from gateway.store.quarantine import read_quarantine
 from gateway.store.record import Kind
@@ -289,6 +291,29 @@ async def test_victoria_metrics_takes_the_lines_of_the_client_library(
 
         await eventually(lambda: len(server.values("signal_value")) == 2000)
         assert server.values("signal_value") == list(range(2000))
+
+
+@pytest.mark.parametrize(
+    ("api", "made"), [("v2", ["forewarn", "forewarn/autogen"]), ("v3", ["forewarn"])]
+)
+async def test_setup_makes_bucket_and_mapping_once(
+    api: str, made: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TOKEN", "secret")
+    async with influx_stub(int(api[1])) as stub:
+        config = InfluxConfig(url=stub.url, **{**v2("TOKEN"), "api": api})
+        for _ in range(2):
+            said = await asyncio.to_thread(lambda: list(setup(config, days=30)))
+        assert stub.made == made
+        assert all("is there, left as it is" in line for line in said)
+        if api == "v2":
+            assert stub.rules == [{"type": "expire", "everySeconds": 30 * 86_400}]
+        await asyncio.to_thread(check, config, "gw", T0_NS)
+        monkeypatch.setenv("TOKEN", "wrong")
+        with pytest.raises(ConfigError, match="401"):
+            await asyncio.to_thread(lambda: list(setup(config, days=30)))
+        with pytest.raises(ConfigError, match=r"correct influx\.token"):
+            await asyncio.to_thread(check, config, "gw", T0_NS)
 
 
 def test_the_stub_keeps_the_grammar() -> None:
