@@ -4,7 +4,7 @@ import json
 from base64 import b64encode
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from asyncua import ua
 
@@ -140,6 +140,7 @@ async def _children(
             while point:
                 more = ua.BrowseNextRequest()
                 more.Parameters.ContinuationPoints = [point]
+                more.Parameters.ReleaseContinuationPoints = cast("ua.Boolean", False)
                 page = (await link.call(more, ua.BrowseNextResponse)).Parameters.Results[0]
                 references += page.References or []
                 point = page.ContinuationPoint

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from asyncua import ua
@@ -37,6 +37,8 @@ NO_HISTORY = frozenset(
 )
 """Answers of a node that has no history; most have none."""
 MARKS_NAME = "resume.json"
+STAMP_NS = 1_000
+"""Stamps nearer than this are one stamp: history is decoded by the library, to microseconds."""
 
 
 @dataclass(slots=True, eq=False)
@@ -171,6 +173,8 @@ class GapFiller:
     async def _read(self, gaps: Sequence[Gap]) -> int:
         """Read the gaps' samples, page by page, into the outbox; give how many there were."""
         details = ua.ReadRawModifiedDetails()
+        # The library's defaults ask for what was changed afterwards, and for the ends.
+        details.IsReadModified = details.ReturnBounds = cast("ua.Boolean", False)
         details.StartTime = _datetime(min(gap.start_ns for gap in gaps))
         details.EndTime = _datetime(max(gap.end_ns for gap in gaps))
         details.NumValuesPerNode = ua.UInt32(VALUES_MAX)
@@ -181,6 +185,7 @@ class GapFiller:
             request = ua.HistoryReadRequest()
             request.Parameters.HistoryReadDetails = details
             request.Parameters.TimestampsToReturn = ua.TimestampsToReturn.Both
+            request.Parameters.ReleaseContinuationPoints = cast("ua.Boolean", False)
             request.Parameters.NodesToRead = [
                 ua.HistoryReadValueId(NodeId=gap.item.node, ContinuationPoint=point or None)
                 for gap, point in rest
@@ -206,7 +211,7 @@ class GapFiller:
         item, received_ns = gap.item, self._context.clock.wall_ns()
         values, _, _ = read_slow([(item.handle, d) for d in data], {item.handle: item})
         t_ns = self._intake.stamp(values, received_ns)
-        inside = np.flatnonzero((t_ns > gap.start_ns) & (t_ns < gap.end_ns))
+        inside = np.flatnonzero((t_ns > gap.start_ns + STAMP_NS) & (t_ns < gap.end_ns - STAMP_NS))
         rows = inside[np.argsort(t_ns[inside], kind="stable")]
         number = self._context.signals.intern(item.signal.key())
         self._outbox.put(

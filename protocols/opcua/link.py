@@ -6,6 +6,7 @@ owns, and a new client for every link is what can be trusted.
 
 import asyncio
 import logging
+import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
@@ -32,6 +33,19 @@ from protocols.opcua.security import Ends, check_password, secure
 from protocols.opcua.settings import Config
 
 Answer = TypeVar("Answer")
+
+UNREADABLE = (
+    UaError,
+    struct.error,
+    ValueError,
+    KeyError,
+    TypeError,
+    IndexError,
+    AttributeError,
+    OverflowError,
+    RecursionError,
+)
+"""What the library raises for bytes that it cannot read."""
 
 READ_ONLY = (
     ua.ReadRequest,
@@ -111,7 +125,13 @@ class Link:
 
     async def call(self, request: Any, answer: type[Answer]) -> Answer:
         """Send one request and decode its answer, whose service result was Good."""
-        return struct_from_binary(answer, await self.exchange(request))
+        data = await self.exchange(request)
+        try:
+            return struct_from_binary(answer, data)
+        except UNREADABLE as error:
+            self._meter.errors["decode"] += 1
+            name = answer.__name__
+            raise LinkLost(f"the server's {name} cannot be read: {error}") from error
 
     async def exchange(self, request: Any, *, waits: bool = True) -> Any:
         """Send one request; give the undecoded answer. `waits=False` sets no time limit."""

@@ -1,6 +1,5 @@
 """Decodes by the library what the fast decoder leaves to it, and makes numbers of it. Pure."""
 
-import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
@@ -9,11 +8,11 @@ import numpy as np
 from asyncua import ua
 from asyncua.common.utils import Buffer
 from asyncua.ua.ua_binary import Primitives, struct_from_binary, variant_from_binary
-from asyncua.ua.uaerrors import UaError
 from numpy.typing import NDArray
 
 from gateway.core.errors import DataError
 from protocols.opcua.items import Item
+from protocols.opcua.link import UNREADABLE
 from protocols.opcua.status import datetime_to_ns, ns_to_ticks
 from protocols.opcua.wire import (
     SERVER_PICO,
@@ -25,19 +24,6 @@ from protocols.opcua.wire import (
     Publication,
     Values,
 )
-
-_UNREADABLE = (
-    UaError,
-    struct.error,
-    ValueError,
-    KeyError,
-    TypeError,
-    IndexError,
-    AttributeError,
-    OverflowError,
-    RecursionError,
-)
-"""What the library raises for bytes that it cannot read."""
 
 
 def decode_slowly(data: bytes, at: int) -> tuple[Any, int]:
@@ -65,7 +51,7 @@ def decode_slowly(data: bytes, at: int) -> tuple[Any, int]:
             value.ServerTimestamp = Primitives.DateTime.unpack(buffer)
         if mask & SERVER_PICO:
             buffer.skip(2)
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise DataError(f"data value: {error}") from error
     return value, buffer.cur_pos
 
@@ -78,7 +64,7 @@ def decode_whole(data: bytes) -> Publication:
     """
     try:
         response = struct_from_binary(ua.PublishResponse, Buffer(data))
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise DataError(f"publish response: {error}") from error
     result = response.Parameters
     message = result.NotificationMessage

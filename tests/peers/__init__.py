@@ -1,0 +1,1 @@
+"""Servers by other hands, from npm: installed once into a cache outside the tree."""

@@ -1,0 +1,224 @@
+"""OPC UA against node-opcua, a server by other hands."""
+
+import asyncio
+import json
+import socket
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from itertools import count, pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from click.testing import CliRunner
+
+from gateway.cli import group
+from gateway.core.batch import Batch, Quality, Waveform
+from gateway.core.errors import LinkRefused
+from gateway.core.source import Session, Source
+from protocols.opcua import Config
+from protocols.opcua.certificates import first_certificate, pin
+from protocols.opcua.discover import endpoints_of
+
+from ..conformance import Bench, bench, check_source
+from ..peers.node import NodePeer, node_peer
+from ..sim.proxy import Proxy, proxy
+from .opcua_plant import signal, source
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+NUMBERS = count(100)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def peer(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[NodePeer]:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    pki = tmp_path_factory.mktemp("pki")
+    async with node_peer("opcua_server.js", str(port), str(pki)) as running:
+        yield running
+
+
+def url_of(peer: NodePeer) -> str:
+    return str(peer.said["url"])
+
+
+@dataclass
+class NodePlantPeer:
+    """The node-opcua plant behind a relay, as the conformance suite wants it."""
+
+    peer: NodePeer
+    relay: Proxy
+    source: Source
+    wider: Source
+    broken: Source
+    resets: bool = True
+    asked: bool = True
+
+    def links(self) -> int:
+        return self.relay.links
+
+    async def emit(self, n: int) -> Sequence[float]:
+        value = 0.0
+        for _ in range(n):
+            value = float(next(NUMBERS))
+            await self.peer.send(name="flow", value=value)
+        return [value]  # It samples on a timer of its own: only the last is sure to be seen.
+
+    async def hang_up(self, *, reset: bool) -> None:
+        self.relay.cut(reset=reset)
+
+
+async def read_until(session: Session, world: Bench, wanted: set[str]) -> dict[str, float]:
+    """Read until each of the wanted signals had a good value; give the last of each."""
+    got: dict[str, float] = {}
+    async with asyncio.timeout(15):
+        while not wanted <= got.keys():
+            item = await session.read()
+            if isinstance(item, Batch):
+                for number, value, quality in zip(
+                    item.signal, item.value, item.quality, strict=True
+                ):
+                    if quality == Quality.GOOD:
+                        got[world.context.signals[number].name] = float(value)
+    return got
+
+
+async def test_conforms(peer: NodePeer, tmp_path: Path) -> None:
+    port = int(url_of(peer).split(":")[2].split("/")[0])
+
+    @asynccontextmanager
+    async def make() -> AsyncIterator[NodePlantPeer]:
+        async with proxy(("127.0.0.1", port)) as relay:
+            url = f"opc.tcp://127.0.0.1:{relay.port}/plant"
+            flow = signal("flow")
+            missing = signal("load", address="nsu=urn:test:plant;s=missing")
+            yield NodePlantPeer(
+                peer,
+                relay,
+                source(url, flow),
+                source(url, flow, signal("n7")),
+                source(url, flow, missing),
+            )
+
+    await check_source(make, tmp_path)
+
+
+@pytest.mark.parametrize("mode", ["subscribe", "poll"])
+async def test_its_operation_limits_are_kept(peer: NodePeer, tmp_path: Path, mode: str) -> None:
+    names = [f"n{i}" for i in range(40)]
+    config = source(url_of(peer), *(signal(name) for name in names), mode=mode)
+    world = bench("p1", "opcua", tmp_path)
+    async with config.open(world.context) as session:
+        got = await read_until(session, world, set(names))
+    assert got == {f"n{i}": float(i) for i in range(40)}
+    assert +world.meter.errors == {}
+
+
+@pytest.mark.parametrize(
+    ("policy", "mode"),
+    [
+        ("Basic256Sha256", "Sign"),
+        ("Aes128_Sha256_RsaOaep", "SignAndEncrypt"),
+        ("Aes256_Sha256_RsaPss", "SignAndEncrypt"),
+    ],
+)
+async def test_security_and_password(
+    peer: NodePeer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, policy: str, mode: str
+) -> None:
+    def config(reference: str) -> Config:
+        return source(
+            url_of(peer),
+            signal("n7"),
+            security_policy=policy,
+            security_mode=mode,
+            username="press",
+            password=reference,
+        )
+
+    monkeypatch.setenv("FW_GOOD", "s3cret")
+    monkeypatch.setenv("FW_BAD", "guess")
+    world = bench("p1", "opcua", tmp_path)
+    with pytest.raises(LinkRefused, match="not trusted"):
+        async with config("env:FW_GOOD").open(world.context):
+            pass
+    endpoints = await endpoints_of(url_of(peer), timeout_s=5)
+    pin(first_certificate(bytes(endpoints[0].ServerCertificate)), tmp_path / "trusted")
+    async with config("env:FW_GOOD").open(world.context) as session:
+        assert await read_until(session, world, {"n7"}) == {"n7": 7.0}
+    with pytest.raises(LinkRefused, match="password"):
+        async with config("env:FW_BAD").open(world.context):
+            pass
+
+
+async def test_it_keeps_a_percent_deadband_itself(peer: NodePeer, tmp_path: Path) -> None:
+    await peer.send(name="flow", value=10.0)
+    config = source(url_of(peer), signal("flow", deadband_percent=10.0, sampling_interval_s=0.02))
+    world = bench("p1", "opcua", tmp_path)
+    seen: list[float] = []
+    async with config.open(world.context) as session, asyncio.timeout(10):
+        while not seen or seen[-1] != 30.0:
+            item = await session.read()
+            assert isinstance(item, Batch)
+            seen += item.value.tolist()
+            # Steps of 2 of a span of 50 are 4 %; only the third and the last leave the band.
+            await peer.send(name="flow", value=seen[-1] + 2.0 if len(seen) < 2 else 30.0)
+            if seen == [10.0]:
+                await peer.send(name="flow", value=16.0)
+    assert 12.0 not in seen
+    assert all(abs(b - a) > 5.0 for a, b in pairwise(seen))
+
+
+async def test_text_waveform_and_browsing(peer: NodePeer, tmp_path: Path) -> None:
+    config = source(
+        url_of(peer),
+        signal("mode", states={"running": 1}),
+        signal("burst", rate_hz=100.0),
+        signal("last", address="/Objects/{urn:test:plant}Pump/burst", field="[3]"),
+    )
+    world = bench("p1", "opcua", tmp_path)
+    waveform: Waveform | None = None
+    got: dict[str, float] = {}
+    async with config.open(world.context) as session, asyncio.timeout(10):
+        while waveform is None or len(got) < 2:
+            item = await session.read()
+            if isinstance(item, Waveform):
+                waveform = item
+            else:
+                names = [world.context.signals[number].name for number in item.signal]
+                got |= dict(zip(names, item.value.tolist(), strict=True))
+    assert got == {"mode": 1.0, "last": -1.0}
+    assert waveform.value.tolist() == [0.0, 1.0, 0.0, -1.0]
+    result: Any = await asyncio.to_thread(
+        CliRunner().invoke,
+        group,
+        ["browse", url_of(peer), "--under", "/Objects/{urn:test:plant}Pump", "--json"],
+    )
+    nodes = {node["name"]: node for node in json.loads(result.output)["nodes"]}
+    assert nodes["flow"]["unit"] == "m³/h"
+    assert (nodes["flow"]["low"], nodes["flow"]["high"]) == (0.0, 50.0)
+    assert nodes["mode"]["type"] == "String"
+
+
+async def test_the_gap_of_an_outage_is_filled(peer: NodePeer, tmp_path: Path) -> None:
+    config = source(url_of(peer), signal("speed", queue_size=100, sampling_interval_s=0.01))
+    past: list[float] = []
+    live: list[float] = []
+
+    async def watch(last: float, past_wanted: int) -> None:
+        world = bench("p1", "opcua", tmp_path)
+        async with config.open(world.context) as session, asyncio.timeout(10):
+            while last not in live or len(past) < past_wanted:
+                item = await session.read()
+                assert isinstance(item, Batch)
+                (past if item.history else live).extend(item.value.tolist())
+
+    await peer.send(name="speed", value=1.0)
+    await watch(1.0, 0)
+    for value in (2.0, 3.0, 4.0, 5.0):
+        await peer.send(name="speed", value=value)
+    await watch(5.0, 3)
+    assert past == [2.0, 3.0, 4.0]
+    assert live[-1] == 5.0
