@@ -7,9 +7,12 @@ from typing import Literal
 import click
 import numpy as np
 
+from gateway.alarms.feedback import Episode, episodes, unhealthy
 from gateway.config import load
 from gateway.core.errors import ConfigError
 from gateway.store.readback import Table, from_influx, from_log
+from gateway.store.reader import LogReader
+from gateway.store.schema import FILE_NAME
 from models.record import Record
 
 GAP_STEPS = 10
@@ -47,6 +50,8 @@ def stored_record(
 ) -> Record:
     """The healthy period of one asset, at even steps, holes as borders between sequences.
 
+    What lies in an alarm of that asset is left out, unless an engineer judged it false or known.
+
     Args:
         path: The gateway's configuration file; the gateway may be running.
         asset: The machine.
@@ -76,6 +81,7 @@ def stored_record(
 
     table = take(step_s or _step_s(take(None), asset))
     kept = np.isfinite(table.value).any(axis=1)
+    kept &= ~unhealthy(_episodes(config.data_dir), asset, table.t_ns)
     t_ns, values = table.t_ns[kept], table.value[kept]
     if not len(t_ns):
         raise ConfigError(f"asset {asset!r}: nothing usable is stored of that time")
@@ -95,6 +101,18 @@ def stored_record(
         group=group.astype(np.int64),
         groups=tuple(str(i) for i in range(int(group[-1]) + 1)),
     )
+
+
+def _episodes(data_dir: Path) -> list[Episode]:
+    """Every alarm in the log, with what people said of it; none where there is no log."""
+    path = data_dir / FILE_NAME
+    if not path.exists():
+        return []
+    reader = LogReader(path)
+    try:
+        return episodes(reader.transitions())
+    finally:
+        reader.close()
 
 
 def _step_s(table: Table, asset: str) -> float:

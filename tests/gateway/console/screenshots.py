@@ -36,6 +36,8 @@ def main() -> None:
                 assert demo.stderr is not None
                 url = ""
                 for line in demo.stderr:
+                    if not line.startswith("{"):
+                        continue  # A library's own words.
                     event = json.loads(line)
                     if event.get("event") == "console.set_up":
                         url = event["url"]
