@@ -52,6 +52,7 @@ class Messages:
         self._history = Gathering()
         self._bursts: deque[Waveform] = deque()
         self._received_ns = 0
+        self._names = [str(signal.key()) for signal in config.signals]
         self._time_steps = parse_path(config.time_path)
         self._wanted = []
         self._by_topic: dict[str, list[_Wanted]] = {}
@@ -140,11 +141,11 @@ class Messages:
         return self._bursts.popleft() if self._bursts else None
 
     def _quarantine(self, number: int, why: str) -> None:
-        name = str(self._config.signals[number].key())
+        quarantined = self._meter.quarantined
         if why:
-            self._meter.quarantined[name] = why
-        else:
-            self._meter.quarantined.pop(name, None)
+            quarantined[self._names[number]] = why
+        elif quarantined:
+            quarantined.pop(self._names[number], None)
 
     def _plain(
         self, signals: "list[_Wanted] | tuple[()]", payload: bytes, quality: Quality

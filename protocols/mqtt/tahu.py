@@ -5,7 +5,7 @@ fields are passed over, as protocol buffers ask. Nesting is two deep, so nothing
 """
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import TypeAlias
@@ -18,6 +18,9 @@ from gateway.core.errors import DataError
 Value: TypeAlias = float | int | bool | str | NDArray[np.float64] | None
 METRICS_MAX = 100_000
 VARINT_BYTES_MAX = 10
+_VARINT, _FIXED_64, _BYTES, _FIXED_32 = 0, 1, 2, 5
+"""Wire types of protocol buffers."""
+_FLOAT, _DOUBLE = struct.Struct("<f"), struct.Struct("<d")
 
 
 class DataType(IntEnum):
@@ -117,69 +120,38 @@ def decode(data: bytes) -> Payload:
         DataError: It is none.
     """
     payload = Payload()
-    for number, wire, raw in _fields(data):
-        match number, wire:
-            case 1, 0:
-                payload.t_ms = _int(raw)
-            case 2, 2:
-                if len(payload.metrics) >= METRICS_MAX:
-                    raise DataError(f"more than {METRICS_MAX} metrics in one payload")
-                payload.metrics.append(_metric(_bytes(raw)))
-            case 3, 0:
-                payload.seq = _int(raw)
-            case _:
-                pass
+    for key, raw in _fields(data):
+        if key == 2 << 3 | _BYTES:
+            if len(payload.metrics) >= METRICS_MAX:
+                raise DataError(f"more than {METRICS_MAX} metrics in one payload")
+            payload.metrics.append(_metric(_bytes(raw)))
+        elif key == 1 << 3 | _VARINT:
+            payload.t_ms = _int(raw)
+        elif key == 3 << 3 | _VARINT:
+            payload.seq = _int(raw)
     return payload
 
 
 def _metric(data: bytes) -> Metric:
     metric = Metric()
-    for number, wire, raw in _fields(data):
-        match number, wire:
-            case 1, 2:
-                metric.name = _text(raw)
-            case 2, 0:
-                metric.alias = _int(raw)
-            case 3, 0:
-                metric.t_ms = _int(raw)
-            case 4, 0:
-                metric.datatype = _int(raw)
-            case 5, 0:
-                metric.is_historical = bool(raw)
-            case 7, 0:
-                metric.is_null = bool(raw)
-            case 9, 2:
-                metric.quality = _quality(_bytes(raw))
-            case ((10 | 11), 0):
-                metric.raw = _int(raw)
-            case 12, 5:
-                metric.raw = float(struct.unpack("<f", _bytes(raw))[0])
-            case 13, 1:
-                metric.raw = float(struct.unpack("<d", _bytes(raw))[0])
-            case 14, 0:
-                metric.raw = bool(raw)
-            case 15, 2:
-                metric.raw = _text(raw)
-            case 16, 2:
-                metric.raw = _bytes(raw)
-            case _:
-                pass
+    for key, raw in _fields(data):
+        read = _METRIC_FIELDS.get(key)
+        if read is not None:
+            name, convert = read
+            setattr(metric, name, convert(raw))
     return metric
 
 
-def _quality(data: bytes) -> int | None:
+def _quality(raw: int | bytes) -> int | None:
     """The property named "Quality" of a property set."""
     keys: list[str] = []
     values: list[int | None] = []
-    for number, wire, raw in _fields(data):
-        match number, wire:
-            case 1, 2:
-                keys.append(_text(raw))
-            case 2, 2:
-                numbers = [_int(r) for n, w, r in _fields(_bytes(raw)) if n in (3, 4) and w == 0]
-                values.append(numbers[-1] if numbers else None)
-            case _:
-                pass
+    for key, part in _fields(_bytes(raw)):
+        if key == 1 << 3 | _BYTES:
+            keys.append(_text(part))
+        elif key == 2 << 3 | _BYTES:
+            numbers = [_int(r) for k, r in _fields(_bytes(part)) if k in _PROPERTY_INTEGERS]
+            values.append(numbers[-1] if numbers else None)
     return dict(zip(keys, values, strict=False)).get("Quality")
 
 
@@ -190,32 +162,39 @@ def _array(data: bytes, kind: int) -> NDArray[np.float64] | None:
     return np.frombuffer(data, dtype=form).astype(np.float64)
 
 
-def _fields(data: bytes) -> Iterator[tuple[int, int, int | bytes]]:
-    """Every field of a message: its number, its wire type, its content."""
-    at = 0
-    while at < len(data):
-        key, at = _varint(data, at)
-        number, wire = key >> 3, key & 7
-        match wire:
-            case 0:
-                value, at = _varint(data, at)
-                yield number, wire, value
-                continue
-            case 1:
-                size = 8
-            case 2:
-                size, at = _varint(data, at)
-            case 5:
-                size = 4
-            case _:
-                raise DataError(f"wire type {wire} is not one of protocol buffers 3")
-        if number == 0 or at + size > len(data):
+def _fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
+    """Every field of a message: its key (number and wire type, as they are sent), its content."""
+    at, end = 0, len(data)
+    while at < end:
+        # Nearly every number is of one byte: that way is short, for it is taken most of the time.
+        key = data[at]
+        at += 1
+        if key >= 0x80:
+            key, at = _varint(data, at - 1)
+        wire = key & 7
+        if key < 8:
+            raise DataError("a field has the number 0")
+        if wire == _VARINT:
+            value, at = _varint(data, at)
+            yield key, value
+            continue
+        if wire == _BYTES:
+            size, at = _varint(data, at)
+        elif wire == _FIXED_32:
+            size = 4
+        elif wire == _FIXED_64:
+            size = 8
+        else:
+            raise DataError(f"wire type {wire} is not one of protocol buffers 3")
+        if at + size > end:
             raise DataError("a field runs past the end of its message")
-        yield number, wire, data[at : at + size]
+        yield key, data[at : at + size]
         at += size
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:
+    if at < len(data) and data[at] < 0x80:
+        return data[at], at + 1
     value = 0
     for i in range(VARINT_BYTES_MAX):
         if at + i >= len(data):
@@ -239,3 +218,31 @@ def _bytes(raw: int | bytes) -> bytes:
 
 def _text(raw: int | bytes) -> str:
     return _bytes(raw).decode(errors="replace")
+
+
+def _float(raw: int | bytes) -> float:
+    return float(_FLOAT.unpack(_bytes(raw))[0])
+
+
+def _double(raw: int | bytes) -> float:
+    return float(_DOUBLE.unpack(_bytes(raw))[0])
+
+
+_METRIC_FIELDS: dict[int, tuple[str, Callable[[int | bytes], object]]] = {
+    1 << 3 | _BYTES: ("name", _text),
+    2 << 3 | _VARINT: ("alias", _int),
+    3 << 3 | _VARINT: ("t_ms", _int),
+    4 << 3 | _VARINT: ("datatype", _int),
+    5 << 3 | _VARINT: ("is_historical", bool),
+    7 << 3 | _VARINT: ("is_null", bool),
+    9 << 3 | _BYTES: ("quality", _quality),
+    10 << 3 | _VARINT: ("raw", _int),
+    11 << 3 | _VARINT: ("raw", _int),
+    12 << 3 | _FIXED_32: ("raw", _float),
+    13 << 3 | _FIXED_64: ("raw", _double),
+    14 << 3 | _VARINT: ("raw", bool),
+    15 << 3 | _BYTES: ("raw", _text),
+    16 << 3 | _BYTES: ("raw", _bytes),
+}
+"""Key of a field of `Metric` in the specification -> ours, and how it is read."""
+_PROPERTY_INTEGERS = (3 << 3 | _VARINT, 4 << 3 | _VARINT)

@@ -77,19 +77,21 @@ class Broker:
 
 
 class Publisher:
-    """A machine that publishes. Each message is at the broker when `say` returns."""
+    """A machine that publishes."""
 
-    def __init__(self, port: int, **settings: Any) -> None:
-        self._client = paho.Client(CallbackAPIVersion.VERSION2, client_id="machine")
-        for name, value in settings.items():
-            getattr(self._client, name)(**value)
+    def __init__(self, port: int) -> None:
+        self._client = paho.Client(CallbackAPIVersion.VERSION2)
+        self._client.max_inflight_messages_set(1000)
         self._client.connect("127.0.0.1", port)
         self._client.loop_start()
 
-    def say(self, topic: str, payload: object, *, retain: bool = False) -> None:
+    def say(self, topic: str, payload: object, *, retain: bool = False, wait: bool = True) -> None:
+        """Publish; unless told otherwise return when the broker has it."""
         data = payload if isinstance(payload, bytes | str) else json.dumps(payload)
         eventually_blocking(self._client.is_connected, timeout_s=20)
-        self._client.publish(topic, data, qos=1, retain=retain).wait_for_publish(10)
+        sent = self._client.publish(topic, data, qos=1, retain=retain)
+        if wait:
+            sent.wait_for_publish(10)
 
     def end(self) -> None:
         self._client.disconnect()
