@@ -119,7 +119,7 @@ def sign(path: Path, *, key: Path, new_key: bool, out: Path | None) -> None:
 @click.option(
     "--format",
     "form",
-    type=click.Choice(["onnx", "onnx-fp32"]),
+    type=click.Choice(["onnx", "onnx-fp32", "tflite"]),
     default="onnx",
     show_default=True,
     help="onnx is the int8 graph.",
@@ -135,7 +135,16 @@ def export(path: Path, *, form: str, out: Path) -> None:
     from models.bundle import read
 
     held = read(path)
-    data = held.int8 if form == "onnx" else held.fp32
+    if form == "tflite":
+        try:
+            from models import tflite
+        except ModuleNotFoundError as error:
+            raise click.UsageError(
+                f"--format tflite needs an extra: pip install 'forewarn[tflite]' ({error.name})"
+            ) from error
+        data = tflite.export(held)
+    else:
+        data = held.int8 if form == "onnx" else held.fp32
     try:
         out.write_bytes(data)
     except OSError as error:
