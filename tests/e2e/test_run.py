@@ -90,6 +90,12 @@ def test_a_changed_file_is_taken_without_touching_the_other_links(running: Gatew
     one_less = re.sub(r'  \{ asset = "compressor-1", signal = "inlet_temperature".*\n', "", good)
     assert one_less != good
     running.config.write_text(one_less)
+    # Its model was trained on that signal: refused, with the difference, and all goes on as before.
+    eventually_blocking(lambda: len(running.told("config.refused")) == 2, timeout_s=15)
+    assert "was trained on signal 'inlet_temperature'" in running.told("config.refused")[1]["error"]
+    without_model = re.sub(r'bundle = ".*compressor\.fwm"\n', "", one_less)
+    assert without_model != one_less
+    running.config.write_text(without_model)
     eventually_blocking(lambda: len(running.told("config.reloaded")) == 1, timeout_s=15)
     before = samples(running)
     eventually_blocking(lambda: samples(running) > before + 100, timeout_s=15)
