@@ -144,6 +144,7 @@ class Egress:
             random,
             report,
             interval_s=cloud.interval_s,
+            deliver_s=cloud.deliver_s,
             bytes_per_hour_max=cloud.bytes_per_hour_max,
         )
 

@@ -88,6 +88,13 @@ class CloudConfig(_Part):
     interval_s: int = Field(
         default=900, ge=WIDTH_S_MIN, le=86_400, description="Width of a summary; divides a day."
     )
+    deliver_s: int = Field(
+        default=3600,
+        ge=0,
+        le=604_800,
+        description="Summaries wait up to so long, to leave together: a connection costs more than "
+        "a summary. Alarms do not wait for this: they are notified.",
+    )
     bytes_per_hour_max: int = Field(
         default=100_000, ge=1000, description="Pace of deliveries; what waits is kept."
     )

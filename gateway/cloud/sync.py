@@ -87,6 +87,7 @@ class Sync:
         report: Callable[[Condition], None],
         *,
         interval_s: int,
+        deliver_s: int,
         bytes_per_hour_max: int,
     ) -> None:
         self.meter = EgressMeter()
@@ -94,6 +95,7 @@ class Sync:
         self._target, self._outbox = target, outbox
         self._clock, self._random, self._report = clock, random, report
         self._interval_s = interval_s
+        self._deliver_s = deliver_s
         self._rate = bytes_per_hour_max / 3600e9
         self._budget_bytes = float(bytes_per_hour_max) / 12
         self._burst = self._budget_bytes
@@ -104,13 +106,14 @@ class Sync:
         """Deliver until cancelled."""
         backoff_s = self.backoff_s_min
         while True:
-            while not self._outbox.read(1):
+            while not self._due():
                 await self._outbox.wait()
             try:
                 async with self._target.open() as delivery:
                     # A connection that lasts is kept while there is nothing to say.
                     while True:
-                        while waiting := self._outbox.read(BATCH_MAX):
+                        while self._due():
+                            waiting = self._outbox.read(BATCH_MAX)
                             await self._pace()
                             await self._hand_over(delivery, waiting)
                             backoff_s = self.backoff_s_min
@@ -123,6 +126,14 @@ class Sync:
                 pause_s = max(after_s, backoff_s * self._random.uniform(0.5, 1.0))
                 backoff_s = min(2 * backoff_s, BACKOFF_S_MAX)
                 await sleep_until(self._clock, self._clock.mono_ns() + round(pause_s * 1e9))
+
+    def _due(self) -> bool:
+        """Whether the oldest summary has waited for company for long enough."""
+        oldest = self._outbox.read(1)
+        if not oldest:
+            return False
+        begun_s = oldest[0].summary.start_s
+        return self._clock.wall_ns() / 1e9 - begun_s >= max(self._interval_s, self._deliver_s)
 
     async def _hand_over(self, delivery: Delivery, waiting: Sequence[Waiting]) -> None:
         """One delivery; what is refused for what it is, is found by halving and left out."""

@@ -163,7 +163,7 @@ def _compressor(d: Drive) -> Truth:
     running = s > RUNNING
     net = 7.0 + 0.3 * d.load + 0.04 * d.swing
     # The drop over filter and cooler grows with the square of the flow, and with what blocks them.
-    pressure = np.where(running, net + (0.12 + 4.5 * block) * s**2, net)
+    pressure = np.where(running, net + (0.12 + 5.5 * block) * s**2, net)
     flow = 3.2 * s * (1 - 0.025 * (pressure - 7.0) - 0.3 * block)
     ratio = np.log((pressure + 1.013) / 1.013)
     power = 10.2 * np.maximum(3.2 * s, 0.0) / 3.2 * ratio + 0.9 * s + 2.0 * wear * s
@@ -238,7 +238,7 @@ def _lathe(d: Drive) -> Truth:
     return Truth(
         {"speed": 3000 * s, "load": 100 * np.clip(cut + 0.06 * s + 0.12 * wear * s, 0, 1.5)},
         np.where(running, power, 0.42),
-        (6 + 8 * s**2 + 12 * cut + 22 * wear * s) * (1 + 8.0 * d.fault["overheating"]),
+        (6 + 8 * s**2 + 12 * cut + 22 * wear * s) * (1 + 10.0 * d.fault["overheating"]),
         np.hypot(vibration, 13.0 * d.fault["imbalance"] * s**2),
     )
 

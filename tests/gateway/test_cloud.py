@@ -202,16 +202,16 @@ def log(tmp_path: Path) -> Iterator[Log]:
     opened.close()
 
 
-def cloud_config(sink_url: str, folder: Path, **more: Any) -> CloudConfig:
+def cloud_config(sink_url: str, folder: Path, deliver_s: int = 0) -> CloudConfig:
     return CloudConfig(
         enabled=True,
         interval_s=300,
+        deliver_s=deliver_s,
         bytes_per_hour_max=1_000_000,
         asset=(
             CloudAsset(id="press", export=("speed",), energy="energy", run="speed", run_above=10),
         ),
         https=Https(url=sink_url, ca=folder / "ca.pem"),
-        **more,
     )
 
 
@@ -290,6 +290,19 @@ async def test_what_was_missed_is_delivered_in_order_once_the_receiver_is_back(
         async with egress(log, cloud_config(sink.url, tmp_path)):
             await eventually(lambda: len(sink.summaries()) == 14)
     assert len({row["id"] for row in sink.summaries()}) == 14
+
+
+async def test_summaries_wait_for_company(tmp_path: Path, log: Log) -> None:
+    fill(log, past(5), 30)
+    await log.flush()
+    with https_sink(tmp_path) as sink:
+        async with egress(log, cloud_config(sink.url, tmp_path, deliver_s=86_400)) as out:
+            await eventually(lambda: out.outbox.lag() == 12)
+        assert sink.requests == []
+        await log.flush()
+        async with egress(log, cloud_config(sink.url, tmp_path, deliver_s=1500)):
+            await eventually(lambda: len(sink.summaries()) == 12)
+        assert len(sink.requests) == 1
 
 
 async def test_one_summary_that_is_refused_does_not_hold_the_others(
