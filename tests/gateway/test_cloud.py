@@ -13,7 +13,7 @@ from typing import Any
 import jsonschema
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gateway.cloud.config import CloudAsset, CloudConfig, Https
@@ -69,6 +69,7 @@ def summaries(draw: st.DrawFn) -> Summary:
     return Summary(**fields, active=draw(counts), unacknowledged=draw(counts))
 
 
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 @given(summaries())
 def test_what_is_encoded_fits_the_schema_and_comes_back(summary: Summary) -> None:
     text = encode(summary)
