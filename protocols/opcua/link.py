@@ -17,6 +17,7 @@ from asyncua.client.ua_client import UASocketProtocol
 from asyncua.crypto.uacrypto import InvalidSignature
 from asyncua.ua.ua_binary import struct_from_binary
 from asyncua.ua.uaerrors import UaError, UaStatusCodeError
+from typing_extensions import override
 
 from gateway.core.clock import Clock
 from gateway.core.errors import (
@@ -209,6 +210,7 @@ async def open_link(config: Config, context: SourceContext) -> AsyncIterator[Lin
     client.session_timeout = round(SESSION_TIMEOUT_S * 1000)
     client.secure_channel_timeout = round(CHANNEL_LIFETIME_S * 1000)
     client.max_messagesize = config.message_bytes_max
+    _bound(client, config.message_bytes_max)
     try:
         ends = await _connect(client, config, context)
         yield Link(client, config, context, ends)
@@ -248,8 +250,37 @@ async def _connect(client: Client, config: Config, context: SourceContext) -> En
     return ends
 
 
+class _Bounded(UASocketProtocol):
+    """The library's protocol, but for peers that never end a message: it would gather for ever."""
+
+    bytes_max = 0
+
+    @override
+    def data_received(self, data: bytes) -> None:
+        if len(self.receive_buffer or b"") + len(data) > self.bytes_max:
+            self._fail_all_pending(LinkLost(f"a message of more than {self.bytes_max} bytes"))
+            self.disconnect_socket()
+            return
+        super().data_received(data)
+
+
+def _bound(client: Client, bytes_max: int) -> None:
+    """Make the client use a protocol that gives up on what is too long."""
+    uaclient = client.uaclient
+
+    def make() -> UASocketProtocol:
+        made = _make()
+        made.__class__ = _Bounded
+        assert isinstance(made, _Bounded)
+        made.bytes_max = bytes_max
+        return made
+
+    _make = uaclient._make_protocol  # noqa: SLF001  # It offers no other way.
+    uaclient._make_protocol = make  # type: ignore[method-assign]  # noqa: SLF001
+
+
 def _limit_messages(client: Client, bytes_max: int) -> None:
-    """Refuse what is longer than we allow: the library takes anything after the handshake."""
+    """Refuse messages of many chunks too: the library takes any after the handshake."""
     protocol = client.uaclient.protocol
     if protocol is not None:
         limits = protocol._connection._limits  # noqa: SLF001  # It offers no other way.

@@ -146,9 +146,11 @@ class Publisher:
                 # How many values it held nobody knows; it is one loss that is shown.
                 meter.samples_lost += 1
                 continue
-            self._acknowledge(subscription.identifier, number)
             values = decode_values(answer.NotificationMessage)
-            if values is not None:
-                self._intake.take(values, self._items, received_ns)
+            if values is None:
+                meter.samples_lost += 1  # Some servers answer Good, and with nothing.
+                continue
+            self._acknowledge(subscription.identifier, number)
+            self._intake.take(values, self._items, received_ns)
         if missing > REPUBLISH_MAX:
             meter.samples_lost += missing - REPUBLISH_MAX

@@ -103,6 +103,7 @@ async def subscribe(url: str, items: int, duration_s: float) -> dict[str, float]
         ready_s = time.monotonic() - began_s
         await session.read()
         samples = batches = 0
+        rss_mb = _rss_mb()
         cpu = time.process_time()
         began_s = time.monotonic()
         while time.monotonic() - began_s < duration_s:
@@ -122,8 +123,15 @@ async def subscribe(url: str, items: int, duration_s: float) -> dict[str, float]
         "lost": world.meter.samples_lost,
         "gaps": world.meter.errors["sequence_gap"],
         "subscribe_s": round(ready_s, 2),
-        "rss_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
+        "rss_mb": _rss_mb(),
+        "rss_growth_mb": round(_rss_mb() - rss_mb, 1),
     }
+
+
+def _rss_mb() -> float:
+    """Resident memory of this process now."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return round(pages * resource.getpagesize() / 2**20, 1)
 
 
 def main() -> None:

@@ -18,7 +18,7 @@ from structlog.testing import capture_logs
 
 from gateway.core.batch import Batch, Quality, Waveform
 from gateway.core.channel import Channel, WhenFull
-from gateway.core.errors import LinkTimeout
+from gateway.core.errors import LinkError, LinkTimeout
 from gateway.core.meter import LinkState
 from gateway.pipeline.supervise import Supervisor
 from protocols.opcua import Config
@@ -271,3 +271,39 @@ async def test_an_illegal_node_costs_the_others_nothing(made: Plant, tmp_path: P
         assert run.state is LinkState.UP
     refused = [line for line in run.logs if line["event"] == "signal.refused"]
     assert len(refused) == 20
+
+
+@pytest.mark.parametrize(
+    "junk",
+    [
+        b"HTTP/1.1 400 Bad Request\r\n\r\n",
+        b"ACKF\xff\xff\xff\x7f" + bytes(65_536),  # A message of 2 GB, which never ends.
+        b"ERRF\x10\x00\x00\x00\x00\x00\x7d\x80\xff\xff\xff\xff",
+        bytes(range(256)) * 64,
+    ],
+    ids=["http", "endless", "error", "noise"],
+)
+async def test_what_is_no_server_is_left_alone(tmp_path: Path, junk: bytes) -> None:
+    sent = 0
+
+    async def serve(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal sent
+        try:
+            while sent < 200_000_000:
+                writer.write(junk)
+                sent += len(junk)
+                await writer.drain()
+        except OSError:
+            pass
+        finally:
+            writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as listener:
+        port = listener.sockets[0].getsockname()[1]
+        url = f"opc.tcp://127.0.0.1:{port}"
+        config = source(url, signal("speed"), timeout_s=1.0, message_bytes_max=200_000)
+        world = bench("p1", "opcua", tmp_path)
+        with pytest.raises(LinkError):
+            async with asyncio.timeout(8), config.open(world.context):
+                pass
+        assert sent < 100_000_000

@@ -222,3 +222,19 @@ async def test_the_gap_of_an_outage_is_filled(peer: NodePeer, tmp_path: Path) ->
     await watch(5.0, 3)
     assert past == [2.0, 3.0, 4.0]
     assert live[-1] == 5.0
+
+
+async def test_a_queue_that_overflows_is_counted(peer: NodePeer, tmp_path: Path) -> None:
+    config = source(
+        url_of(peer),
+        signal("flow", queue_size=2, sampling_interval_s=0.01),
+        publishing_interval_s=1.0,
+        keep_alive_s=2.0,
+    )
+    world = bench("p1", "opcua", tmp_path)
+    async with config.open(world.context) as session, asyncio.timeout(15):
+        await session.read()
+        while not world.meter.samples_lost:
+            await peer.send(name="flow", value=float(next(NUMBERS)))
+            await asyncio.sleep(0.02)  # Let the server sample it; its queue holds two.
+    assert world.meter.errors["overflow"] >= 1

@@ -12,11 +12,15 @@ from asyncua import ua
 from asyncua.server.monitored_item_service import MonitoredItemService
 
 from gateway.core.batch import Batch, Quality, Waveform
+from gateway.core.errors import DataError
 from gateway.core.source import Session
 from protocols.opcua.items import read_server
 from protocols.opcua.link import open_link
+from protocols.opcua.publish import Publisher
+from protocols.opcua.wire import Publication
 
 from ..conformance import Bench, bench
+from ..eventually import eventually
 from ..sim.proxy import proxy
 from .opcua_plant import URI, Plant, plant, signal, source
 
@@ -290,3 +294,78 @@ async def test_the_servers_limits_are_read(made: Plant, tmp_path: Path) -> None:
     async with config.open(world.context) as session:
         got = await read_until(session, world, lambda got: len(latest(got)) == 10)
     assert latest(got) == dict.fromkeys(names, 1.0)
+
+
+async def test_a_publication_that_cannot_be_read_is_asked_for_again(
+    made: Plant, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await made.add("speed", 0.0)
+    config = source(made.url, signal("speed", queue_size=100))
+    world = bench("p1", "opcua", tmp_path)
+    decode = Publisher._decode
+    broken: list[bytes] = []
+
+    def decode_but_once(data: bytes) -> Publication:
+        publication = decode(data)
+        if publication.values is not None and publication.sequence == 2:
+            broken.append(data)
+            raise DataError("a bit fell over")
+        return publication
+
+    monkeypatch.setattr(Publisher, "_decode", staticmethod(decode_but_once))
+    async with config.open(world.context) as session:
+        await read_until(session, world, lambda got: len(got) == 1)
+        await made.set("speed", 1.0)
+        await eventually(lambda: bool(broken))
+        await made.set("speed", 2.0)
+        got = await read_until(session, world, lambda got: len(got) == 2)
+    assert [value for _, value, _ in got] == [1.0, 2.0]
+    assert world.meter.errors == {"decode": 1, "sequence_gap": 1}
+    assert world.meter.samples_lost == 0
+
+
+async def test_a_message_that_is_gone_is_counted(made: Plant, tmp_path: Path) -> None:
+    await made.add("speed", 0.0)
+    config = source(made.url, signal("speed", queue_size=100))
+    world = bench("p1", "opcua", tmp_path)
+    async with config.open(world.context) as session:
+        await read_until(session, world, lambda got: len(got) == 1)
+        subscriptions = made.server.iserver.subscription_service.subscriptions
+        for subscription in subscriptions.values():
+            subscription._notification_seq += 3
+        await made.set("speed", 1.0)
+        await read_until(session, world, lambda got: latest(got) == {"speed": 1.0})
+    assert world.meter.errors["sequence_gap"] == 3
+    assert world.meter.samples_lost == 3
+
+
+async def test_each_group_is_published_at_its_own_pace(made: Plant, tmp_path: Path) -> None:
+    for name in ("fast", "slow", "read"):
+        await made.add(name, 1.0)
+    groups = [
+        {"name": "quick", "publishing_interval_s": 0.05},
+        {"name": "lazy", "publishing_interval_s": 60.0},
+        {"name": "asked", "publishing_interval_s": 0.05, "mode": "poll"},
+    ]
+    config = source(
+        made.url,
+        signal("fast", group="quick"),
+        signal("slow", group="lazy"),
+        signal("read", group="asked"),
+        groups=groups,
+        history=False,
+    )
+    world = bench("p1", "opcua", tmp_path)
+    async with config.open(world.context) as session:
+        got = await read_until(session, world, lambda got: {"fast", "read"} <= latest(got).keys())
+        for value in (2.0, 3.0):
+            for name in ("fast", "slow", "read"):
+                await made.set(name, value)
+            got += await read_until(
+                session,
+                world,
+                lambda got, value=value: (
+                    latest(got).get("fast") == latest(got).get("read") == value
+                ),  # type: ignore[misc]
+            )
+    assert 2.0 not in [value for name, value, _ in got if name == "slow"]
