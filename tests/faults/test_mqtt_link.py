@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from gateway.core.channel import Channel, WhenFull
+from gateway.core.errors import LinkError
 from gateway.core.meter import LinkState
 from gateway.pipeline import supervise
 from gateway.pipeline.supervise import Supervisor
@@ -20,6 +22,7 @@ from protocols.mqtt import Config
 from ..conformance import Bench, bench
 from ..eventually import eventually
 from ..protocols.mqtt_broker import Broker, Publisher, broker
+from ..servers import free_port
 
 
 @pytest.fixture
@@ -142,6 +145,40 @@ async def test_a_flood_is_bounded_and_counted(
         await eventually(lambda: world.meter.errors["dropped"] == 200)
         batch = await session.read()
         assert batch.value.tolist() == [float(value) for value in range(200, 300)]
+
+
+def descriptors() -> int:
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
+
+
+async def test_connecting_again_and_again_leaks_nothing(
+    hall: tuple[Broker, Publisher], tmp_path: Path
+) -> None:
+    running, _ = hall
+    world = bench("hall", "mqtt", tmp_path)
+    table: dict[str, Any] = {"kind": "mqtt", "id": "hall", "host": "127.0.0.1"}
+    signals = [{"asset": "m", "signal": "x", "topic": "m/x"}]
+
+    async def rounds(port: int, n: int) -> None:
+        settings = {"port": port, "signals": signals, "open_timeout_s": 0.1}
+        config = Config.model_validate(table | settings)
+        for _ in range(n):
+            try:
+                async with config.open(world.context):
+                    pass
+            except LinkError:
+                pass
+
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        ports = (running.port, free_port(), silent.getsockname()[1])
+        for port in ports:
+            await rounds(port, 2)
+        await eventually(lambda: len(asyncio.all_tasks()) == 1)
+        before = descriptors()
+        for port in ports:
+            await rounds(port, 10)
+        await eventually(lambda: len(asyncio.all_tasks()) == 1)
+        await eventually(lambda: descriptors() <= before)
 
 
 @pytest.mark.soak

@@ -14,6 +14,7 @@ from structlog.testing import capture_logs
 
 from gateway.core.batch import Batch
 from gateway.core.channel import Channel, WhenFull
+from gateway.core.errors import LinkError
 from gateway.core.meter import LinkState
 from gateway.pipeline import supervise
 from gateway.pipeline.supervise import Supervisor
@@ -286,3 +287,41 @@ async def test_a_batch_is_what_comes_out(machine: PtyMachine, tmp_path: Path) ->
         batch = await session.read()
     assert isinstance(batch, Batch)
     assert batch.value.tolist() == [4_294_967_295]
+
+
+def descriptors() -> int:
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
+
+
+async def test_opening_again_and_again_leaks_nothing(machine: PtyMachine, tmp_path: Path) -> None:
+    world = bench("n", "serial", tmp_path)
+
+    async def rounds(source: Config, n: int) -> None:
+        for _ in range(n):
+            try:
+                async with source.open(world.context) as session:
+                    machine.say(b"v=1\n")
+                    await session.read()
+            except LinkError:
+                pass
+
+    async with await asyncio.start_server(_say_and_close, "127.0.0.1", 0) as server:
+        number = server.sockets[0].getsockname()[1]
+        good = config(machine, **LINES)
+        over_tcp = config(machine, **LINES, port=f"socket://127.0.0.1:{number}")
+        closed = config(machine, **LINES, port="socket://127.0.0.1:1")
+        gone = config(machine, **LINES, port=str(tmp_path / "nothing"))
+        for source in (good, over_tcp, closed, gone):
+            await rounds(source, 2)
+        before = descriptors()
+        for source in (good, over_tcp, closed, gone):
+            await rounds(source, 25)
+        # The server's half of the last links may take it a moment.
+        await eventually(lambda: descriptors() <= before)
+    assert len(asyncio.all_tasks()) == 1
+
+
+async def _say_and_close(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.write(b"v=2\n")
+    await writer.drain()
+    writer.close()
