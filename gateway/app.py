@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 import protocols
+from gateway.alarms.config import AlarmsConfig, SuppressConfig
 from gateway.alarms.engine import Engine
 from gateway.alarms.limits import Limits
 from gateway.alarms.notify import Channel as NotifyChannel
@@ -86,7 +87,7 @@ class Gateway:
         self.log = Log.open(config.data_dir, settings.store, self.clock)
         try:
             self.trends = Trends(self.log, settings.store.trends, self.clock)
-            self.engine = Engine(settings.alarms)
+            self.engine = Engine(_alarms(config))
             self.learning = Learning(
                 clock=self.clock,
                 log=self.log,
@@ -427,6 +428,23 @@ class Gateway:
     def _source_of(self, config: Config) -> dict[int, str]:
         every = config.sources_of() | self._derive(config).sources
         return {self.log.signals.intern(signal): source for signal, source in every.items()}
+
+
+def _alarms(config: Config) -> AlarmsConfig:
+    """The alarms as configured; and where a link is down, nobody is told that its data are bad."""
+    alarms = config.settings.alarms
+    down = [
+        SuppressConfig(
+            while_active=f"/link.{source.id}",
+            suppress=[
+                f"{asset}/{name}"
+                for asset in sorted({s.asset for s in source.signals})
+                for name in ("*.sensor", "model.drift")
+            ],
+        )
+        for source in config.sources
+    ]
+    return alarms.model_copy(update={"suppress": [*alarms.suppress, *down]})
 
 
 def _stamp(config: Config) -> tuple[int, int]:

@@ -41,7 +41,7 @@ class Texts:
         both = {**self._fallback, **self._table}
         return {k.removeprefix(start): v for k, v in both.items() if k.startswith(start)}
 
-    def keys(self) -> set[str]:
+    def names(self) -> set[str]:
         """Every key of this language alone."""
         return set(self._table)
 
