@@ -41,7 +41,11 @@ LIVE_S = 0.3
 """Between two requests of live data that do not fill one."""
 LIVE_BEHIND_S = 2.0
 """Live data further behind than this becomes backlog, and newer data go first."""
-SLOW_S = 2.0
+SLOW_S = 0.7
+"""A request slower than this makes requests smaller and lanes fewer, for the sake of live data."""
+YIELD_S = 1.0
+"""How long one backlog request stands aside, at most, while live data is not through."""
+YIELD_STEP_S = 0.05
 LINES_MIN = 100
 LINES_START = 5_000
 REQUESTS_PER_HUNT_MAX = 500
@@ -98,6 +102,7 @@ class InfluxWriter:
         self._lines = min(LINES_START, config.lines_max)
         self._width = 1.0
         self._paced_until_ns = 0
+        self._live_through_ns = 0
         self._heads: dict[Kind, tuple[int, int]] = {}
         self._rate: dict[Kind, float] = dict.fromkeys(self._kinds, 0.0)
         self.meter = InfluxMeter()
@@ -113,6 +118,7 @@ class InfluxWriter:
 
     async def run(self) -> Never:
         """Write until cancelled."""
+        self._live_through_ns = self._clock.mono_ns()
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._run_live(), name="influx:live")
@@ -134,6 +140,7 @@ class InfluxWriter:
                     await self._deliver(chunk)
                     full = full or len(chunk.lines) >= self._lines
             if not full:
+                self._live_through_ns = self._clock.mono_ns()
                 await asyncio.sleep(LIVE_S)
                 await self._log.committed.wait(seen)
 
@@ -180,6 +187,9 @@ class InfluxWriter:
         at_ns = max(now_ns, self._paced_until_ns)
         self._paced_until_ns = at_ns + round(lines / self._config.backlog_samples_per_s_max * 1e9)
         await sleep_until(self._clock, at_ns)
+        give_up_ns = self._clock.mono_ns() + round(YIELD_S * 1e9)
+        while self._live_through_ns + round(YIELD_S * 1e9) < self._clock.mono_ns() < give_up_ns:
+            await asyncio.sleep(YIELD_STEP_S)
 
     async def _deliver(self, chunk: Chunk) -> None:
         """Bring one chunk to the server, what it refuses to quarantine; then move the cursor."""
