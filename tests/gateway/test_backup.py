@@ -14,6 +14,7 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import jsonschema
 import numpy as np
 import pytest
 
@@ -22,7 +23,7 @@ from gateway.core.batch import make_batch
 from gateway.core.clock import SystemClock
 from gateway.core.errors import DataError, StoreError
 from gateway.core.signals import Signal
-from gateway.demo.serial_device import pty
+from gateway.demo.serial_device import print_line, pty
 from gateway.health import ask_health
 from gateway.store.config import StoreConfig
 from gateway.store.log import Log
@@ -73,7 +74,7 @@ def forewarn(*words: str, **more: str) -> subprocess.CompletedProcess[str]:
 @pytest.fixture
 def running(tmp_path: Path) -> Iterator[tuple[Path, subprocess.Popen[str], list[int]]]:
     """A gateway that reads a press: its configuration, its process, the line of the press."""
-    with pty() as (ours, _, path), socket.socket() as nobody:
+    with pty() as (ours, theirs, path), socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))
         config = tmp_path / "forewarn.toml"
         config.write_text(CONFIG.format(port=path, influx=nobody.getsockname()[1]))
@@ -89,7 +90,7 @@ def running(tmp_path: Path) -> Iterator[tuple[Path, subprocess.Popen[str], list[
 
             def reading() -> bool:
                 assert process.poll() is None, (tmp_path / "gateway.log").read_text()
-                os.write(ours, f"{RAW}\n".encode() * 5)
+                print_line(ours, theirs, f"{RAW}\n".encode() * 5)
                 try:
                     return int(ask_health(tmp_path / "data")["samples"]) > 20
                 except OSError:
@@ -259,3 +260,19 @@ def test_what_may_be_secret_is_left_out_of_a_configuration() -> None:
     assert "word" not in re.sub('"password"', "", text)
     assert "env:NAME" in text
     assert "holding:1" in text
+
+
+def test_the_preview_is_what_would_leave_and_nothing_is_sent(
+    running: tuple[Path, subprocess.Popen[str], list[int]],
+) -> None:
+    config, _, _ = running
+    # The cloud is off: the preview works all the same, beside the running gateway.
+    seen = forewarn("cloud", "preview", str(config))
+    assert seen.returncode == 0, seen.stderr
+    schema = json.loads(forewarn("cloud", "schema").stdout)
+    rows = json.loads(seen.stdout)
+    for row in rows:
+        jsonschema.validate(row, schema)
+    assert [row["asset"] for row in rows] == ["press"]
+    assert rows[0]["signals"] == []
+    assert str(RAW) not in seen.stdout
