@@ -20,15 +20,19 @@ from models.graph import Graph
 from models.quantise import golden_rows, quantise, run
 from models.record import Record
 from models.sensors import Sensors
+from models.training import conditions, limits
 from models.training import grid as grids
-from models.training import limits
-from models.training.detector import CLIP, POWER, Detector, fit
+from models.training.conditions import Conditions
+from models.training.detector import CLIP, POWER, Detector
 from models.training.parity import Parity, measure
 from models.training.screen import Screened, screen
 from models.windows import Grid, features, lay
 
 WINDOWS_MAX = 30_000
 """Windows to learn from; a longer record is thinned evenly."""
+EXPLAINING, KNOWN = "explaining", "known"
+assert POWER == 4, "the graph takes the square root twice"
+
 FAULT_TIMES = 8.0
 """A stretch that scores so many times the usual is no healthy machine, and is trained around."""
 FAULT_SHARE_MAX = 0.25
@@ -102,7 +106,13 @@ def train(
     scores = limits.held_out(sequences, floor, blocks, reach)
     sequences, scores, found = _around_faults(sequences, scores, floor, blocks, reach)
     notes += found
-    model = fit(sequences, floor, blocks)
+    count = conditions.choose(sequences, floor, blocks, reach)
+    if count > 1:
+        scores = limits.held_out(sequences, floor, blocks, reach, count)
+    states = conditions.fit_conditions(sequences, floor, blocks, count, reach)
+    model = states.whole
+    if len(states.parts) > 1:
+        notes.append(f"{len(states.parts)} operating conditions are told apart")
     longest = max(map(len, sequences))
     window_s = None if grid.period_s is None else grid.period_s * grid.cells
     chosen = limits.limit(
@@ -114,9 +124,9 @@ def train(
         seed=seed,
     )
     x = np.concatenate(sequences)
-    chosen, notes = _check_forward(chosen, sequences, floor, blocks, reach, notes)
+    chosen, notes = _check_forward(chosen, sequences, floor, blocks, reach, count, notes)
     chosen, notes = _check_steady(chosen, model, plan, notes, found)
-    fp32 = graph_of(model, plan)
+    fp32 = graph_of(states, plan)
     int8, parity = _int8(fp32, sequences, model, chosen.value, precision, seed)
     healthy = _healthy(plan, screened.record, x)
     golden = _golden(fp32, int8, x, seed)
@@ -159,6 +169,7 @@ def train(
             "healthy": healthy,
             "notes": notes,
             "stale_cells": grid.stale_cells,
+            "conditions": [round(share, 4) for share in states.share],
             "sensors": _sensors(screened, grid).pack(),
             "independent": {
                 name: round(float(value), 1)
@@ -283,6 +294,7 @@ def _check_forward(
     floor: NDArray[np.float64],
     blocks: tuple[NDArray[np.bool_], ...],
     reach: int,
+    count: int,
     notes: list[str],
 ) -> tuple[limits.Limit, list[str]]:
     """Would a model of the first 70 % have raised alarms in the last 30 %?"""
@@ -291,7 +303,7 @@ def _check_forward(
     early = [s for s in early if len(s)]
     if sum(map(len, early)) < 3 or not sum(map(len, late)):
         return chosen, notes
-    model = fit(early, floor, blocks)
+    model = conditions.fit_conditions(early, floor, blocks, count, reach)
     flagged = np.concatenate([model.score(s) for s in late if len(s)]) > chosen.value
     if flagged.mean() > 0.005 and chosen.supported:
         reason = f"a model of the first 70 % flags {flagged.mean():.1%} of the last 30 %"
@@ -319,47 +331,74 @@ def _check_steady(
     return chosen, notes
 
 
-def graph_of(model: Detector, plan: FeaturePlan) -> onnx.ModelProto:
-    """The detector as a graph: x -> score, contribution, direction."""
+def graph_of(states: Conditions, plan: FeaturePlan) -> onnx.ModelProto:
+    """The detector as a graph: x -> score, contribution, direction.
+
+    With several operating conditions, all three are those of the condition that finds the window
+    least strange.
+    """
     graph = Graph("anomaly", len(plan.names))
-    z, present = graph.prepare(model.centre, model.scale, clip=CLIP_SCORED)
+    whole = states.whole
+    z, present = graph.prepare(whole.centre, whole.scale, clip=CLIP_SCORED)
+    there = graph.node("Cast", present, to=onnx.TensorProto.FLOAT)
+    score, share, direction = _condition(graph, z, present, there, whole, states.parts[0], plan, 0)
+    for index, part in enumerate(states.parts[1:], 1):
+        made = _condition(graph, z, present, there, whole, part, plan, index)
+        better = graph.node("Less", made[0], score)
+        score = graph.node("Where", better, made[0], score)
+        share = graph.node("Where", better, made[1], share)
+        direction = graph.node("Where", better, made[2], direction)
+    score = graph.node("Squeeze", score, graph.constant([1], np.int64))
+    graph.output(score, "score", ["n"])
+    graph.output(share, "contribution", ["n", len(plan.signals)])
+    graph.output(direction, "direction", ["n", len(plan.signals)])
+    return graph.model()
+
+
+def _condition(
+    graph: Graph,
+    z: str,
+    present: str,
+    there: str,
+    whole: Detector,
+    model: Detector,
+    plan: FeaturePlan,
+    index: int,
+) -> tuple[str, str, str]:
+    """Score [n, 1], contribution and direction [n, k] of one operating condition."""
+    if model is not whole:
+        # From deviations from all healthy windows to those from this condition's.
+        z = graph.node("Mul", z, graph.constant(whole.scale / model.scale))
+        z = graph.node("Add", z, graph.constant((whole.centre - model.centre) / model.scale))
+        z = graph.node("Where", present, z, graph.constant(0.0))
+        z = graph.node("Clip", z, graph.constant(-CLIP_SCORED), graph.constant(CLIP_SCORED))
     low, high = graph.constant(-CLIP), graph.constant(CLIP)
-    known = graph.node("Clip", z, low, high, name=KNOWN)
+    known = graph.node("Clip", z, low, high, name=f"{KNOWN}{index}")
     # What is missing is what the others let expect, so that it explains as it would have.
     expected = graph.node("MatMul", known, graph.constant(model.expected))
     filled = graph.node("Where", present, known, expected)
-    bounded = graph.node("Clip", filled, low, high, name=EXPLAINING)
+    bounded = graph.node("Clip", filled, low, high, name=f"{EXPLAINING}{index}")
     explained = graph.node("MatMul", bounded, graph.constant(model.others))
     own = graph.node("Mul", z, graph.constant(model.own))
     residual = graph.node("Add", own, explained)
     residual = graph.node("Where", present, residual, graph.constant(0.0))
     square = graph.node("Mul", residual, residual)
     fourth = graph.node("Mul", square, square)
-    there = graph.node("Cast", present, to=onnx.TensorProto.FLOAT)
     norms, shares = [], []
     for block in model.blocks:
         total = graph.node("MatMul", fourth, graph.constant(block.astype(float)[:, None]))
         count = graph.node("MatMul", there, graph.constant(block.astype(float)[:, None]))
         norms.append(graph.node("Sqrt", graph.node("Sqrt", graph.node("Div", total, count))))
         owner = np.zeros((len(plan.names), len(plan.signals)))
-        for index, (signal, *_) in enumerate(plan.owners):
-            owner[index, plan.signals.index(signal)] = float(block[index])
+        for column, (signal, *_) in enumerate(plan.owners):
+            owner[column, plan.signals.index(signal)] = float(block[column])
         part = graph.node("MatMul", fourth, graph.constant(owner))
-        floor = graph.node("Max", total, graph.constant(1e-30))
-        shares.append(graph.node("Div", part, floor))
+        shares.append(graph.node("Div", part, graph.node("Max", total, graph.constant(1e-30))))
     score, share = norms[0], shares[0]
     if len(norms) == 2:
         score = graph.node("Sqrt", graph.node("Mul", *norms))
         share = graph.node("Mul", graph.node("Add", *shares), graph.constant(0.5))
-    score = graph.node("Squeeze", score, graph.constant([1], np.int64))
-    graph.output(score, "score", ["n"])
-    graph.output(share, "contribution", ["n", len(plan.signals)])
-    graph.output(_direction(graph, residual, fourth, plan), "direction", ["n", len(plan.signals)])
-    return graph.model()
-
-
-EXPLAINING, KNOWN = "explaining", "known"
-assert POWER == 4, "the graph takes the square root twice"
+    return score, share, _direction(graph, residual, fourth, plan)
 
 
 def _direction(graph: Graph, residual: str, fourth: str, plan: FeaturePlan) -> str:
@@ -395,7 +434,7 @@ def _int8(
     exact = [
         node.output[0]
         for node in fp32.graph.node
-        if node.op_type == "MatMul" and node.input[0] not in {EXPLAINING, KNOWN}
+        if node.op_type == "MatMul" and not node.input[0].startswith((EXPLAINING, KNOWN))
     ]
     x = np.concatenate(sequences)
     best: tuple[Parity, bytes] | None = None
@@ -404,7 +443,11 @@ def _int8(
             fp32,
             x[: 1 << 14],
             per_channel=per_channel,
-            ranges={EXPLAINING: CLIP, KNOWN: CLIP},
+            ranges={
+                node.input[0]: CLIP
+                for node in fp32.graph.node
+                if node.op_type == "MatMul" and node.input[0].startswith((EXPLAINING, KNOWN))
+            },
             keep_fp32=exact,
         ).SerializeToString()
         how = "per channel" if per_channel else "per tensor"

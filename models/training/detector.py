@@ -37,6 +37,7 @@ class Detector:
         others: float64[d, d], what the deviations of the others take off, diagonal 0.
         independent: float64[d], how many independent windows the record held for each residual.
         blocks: For each of the scales (whole window, recent), bool[d]: the features it holds.
+        precision: float64[d, d], of the standardised features; 0 between blocks.
     """
 
     centre: Floats
@@ -45,6 +46,17 @@ class Detector:
     others: Floats
     independent: Floats
     blocks: tuple[NDArray[np.bool_], ...]
+    precision: Floats
+
+    def likelihood(self, x: NDArray[np.float32] | Floats, freedom: float) -> Floats:
+        """float64[n], log density of the first block's features, up to a constant; heavy-tailed."""
+        at = np.flatnonzero(self.blocks[0])
+        z = np.nan_to_num((x[:, at] - self.centre[at]) / self.scale[at])
+        precision = self.precision[np.ix_(at, at)]
+        distance = np.einsum("ni,ij,nj->n", z, precision, z, optimize=True)
+        volume = 0.5 * np.linalg.slogdet(precision)[1] - np.log(self.scale[at]).sum()
+        tail = (freedom + len(at)) / 2 * np.log1p(distance / freedom)
+        return np.asarray(volume - tail)
 
     def residual(self, x: NDArray[np.float32] | Floats) -> Floats:
         """float64[n, d], in standard deviations; NaN where the feature is missing."""
@@ -74,6 +86,8 @@ def fit(
     sequences: Sequence[NDArray[np.float32] | Floats],
     floor: Floats,
     blocks: tuple[NDArray[np.bool_], ...],
+    *,
+    tails: bool = True,
 ) -> Detector:
     """Learn the healthy state.
 
@@ -81,6 +95,7 @@ def fit(
         sequences: float[n_i, d] each, evenly spaced in time, oldest first; NaN where missing.
         floor: float64[d], the least standard deviation that a feature can have (its resolution).
         blocks: As `Detector.blocks`.
+        tails: Weigh residuals by how many independent windows stand behind them.
     """
     x = np.concatenate(sequences).astype(np.float64)
     d = x.shape[1]
@@ -90,7 +105,7 @@ def fit(
     away = np.where(have, x - centre, 0.0)
     scale = np.maximum(np.sqrt((away**2).sum(axis=0) / count), floor)
     z = away / scale
-    own, others = np.ones(d), np.zeros((d, d))
+    own, others, inverse = np.ones(d), np.zeros((d, d)), np.zeros((d, d))
     for block in blocks:
         at = np.flatnonzero(block)
         inside = z[:, at]
@@ -98,13 +113,16 @@ def fit(
         pairs = np.maximum(both.T @ both, 1.0)
         shared = (1 - RIDGE) * (inside.T @ inside / pairs) + RIDGE * np.eye(len(at))
         precision = _inverse(shared)
+        inverse[np.ix_(at, at)] = precision
         weight = precision / np.sqrt(np.diag(precision))
         own[at] = np.diag(weight)
         others[np.ix_(at, at)] = weight - np.diag(np.diag(weight))
-    raw = Detector(centre, scale, own, others, np.ones(d), blocks)
+    raw = Detector(centre, scale, own, others, np.ones(d), blocks, inverse)
+    if not tails:
+        return raw
     independent = effective([raw.residual(s) for s in sequences])
     tail = inflation(independent)
-    return Detector(centre, scale, own / tail, others / tail, independent, blocks)
+    return Detector(centre, scale, own / tail, others / tail, independent, blocks, inverse)
 
 
 def inflation(independent: Floats) -> Floats:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.errors import RecordError
-from models.training.detector import fit
+from models.training.conditions import fit_conditions
 
 FOLDS = 8
 WINDOWS_MIN = 20
@@ -74,6 +74,7 @@ def held_out(
     floor: Floats,
     blocks: tuple[NDArray[np.bool_], ...],
     reach: int,
+    conditions: int = 1,
 ) -> list[Floats]:
     """Scores of every window by models that saw neither it nor what lies within `reach` of it.
 
@@ -82,6 +83,7 @@ def held_out(
         floor: As for `fit`.
         blocks: As for `fit`.
         reach: Windows that share cells with a window, on either side.
+        conditions: How many operating conditions to learn.
 
     Returns:
         float64[n_i] each; NaN where nothing was left to learn from.
@@ -105,7 +107,7 @@ def held_out(
             learn.append(sequence[test.stop + reach :])
         learn = [part for part in learn if len(part)]
         if tests and sum(map(len, learn)) > 2:
-            model = fit(learn, floor, blocks)
+            model = fit_conditions(learn, floor, blocks, conditions, reach)
             for index, test in tests:
                 out[index][test] = model.score(sequences[index][test])
     return out

@@ -12,6 +12,7 @@ from models.record import Record, join
 from models.score import held, score
 from models.training import anomaly, limits
 from models.training.anomaly import Trained, train
+from models.training.parity import auroc
 from tests.models.plants import NAMES, healthy, with_values
 
 HOURS = 4 * 3600
@@ -308,3 +309,50 @@ def test_the_manifest_tells_what_was_learned(motor: Trained) -> None:
     assert len(manifest.detail["healthy"]) == len(manifest.features)
     assert len(manifest.data_sha256) == 64
     assert manifest.outputs == anomaly.OUTPUTS
+
+
+def idling(n: int, seed: int) -> Record:
+    """A pump that stands still, starts, and runs at another load every few minutes."""
+    rng = np.random.default_rng(seed)
+    on = np.repeat(rng.random(n // 300 + 1) < 0.6, 300)[:n].astype(float)
+    load = np.repeat(rng.uniform(0.4, 1, n // 300 + 1), 300)[:n] * on
+    slow = np.empty(n)
+    state = 0.0
+    for i, value in enumerate(load):
+        state += 0.2 * (value - state)
+        slow[i] = state
+    values = np.column_stack(
+        [
+            on * (1500 + rng.normal(0, 2, n)),
+            0.5 + 10 * slow + rng.normal(0, 0.1, n),
+            0.05 + 2 * slow + rng.normal(0, 1, n) * (0.05 + 0.1 * slow),
+        ]
+    )
+    return Record(values, ("speed", "current", "vibration"), time_s=np.arange(n, dtype=float))
+
+
+def test_a_machine_that_starts_and_stops_gets_several_healthy_states(tmp_path: Path) -> None:
+    trained = train(idling(8000, 1))
+    assert len(trained.manifest.detail["conditions"]) > 1
+    assert any("operating conditions" in note for note in trained.notes)
+    bundle = trained.write(tmp_path / "m.fwm")
+    fresh = idling(6000, 2)
+    values = fresh.values.copy()
+    values[3000:, 1] *= 1.25
+    made = score(bundle, with_values(fresh, values))
+    assert made.anomalous[:3000].mean() < 0.01
+    running = fresh.values[3000:, 0] > 0
+    late = made.score[3000:]
+    rank = auroc(
+        np.concatenate([made.score[100:3000], late[running]]),
+        np.concatenate([np.zeros(2900, bool), np.ones(int(running.sum()), bool)]),
+    )
+    assert rank > 0.9
+    exact = score(bundle, with_values(fresh, values), precision="fp32")
+    assert np.mean(exact.anomalous != made.anomalous) < 0.01
+
+
+def test_one_steady_state_stays_one() -> None:
+    rng = np.random.default_rng(0)
+    record = Record(rng.normal(size=(8000, 3)), ("a", "b", "c"), time_s=np.arange(8000.0))
+    assert train(record).manifest.detail["conditions"] == [1.0]

@@ -1,0 +1,136 @@
+"""Operating conditions: as many healthy states as held-out parts of the record speak for.
+
+A machine that idles, starts and runs is not one cloud of windows but several. Each gets a detector
+of its own; a window is as strange as it is to the condition that knows it best.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.training.detector import Detector, fit
+
+CANDIDATES = (1, 2, 4, 6, 8, 12)
+INDEPENDENT_MIN = 5
+"""A condition must have been seen for so many windows that share no cell."""
+FREEDOM = 10.0
+"""Of the likelihood's tail: a few far windows decide nothing."""
+CERTAIN = 2.0
+"""Standard errors by which more conditions must speak better for held-out windows than fewer."""
+FOLDS = 8
+REACH_Z = 8.0
+THIN = 3000
+"""Windows by which the number of conditions is chosen."""
+
+Floats = NDArray[np.float64]
+Blocks = tuple[NDArray[np.bool_], ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Conditions:
+    """One or several healthy states.
+
+    Attributes:
+        whole: Of all windows together.
+        parts: One for each condition; just `whole` where there is one.
+        share: Share of the healthy windows in each.
+    """
+
+    whole: Detector
+    parts: tuple[Detector, ...]
+    share: tuple[float, ...] = field(default=(1.0,))
+
+    def score(self, x: NDArray[np.float32] | Floats) -> Floats:
+        """float64[n], as the condition says that knows the window best."""
+        out: Floats = np.min([part.score(x) for part in self.parts], axis=0)
+        return out
+
+    def likelihood(self, x: NDArray[np.float32] | Floats) -> Floats:
+        """float64[n], logarithm of how likely each window is, up to a constant."""
+        told = [
+            part.likelihood(x, FREEDOM) + np.log(share)
+            for part, share in zip(self.parts, self.share, strict=True)
+        ]
+        out: Floats = np.logaddexp.reduce(told, axis=0)
+        return out
+
+
+def fit_conditions(
+    sequences: Sequence[NDArray[np.float32]],
+    floor: Floats,
+    blocks: Blocks,
+    count: int,
+    reach: int,
+    *,
+    tails: bool = True,
+) -> Conditions:
+    """Learn so many conditions (or fewer, where some were seen too seldom).
+
+    Args:
+        sequences: float32[n_i, d] each, evenly spaced, oldest first.
+        floor: As for `fit`.
+        blocks: As for `fit`.
+        count: How many to look for.
+        reach: Windows that share cells with a window, on either side.
+        tails: As for `fit`.
+    """
+    whole = fit(sequences, floor, blocks, tails=tails)
+    x = np.concatenate(sequences)
+    least = max(INDEPENDENT_MIN * max(1, reach), 2 * int(blocks[0].sum()), 30)
+    if count == 1 or len(x) < 2 * least:
+        return Conditions(whole, (whole,))
+    from sklearn.cluster import KMeans  # noqa: PLC0415 - slow to import, and rarely needed
+
+    z = np.nan_to_num((x - whole.centre) / whole.scale).clip(-REACH_Z, REACH_Z)
+    thin = z[:: max(1, len(z) // 8000)]
+    centres = KMeans(count, n_init=1, random_state=0).fit(thin).cluster_centers_
+    own = np.argmin(((z[:, None, :] - centres) ** 2).sum(axis=2), axis=1)
+    kept = [c for c in range(count) if int((own == c).sum()) >= least]
+    if len(kept) < 2:
+        return Conditions(whole, (whole,))
+    own = np.argmin(((z[:, None, :] - centres[kept]) ** 2).sum(axis=2), axis=1)
+    parts = tuple(fit([x[own == c]], floor, blocks, tails=tails) for c in range(len(kept)))
+    return Conditions(whole, parts, tuple(float(np.mean(own == c)) for c in range(len(kept))))
+
+
+def choose(
+    sequences: Sequence[NDArray[np.float32]], floor: Floats, blocks: Blocks, reach: int
+) -> int:
+    """How many conditions the record speaks for, by windows held out in blocks of time."""
+    longest = max(map(len, sequences))
+    total = sum(map(len, sequences))
+    if longest < FOLDS * reach or total < 2 * FOLDS * INDEPENDENT_MIN * reach:
+        return 1
+    step = max(1, total // THIN)
+    thin = [s[::step] for s in sequences]
+    gap = max(1, reach // step)
+    best, told, failed = 1, _held_out(thin, floor, blocks, 1, gap), 0
+    for count in CANDIDATES[1:]:
+        other = _held_out(thin, floor, blocks, count, gap)
+        gain = other - told
+        if float(np.mean(gain)) > CERTAIN * float(np.std(gain)) / np.sqrt(len(gain)):
+            best, told, failed = count, other, 0
+        else:
+            failed += 1
+        if failed == 2:
+            break
+    return best
+
+
+def _held_out(
+    sequences: Sequence[NDArray[np.float32]], floor: Floats, blocks: Blocks, count: int, reach: int
+) -> Floats:
+    """Mean likelihood of each held-out block of time."""
+    out = []
+    for fold in range(FOLDS):
+        learn, test = [], []
+        for s in sequences:
+            start, stop = len(s) * fold // FOLDS, len(s) * (fold + 1) // FOLDS
+            test.append(s[start:stop])
+            learn += [s[: max(0, start - reach)], s[stop + reach :]]
+        learn = [part for part in learn if len(part)]
+        model = fit_conditions(learn, floor, blocks, count, reach, tails=False)
+        out.append(float(np.mean(model.likelihood(np.concatenate(test)))))
+    return np.asarray(out)
