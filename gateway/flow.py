@@ -261,7 +261,9 @@ class Flow:
             for p in self.posts
         )
         now_ns = self._clock.wall_ns()
-        start_ns = max(min(ends.values(), default=now_ns), now_ns - WARM_UP_NS_MAX) - needed_ns
+        # The devices' own time, as in the windows; after a boot the wall clock may know nothing.
+        latest_ns = max(ends.values(), default=now_ns)
+        start_ns = max(min(ends.values(), default=now_ns), latest_ns - WARM_UP_NS_MAX) - needed_ns
         signal, t_ns, value, quality = await asyncio.to_thread(self._log.samples, start_ns, 1 << 62)
         if not len(t_ns):
             return 0

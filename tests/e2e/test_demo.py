@@ -1,4 +1,4 @@
-"""The demo, as a newcomer runs it: four transports, one fault found, no false alarm, nothing lost."""
+"""The demo, as a newcomer runs it: what is broken is found, and nothing else."""
 
 import json
 import subprocess

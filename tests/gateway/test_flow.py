@@ -1,0 +1,135 @@
+"""The flow over a real log and a shipped bundle: no window is missed, whatever changes places."""
+
+import asyncio
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from gateway.alarms.config import AlarmsConfig
+from gateway.alarms.engine import Engine
+from gateway.alarms.limits import Limits
+from gateway.core.assessment import Abstained
+from gateway.core.batch import Batch
+from gateway.core.clock import SystemClock
+from gateway.core.signals import Signal
+from gateway.demo.configuration import shipped_bundles
+from gateway.demo.record import healthy
+from gateway.flow import Flow, Latest
+from gateway.pipeline.config import AssetConfig
+from gateway.pipeline.derive import Derive
+from gateway.pipeline.fleet import Assignment, Post, muster
+from gateway.pipeline.waves import Waves
+from gateway.store.config import StoreConfig
+from gateway.store.log import Log
+from gateway.store.reader import LogReader
+from models.bundle import read
+
+START_NS = 1_800_000_000 * 10**9
+STEP_NS = 250_000_000
+
+
+class Bench:
+    """A lathe's healthy record, poured into a flow by hand."""
+
+    def __init__(self, folder: Path) -> None:
+        self.log = Log.open(folder, StoreConfig(), SystemClock())
+        path = shipped_bundles()["lathe"][0]
+        self.manifest = read(path).manifest
+        keys = [Signal("lathe-1", s.name, s.unit) for s in self.manifest.signals]
+        self.sources = dict.fromkeys(keys, "line")
+        self.numbers = np.array([self.log.signals.intern(key) for key in keys], dtype=np.int32)
+        columns = healthy("lathe", hours=0.1, seed=11)
+        self.rows = np.stack([columns[s.name] for s in self.manifest.signals], axis=1)
+        self.wanted = [Assignment(AssetConfig(id="lathe-1"), path, "asset[0].bundle")]
+        self.flow = self._flow(self.posts())
+
+    def posts(self) -> list[Post]:
+        return muster(self.wanted, self.sources, self.log.signals)
+
+    def _flow(self, posts: Sequence[Post]) -> Flow:
+        return Flow(
+            clock=SystemClock(),
+            log=self.log,
+            engine=Engine(AlarmsConfig()),
+            limits=Limits([], self.log.signals),
+            derive=Derive([], self.sources, self.log.signals),
+            waves=Waves([], self.log.signals, lambda _n: np.nan, lambda _a, _n: None),
+            latest=Latest(),
+            posts=posts,
+            executor=ThreadPoolExecutor(1),
+        )
+
+    async def pour(self, start: int, end: int) -> None:
+        """Rows [start, end), in batches of eight rows."""
+        k = len(self.numbers)
+        for at in range(start, end, 8):
+            rows = self.rows[at : min(at + 8, end)]
+            t_ns = START_NS + np.arange(at, at + len(rows), dtype=np.int64) * STEP_NS
+            batch = Batch(
+                "line",
+                np.tile(self.numbers, len(rows)),
+                np.repeat(t_ns, k),
+                rows.ravel().astype(np.float64),
+                np.zeros(rows.size, dtype=np.uint8),
+                int(t_ns[-1]),
+            )
+            await self.flow.take([batch])
+
+    async def ends(self) -> tuple[list[int], list[Abstained]]:
+        """Window ends and abstentions, in the order of the log."""
+        await self.log.flush()
+        reader = LogReader(self.log.path)
+        rows = list(reader.assessments(0, 1 << 62))
+        reader.close()
+        return [int(a.t_ns[0]) for a in rows], [a.abstained[0] for a in rows]
+
+
+def hops(ends: Sequence[int]) -> set[int]:
+    return set(np.diff(ends).tolist())
+
+
+def test_judges_change_places_without_a_missed_or_a_double_window(tmp_path: Path) -> None:
+    async def main() -> None:
+        bench = Bench(tmp_path)
+        await bench.pour(0, 400)
+        source_of = dict.fromkeys(bench.numbers.tolist(), "line")
+        await bench.flow.restation(bench.posts(), source_of)
+        await bench.pour(400, 800)
+        ends, abstained = await bench.ends()
+        assert hops(ends) == {bench.manifest.window.hop_cells * STEP_NS}
+        assert len(ends) > 30
+        # Only while the first window fills is there no verdict; none after the change.
+        warm = next(i for i, reason in enumerate(abstained) if reason is Abstained.NO)
+        assert set(abstained[:warm]) <= {Abstained.WARMING_UP, Abstained.COVERAGE}
+        assert set(abstained[warm:]) == {Abstained.NO}
+        verdict = next(iter(bench.flow.latest.verdicts["lathe-1"].values()))
+        assert 0 < verdict.severity < 1
+        bench.log.close()
+
+    asyncio.run(main())
+
+
+def test_a_restart_goes_on_without_a_gap(tmp_path: Path) -> None:
+    async def main() -> None:
+        first = Bench(tmp_path)
+        await first.pour(0, 400)
+        await first.log.flush()
+        first.log.close()
+        second = Bench(tmp_path)
+        source_of = dict.fromkeys(second.numbers.tolist(), "line")
+        # Its time is not the wall clock's: only what the devices said counts.
+        assert await second.flow.warm_up(source_of) > 0
+        await second.pour(400, 800)
+        ends, abstained = await second.ends()
+        assert hops(ends) == {second.manifest.window.hop_cells * STEP_NS}
+        later = [
+            reason
+            for end, reason in zip(ends, abstained, strict=True)
+            if end > START_NS + 400 * STEP_NS
+        ]
+        assert set(later) == {Abstained.NO}
+        second.log.close()
+
+    asyncio.run(main())

@@ -1,0 +1,232 @@
+"""Learning carried out: a candidate alarms nobody until fresh data kept its promise."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import numpy as np
+import pytest
+
+from gateway.core.alarm import Condition
+from gateway.core.assessment import Abstained, Assessments, ModelKind
+from gateway.core.clock import SystemClock
+from gateway.core.errors import Refused
+from gateway.core.signals import Signal
+from gateway.learning import Learning
+from gateway.pipeline.assess import Judged
+from gateway.pipeline.config import AssetConfig, LearnConfig
+from gateway.pipeline.fleet import Post
+from gateway.pipeline.learn import Event, Progress, Stage
+from gateway.store.config import StoreConfig, TrendBounds
+from gateway.store.log import Log
+from gateway.store.trends import Trends
+from models import bundle
+from tests.models import bundles
+
+SHADOW_S = 60.0
+
+
+@dataclass
+class Desk:
+    """One learned asset, with its log, and what was reported of it."""
+
+    learning: Learning
+    log: Log
+    conditions: list[Condition]
+
+    @property
+    def progress(self) -> Progress:
+        progress = self.learning.progress("press")
+        assert progress is not None
+        return progress
+
+    def stage(self) -> Stage:
+        return self.progress.stage
+
+    def say(self, severity: float, *, windows: int, name: str, abstained: str = "") -> None:
+        """Let the bundle of that file judge so many windows alike."""
+        reason = Abstained(abstained)
+        assessments = Assessments(
+            kind=ModelKind.ANOMALY,
+            bundle="b",
+            shadow=True,
+            assets=("press",),
+            t_ns=np.zeros(1, np.int64),
+            score=np.array([severity], np.float32),
+            limit=np.ones(1, np.float32),
+            coverage=np.ones(1, np.float32),
+            abstained=(reason,),
+            signals=(),
+            contribution=np.zeros((1, 0), np.float32),
+            direction=np.zeros((1, 0), np.int8),
+        )
+        post = SimpleNamespace(judge=SimpleNamespace(bundle=SimpleNamespace(path=Path(name))))
+        judged = Judged(assessments, np.zeros((1, 0), np.float32))
+        for _ in range(windows):
+            self.learning.saw(cast("Post", post), judged)
+
+    async def look(self) -> None:
+        pupil = self.learning._pupils["press"]
+        await self.learning._look(pupil)
+
+
+@asynccontextmanager
+async def desk(
+    folder: Path, progress: Progress, *, supported: bool = True, promote: bool = True
+) -> AsyncIterator[Desk]:
+    log = Log.open(folder, StoreConfig(), SystemClock())
+    conditions: list[Condition] = []
+    trends = Trends(log, TrendBounds(), SystemClock())
+    learning = Learning(
+        clock=SystemClock(),
+        log=log,
+        trends=trends,
+        report=conditions.append,
+        folder=folder / "models",
+        config_file=folder / "forewarn.toml",
+    )
+    place = folder / "models" / "press"
+    place.mkdir(parents=True)
+    limit = bundle.Limit(value=0.5, false_alarms="1/30d", supported=supported, reason="too short")
+    for name in ("0001.fwm", "0002.fwm"):
+        bundles.make(place / name, kind="anomaly", limit=limit)
+    log.state_put("learn", "press", progress.dump())
+    asset = AssetConfig(id="press", learn=LearnConfig(shadow_s=SHADOW_S, promote=promote))
+    learning.enroll([asset], {"press": [(0, Signal("press", "speed", "rpm"))]})
+    yield Desk(learning, log, conditions)
+    trends.close()
+    log.close()
+
+
+SHADOW = Progress(stage=Stage.SHADOW, candidate="0002.fwm", bundle="0001.fwm", generation=2)
+
+
+def assigned(one: Desk) -> dict[str, bool | None]:
+    return {a.path.name: a.shadow for a in one.learning.assignments()}
+
+
+def test_a_calm_candidate_is_promoted_and_the_one_before_is_kept(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with desk(tmp_path, SHADOW) as one:
+            assert assigned(one) == {"0001.fwm": False, "0002.fwm": True}
+            one.say(0.5, windows=30, name="0002.fwm")
+            await one.look()
+            assert one.stage() is Stage.SHADOW
+            assert "30 of 60 windows checked" in one.progress.text()
+            one.say(0.5, windows=30, name="0002.fwm")
+            await one.look()
+            assert one.stage() is Stage.ACTIVE
+            assert (one.progress.bundle, one.progress.previous) == ("0002.fwm", "0001.fwm")
+            assert assigned(one) == {"0002.fwm": False}
+            one.learning.command("press", Event.ROLL_BACK, "ana")
+            assert one.progress.bundle == "0001.fwm"
+            assert "by ana" in one.progress.text()
+
+    asyncio.run(main())
+
+
+def test_a_candidate_that_cries_wolf_is_sent_back(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with desk(tmp_path, SHADOW) as one:
+            one.say(0.5, windows=58, name="0002.fwm")
+            one.say(1.5, windows=2, name="0002.fwm")
+            await one.look()
+            assert one.stage() is Stage.COLLECTING
+            assert one.progress.needed_factor == 1.5
+            assert "2 of 60 fresh healthy windows were flagged" in one.progress.text()
+            assert assigned(one) == {"0001.fwm": False}
+
+    asyncio.run(main())
+
+
+def test_a_promise_without_support_keeps_it_in_shadow_and_says_why(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with desk(tmp_path, SHADOW, supported=False) as one:
+            one.say(0.5, windows=70, name="0002.fwm")
+            await one.look()
+            assert one.stage() is Stage.SHADOW
+            assert "too short" in one.progress.text()
+            # An operator may overrule it.
+            one.learning.command("press", Event.PROMOTE, "ana")
+            assert one.stage() is Stage.ACTIVE
+
+    asyncio.run(main())
+
+
+def test_an_operator_may_be_waited_for(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with desk(tmp_path, SHADOW, promote=False) as one:
+            one.say(0.5, windows=70, name="0002.fwm")
+            await one.look()
+            assert one.stage() is Stage.SHADOW
+            assert "waits for an operator" in one.progress.text()
+
+    asyncio.run(main())
+
+
+ACTIVE = Progress(stage=Stage.ACTIVE, bundle="0002.fwm", previous="0001.fwm", generation=2)
+
+
+@pytest.mark.parametrize("how", ["not finite", "alarm rate"])
+def test_a_new_bundle_that_fails_is_taken_back(tmp_path: Path, how: str) -> None:
+    async def main() -> None:
+        async with desk(tmp_path, ACTIVE) as one:
+            if how == "not finite":
+                reason = Abstained.NOT_FINITE.value
+                one.say(np.nan, windows=10, name="0002.fwm", abstained=reason)
+            else:
+                one.say(0.5, windows=20, name="0002.fwm")
+                one.say(2.0, windows=10, name="0002.fwm")
+            await one.look()
+            assert one.progress.bundle == "0001.fwm"
+
+    asyncio.run(main())
+
+
+def test_slow_drift_is_offered_as_a_new_baseline_and_never_learned(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with desk(tmp_path, ACTIVE) as one:
+            one.say(0.9, windows=600, name="0002.fwm")
+            await one.look()
+            assert one.stage() is Stage.DRIFTING
+            (offer,) = one.conditions
+            assert (offer.asset, offer.alarm, offer.active) == ("press", "model.drift", True)
+            assert "new baseline" in offer.text
+            assert assigned(one) == {"0002.fwm": False}
+            one.learning.command("press", Event.REBASELINE, "ana")
+            assert one.stage() is Stage.COLLECTING
+            assert one.progress.bundle == "0002.fwm"  # It judges on until there is a better one.
+
+    asyncio.run(main())
+
+
+def test_what_makes_no_sense_is_refused(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with desk(tmp_path, Progress()) as one:
+            with pytest.raises(Refused, match="makes no sense"):
+                one.learning.command("press", Event.PROMOTE, "ana")
+            with pytest.raises(Refused, match="not learned on this box"):
+                one.learning.command("lathe", Event.PROMOTE, "ana")
+
+    asyncio.run(main())
+
+
+def test_state_outlives_the_process(tmp_path: Path) -> None:
+    async def main() -> Any:
+        async with desk(tmp_path, SHADOW) as one:
+            one.say(0.5, windows=60, name="0002.fwm")
+            await one.look()
+            await one.log.flush()
+        log = Log.open(tmp_path, StoreConfig(), SystemClock())
+        try:
+            data = log.state_get("learn", "press")
+            assert data is not None
+            return Progress.load(data).stage
+        finally:
+            log.close()
+
+    assert asyncio.run(main()) is Stage.ACTIVE
