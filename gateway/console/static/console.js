@@ -93,8 +93,11 @@ function contact() {
   quietTimer = setTimeout(() => { if (offline) offline.hidden = false; }, 35000);
 }
 
+let stream = null;
+
 function listen(topic) {
-  const stream = new EventSource(`/live?topic=${encodeURIComponent(topic)}`);
+  stream?.close();
+  stream = new EventSource(`/live?topic=${encodeURIComponent(topic)}`);
   stream.onopen = contact;
   stream.onmessage = (event) => {
     contact();
@@ -107,14 +110,20 @@ function listen(topic) {
   };
   stream.addEventListener("signed-out", () => {
     stream.close();
+    stream = null;
     document.getElementById("dialog-signed-out").showModal();
   });
   stream.onerror = () => {
     const offline = document.getElementById("offline");
-    setTimeout(() => { if (stream.readyState !== EventSource.OPEN && offline) offline.hidden = false; }, 4000);
-    if (stream.readyState === EventSource.CLOSED) setTimeout(() => listen(topic), 5000);
+    setTimeout(() => { if (stream && stream.readyState !== EventSource.OPEN && offline) offline.hidden = false; }, 4000);
+    if (stream?.readyState === EventSource.CLOSED) setTimeout(() => { if (stream) listen(topic); }, 5000);
   };
-  addEventListener("pagehide", () => stream.close(), { once: true });
+}
+
+function hush() {
+  stream?.close();
+  stream = null;
+  clearTimeout(quietTimer);
 }
 
 // Filters.
@@ -274,4 +283,11 @@ for (const list of document.querySelectorAll(".alarms")) if (!list.firstElementC
 dress(document);
 tick();
 setInterval(tick, 1000);
-if (document.body.dataset.live) listen(document.body.dataset.live);
+// A browser keeps six connections to a gateway: a page that nobody looks at gives its own back.
+if (document.body.dataset.live) {
+  const follow = () => (document.hidden ? hush() : listen(document.body.dataset.live));
+  document.addEventListener("visibilitychange", follow);
+  addEventListener("pagehide", hush);
+  addEventListener("pageshow", (event) => { if (event.persisted) follow(); });
+  follow();
+}
