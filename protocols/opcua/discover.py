@@ -1,5 +1,7 @@
 """Asks a server what it offers, without a session."""
 
+import struct
+
 from asyncua import Client, ua
 from asyncua.ua.uaerrors import UaError
 
@@ -16,5 +18,5 @@ async def endpoints_of(url: str, *, timeout_s: float) -> list[ua.EndpointDescrip
         return list(await Client(url, timeout=timeout_s).connect_and_get_server_endpoints())
     except TimeoutError:
         raise LinkTimeout(f"{url}: no answer within {timeout_s:g} s") from None
-    except (UaError, OSError, ValueError) as error:
+    except (UaError, OSError, ValueError, TypeError, AttributeError, struct.error) as error:
         raise LinkLost(f"{url}: {error}") from error

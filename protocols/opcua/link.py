@@ -175,8 +175,8 @@ class Link:
                 await self.client.open_secure_channel(renew=True)
             except TimeoutError:
                 raise LinkTimeout("the server did not renew the secure channel in time") from None
-            except (UaError, OSError) as error:
-                raise link_error(error) from error
+            except (OSError, *UNREADABLE) as error:
+                raise LinkLost(f"the secure channel was not renewed: {error}") from error
             self.client.uaclient.revolve_security_token()
 
 
@@ -238,7 +238,8 @@ async def _connect(client: Client, config: Config, context: SourceContext) -> En
         raise LinkRefused(str(error)) from error
     except TimeoutError:
         raise LinkTimeout(f"{config.url}: no answer within {config.timeout_s:g} s") from None
-    except (UaError, OSError) as error:
+    except (OSError, AssertionError, *UNREADABLE) as error:
+        # The library asserts that an answer is of the kind that it asked for.
         known = link_error(error)
         if isinstance(known, LinkRefused):
             raise LinkRefused(f"{config.url}: {known}") from error

@@ -41,6 +41,7 @@ class Publisher:
         self._subscriptions: dict[int, Subscription] = {}
         self._acks: list[ua.SubscriptionAcknowledgement] = []
         self._some = asyncio.Event()
+        self._running = PUBLISH_REQUESTS
 
     def add(self, subscription: Subscription) -> None:
         """Publish for one more subscription."""
@@ -59,7 +60,8 @@ class Publisher:
             try:
                 data = bytes(await self._link.exchange(request, waits=False))
             except PeerError as error:
-                if error.code == ua.StatusCodes.BadTooManyPublishRequests:
+                if error.code == ua.StatusCodes.BadTooManyPublishRequests and self._running > 1:
+                    self._running -= 1
                     return  # The others suffice.
                 raise LinkLost(f"publishing ended: {error}") from error
             received_ns = clock.wall_ns()

@@ -5,8 +5,6 @@ from collections.abc import AsyncIterator, Coroutine, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-from asyncua.ua.uaerrors import UaError
-
 from gateway.core.batch import Batch, Waveform
 from gateway.core.errors import LinkLost, PeerError
 from gateway.core.source import Session, Source, SourceContext
@@ -16,7 +14,7 @@ from protocols.opcua.expiry import watch_expiry
 from protocols.opcua.history import GapFiller
 from protocols.opcua.intake import Intake
 from protocols.opcua.items import Item, Limits, read_server, resolve
-from protocols.opcua.link import Link, open_link
+from protocols.opcua.link import UNREADABLE, Link, open_link
 from protocols.opcua.outbox import Outbox
 from protocols.opcua.poll import Poller
 from protocols.opcua.publish import PUBLISH_REQUESTS, Publisher
@@ -57,6 +55,7 @@ class OpcUaSession:
         self._limits = Limits(1, 1, 1, 1)
         self._refused: set[Item] = set()
         self._wake_retry = asyncio.Event()
+        self._changing = asyncio.Lock()
         self._crew: Crew | None = None
         self._types_known = False
 
@@ -72,8 +71,9 @@ class OpcUaSession:
         wanted = {str(signal.key()): signal for signal in source.signals}
         gone = [item for item in self._items.values() if wanted.get(item.name) != item.signal]
         try:
-            await self._remove(gone)
-            await self._add([s for name, s in wanted.items() if name not in self._items])
+            async with self._changing:
+                await self._remove(gone)
+                await self._add([s for name, s in wanted.items() if name not in self._items])
         except PeerError as error:
             raise LinkLost(f"{source.url}: {error}") from error
         return True
@@ -130,7 +130,7 @@ class OpcUaSession:
         try:
             async with asyncio.timeout(4 * self._config.timeout_s):
                 await self._link.client.load_data_type_definitions()
-        except (TimeoutError, UaError, OSError) as error:
+        except (TimeoutError, OSError, SyntaxError, NameError, *UNREADABLE) as error:
             # Standard structures are known without it; others become BAD with their reason.
             self._context.log.warning("structures.unknown", error=str(error))
 
@@ -191,9 +191,8 @@ class OpcUaSession:
         return self._pollers[group]
 
     def _accept(self, item: Item) -> None:
-        item.backoff_ns = 0
-        if item in self._refused:
-            self._refused.discard(item)
+        if item.backoff_ns:
+            item.backoff_ns = 0
             self._context.meter.quarantined.pop(item.name, None)
             self._context.log.info("signal.accepted", signal=item.name)
 
@@ -220,10 +219,13 @@ class OpcUaSession:
             if not self._refused:
                 self._wake_retry.clear()
                 await self._wake_retry.wait()
-            soonest_ns = min(item.retry_at_ns for item in self._refused)
+            soonest_ns = min((item.retry_at_ns for item in self._refused), default=0)
             await asyncio.sleep(max(0, soonest_ns - clock.mono_ns()) / 1e9)
-            due = [item for item in self._refused if item.retry_at_ns <= clock.mono_ns()]
             try:
-                await self._monitor(due)
+                async with self._changing:
+                    now_ns = clock.mono_ns()
+                    due = [item for item in self._refused if item.retry_at_ns <= now_ns]
+                    self._refused.difference_update(due)
+                    await self._monitor(due)
             except PeerError as error:
                 raise LinkLost(f"{self._config.url}: {error}") from error

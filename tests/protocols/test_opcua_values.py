@@ -17,6 +17,7 @@ from gateway.core.source import Session
 from protocols.opcua.items import read_server
 from protocols.opcua.link import open_link
 from protocols.opcua.publish import Publisher
+from protocols.opcua.session import OpcUaSession
 from protocols.opcua.wire import Publication
 
 from ..conformance import Bench, bench
@@ -167,6 +168,8 @@ async def test_a_node_that_appears_later_is_found_by_itself(
         await read_until(session, world, lambda got: latest(got).get("late") == 7.0)
         assert not world.meter.quarantined
         assert world.meter.errors["BadNodeIdUnknown"] >= 1
+        assert isinstance(session, OpcUaSession)
+        assert all(len(poller._items) == 2 for poller in session._pollers.values())
 
 
 async def test_a_steady_value_is_repeated_while_the_link_lives(made: Plant, tmp_path: Path) -> None:
