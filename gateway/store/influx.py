@@ -5,6 +5,7 @@ a line that is sent again is the same line, which overwrites itself.
 """
 
 import asyncio
+import contextlib
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -45,7 +46,6 @@ SLOW_S = 0.7
 """A request slower than this makes requests smaller and lanes fewer, for the sake of live data."""
 YIELD_S = 1.0
 """How long one backlog request stands aside, at most, while live data is not through."""
-YIELD_STEP_S = 0.05
 LINES_MIN = 100
 LINES_START = 5_000
 REQUESTS_PER_HUNT_MAX = 500
@@ -102,7 +102,8 @@ class InfluxWriter:
         self._lines = min(LINES_START, config.lines_max)
         self._width = 1.0
         self._paced_until_ns = 0
-        self._live_through_ns = 0
+        self._live_through = asyncio.Event()
+        self._live_through.set()
         self._heads: dict[Kind, tuple[int, int]] = {}
         self._rate: dict[Kind, float] = dict.fromkeys(self._kinds, 0.0)
         self.meter = InfluxMeter()
@@ -118,7 +119,6 @@ class InfluxWriter:
 
     async def run(self) -> Never:
         """Write until cancelled."""
-        self._live_through_ns = self._clock.mono_ns()
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._run_live(), name="influx:live")
@@ -137,10 +137,11 @@ class InfluxWriter:
                 self._let_go_of_the_past(kind)
                 chunk = await self._next(self._live[kind])
                 if chunk is not None:
+                    self._live_through.clear()
                     await self._deliver(chunk)
                     full = full or len(chunk.lines) >= self._lines
             if not full:
-                self._live_through_ns = self._clock.mono_ns()
+                self._live_through.set()
                 await asyncio.sleep(LIVE_S)
                 await self._log.committed.wait(seen)
 
@@ -187,9 +188,9 @@ class InfluxWriter:
         at_ns = max(now_ns, self._paced_until_ns)
         self._paced_until_ns = at_ns + round(lines / self._config.backlog_samples_per_s_max * 1e9)
         await sleep_until(self._clock, at_ns)
-        give_up_ns = self._clock.mono_ns() + round(YIELD_S * 1e9)
-        while self._live_through_ns + round(YIELD_S * 1e9) < self._clock.mono_ns() < give_up_ns:
-            await asyncio.sleep(YIELD_STEP_S)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(YIELD_S):
+                await self._live_through.wait()
 
     async def _deliver(self, chunk: Chunk) -> None:
         """Bring one chunk to the server, what it refuses to quarantine; then move the cursor."""
