@@ -29,6 +29,8 @@ SIGNALS = ("speed", "temperature", "power", "vibration")
 FIELDS = [{"name": name, "offset": 2 + 4 * i, "type": "f32"} for i, name in enumerate(SIGNALS)]
 CHUNK_RECORDS = 16
 WARM_UP_RECORDS = 2000
+PACED_RECORDS = 1000
+PAUSE_S = 0.002
 
 
 def text_record(i: int) -> bytes:
@@ -85,16 +87,20 @@ KINDS: dict[str, tuple[Any, dict[str, Any]]] = {
 }
 
 
-def talk(master: int, kind: str, records: int) -> None:
-    """Say so many records into the pty."""
+def talk(master: int, kind: str, records: int, pause_s: float) -> None:
+    """Say so many records into the pty, one by one with a pause, or many at once without."""
     make, _ = KINDS[kind]
-    for first in range(0, records, CHUNK_RECORDS):
-        data = b"".join(make(first + i) for i in range(min(CHUNK_RECORDS, records - first)))
+    chunk = 1 if pause_s else CHUNK_RECORDS
+    for first in range(0, records, chunk):
+        time.sleep(pause_s)
+        data = b"".join(make(first + i) for i in range(min(chunk, records - first)))
         while data:
             data = data[os.write(master, data) :]
 
 
-async def listen(kind: str, port: str, master: int, records: int, folder: Path) -> dict[str, float]:
+async def listen(
+    kind: str, port: str, master: int, records: int, pause_s: float, folder: Path
+) -> dict[str, float]:
     """Read so many records and give the cost of each."""
     _, form = KINDS[kind]
     names = SIGNALS[:3] if kind == "columns+xor" else SIGNALS
@@ -104,13 +110,14 @@ async def listen(kind: str, port: str, master: int, records: int, folder: Path) 
     world = bench("line", "serial", folder)
     samples, batches = 0, 0
     total = records * len(names)
+    warm_up = 100 if pause_s else WARM_UP_RECORDS
     async with config.open(world.context) as session:
         talker = multiprocessing.get_context("fork").Process(
-            target=talk, args=(master, kind, WARM_UP_RECORDS + records)
+            target=talk, args=(master, kind, warm_up + records, pause_s)
         )
         talker.start()
         try:
-            skip = WARM_UP_RECORDS * len(names)
+            skip = warm_up * len(names)
             while samples < skip:
                 samples += len(await session.read())
             samples -= skip
@@ -134,13 +141,15 @@ async def listen(kind: str, port: str, master: int, records: int, folder: Path) 
     }
 
 
-def measure(kind: str, records: int) -> dict[str, float]:
+def measure(kind: str, records: int, pause_s: float = 0.0) -> dict[str, float]:
     """One pass over a pty of its own."""
     master, slave = os.openpty()
     tty.setraw(slave)
     try:
         with tempfile.TemporaryDirectory() as folder:
-            return asyncio.run(listen(kind, os.ttyname(slave), master, records, Path(folder)))
+            return asyncio.run(
+                listen(kind, os.ttyname(slave), master, records, pause_s, Path(folder))
+            )
     finally:
         os.close(master)
         os.close(slave)
@@ -160,6 +169,9 @@ def main(*, records: int, passes: int) -> None:
     for kind in KINDS:
         runs = [measure(kind, records) for _ in range(passes)]
         figures[kind] = {name: median(run[name] for run in runs) for name in runs[0]}
+    # As most machines speak: a record now and then, each of which wakes the gateway up.
+    runs = [measure("pattern", PACED_RECORDS, PAUSE_S) for _ in range(passes)]
+    figures["pattern, one by one"] = {name: median(run[name] for run in runs) for name in runs[0]}
     print(json.dumps(figures, indent=1))
 
 
