@@ -71,9 +71,12 @@ def forewarn(*words: str, **more: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.fixture
-def running(tmp_path: Path) -> Iterator[tuple[Path, subprocess.Popen[str], list[int]]]:
+@pytest.fixture(scope="module")
+def running(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[tuple[Path, subprocess.Popen[str], list[int]]]:
     """A gateway that reads a press: its configuration, its process, the line of the press."""
+    tmp_path = tmp_path_factory.mktemp("running")
     with pty() as (ours, theirs, path), socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))
         config = tmp_path / "forewarn.toml"
@@ -138,20 +141,20 @@ def test_support_sees_state_and_neither_secrets_nor_raw_data(
     bundle = tmp_path / "support.zip"
     done = forewarn("support", str(config), str(bundle), PLANTED=SECRET)
     assert done.returncode == 0, done.stderr
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(10) == 0
+    assert process.poll() is None
+    folder = config.parent
     with zipfile.ZipFile(bundle) as opened:
         parts = {name: opened.read(name).decode() for name in opened.namelist()}
     assert json.loads(parts["health.json"])["ok"] is True
     assert json.loads(parts["configuration.json"])["influx"]["token"] == "env:PLANTED"
     assert json.loads(parts["log.json"])["heads"]["samples"] > 0
-    everything = {**parts, "the gateway's own log": (tmp_path / "gateway.log").read_text()}
+    everything = {**parts, "the gateway's own log": (folder / "gateway.log").read_text()}
     everything["what was said"] = done.stdout + done.stderr
     for name, text in everything.items():
         assert SECRET not in text, name
         assert str(RAW) not in text, name
     # Nor in any file that the gateway wrote.
-    for path in (tmp_path / "data").rglob("*"):
+    for path in (folder / "data").rglob("*"):
         if path.is_file():
             assert SECRET.encode() not in path.read_bytes(), path
 
@@ -161,20 +164,6 @@ def test_a_secret_is_not_in_the_arguments_or_errors(
 ) -> None:
     _, process, _ = running
     assert SECRET.encode() not in Path(f"/proc/{process.pid}/cmdline").read_bytes()
-
-
-def test_health_says_well_only_while_it_is(
-    running: tuple[Path, subprocess.Popen[str], list[int]],
-) -> None:
-    config, process, _ = running
-    well = forewarn("health", str(config))
-    assert (well.returncode, well.stdout) == (0, "well: 1 of 1 sources up\n")
-    process.kill()
-    process.wait()
-    dead = forewarn("health", str(config), "--json")
-    assert dead.returncode == 1
-    assert json.loads(dead.stdout)["ok"] is False
-    assert forewarn("health", str(config.parent / "none.toml")).returncode == 2
 
 
 def small_archive(tmp_path: Path) -> Path:
@@ -276,3 +265,18 @@ def test_the_preview_is_what_would_leave_and_nothing_is_sent(
     assert [row["asset"] for row in rows] == ["press"]
     assert rows[0]["signals"] == []
     assert str(RAW) not in seen.stdout
+
+
+def test_health_says_well_only_while_it_is(
+    running: tuple[Path, subprocess.Popen[str], list[int]],
+) -> None:
+    # Kills the gateway that the tests above share: it stays the last.
+    config, process, _ = running
+    well = forewarn("health", str(config))
+    assert (well.returncode, well.stdout) == (0, "well: 1 of 1 sources up\n")
+    process.kill()
+    process.wait()
+    dead = forewarn("health", str(config), "--json")
+    assert dead.returncode == 1
+    assert json.loads(dead.stdout)["ok"] is False
+    assert forewarn("health", str(config.parent / "none.toml")).returncode == 2

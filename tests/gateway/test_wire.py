@@ -45,7 +45,7 @@ NS = 1_000_000_000
 CANARY_VALUE = 918273.6455
 CANARY_NAME = "BISCUIT_RECIPE_PRESSURE"
 CANARY_TEXT = "operator-jane-doe"
-PAST_MINUTES = 30
+PAST_MINUTES = 20
 ASSETS = ("oven", "mixer")
 ETH_P_ALL = 0x0003
 ETHER_ARP, ETHER_IPV4 = 0x0806, 0x0800
@@ -172,7 +172,7 @@ def link() -> Iterator[Link]:
 
 
 def fill_past(data_dir: Path) -> None:
-    """Half an hour of what the machine said before, canaries and all, at 1 kHz."""
+    """A while of what the machine said before, canaries and all, at 1 kHz."""
     log = Log.open(data_dir, StoreConfig(), SystemClock())
     rows = [
         (log.signals.intern(Signal("oven", "speed", "rpm")), 1500.0),
