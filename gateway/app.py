@@ -375,6 +375,7 @@ class Gateway:
             "sources": len(links),
             "sources_up": links.count("up"),
             "samples": self.flow.samples,
+            "cloud": None if self.egress is None else self.egress.state(),
         }
 
     def _egress(self, config: Config) -> Egress | None:

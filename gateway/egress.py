@@ -137,8 +137,10 @@ class Egress:
         self._reader = LogReader(log.path)
         self._history = LogHistory(self._reader)
         self.outbox = LogOutbox(log)
+        target = make_target(cloud, gateway)
+        self._target_kind = target.kind
         self.sync = Sync(
-            make_target(cloud, gateway),
+            target,
             self.outbox,
             clock,
             random,
@@ -161,6 +163,21 @@ class Egress:
                 tasks.create_task(self.sync.run(), name="cloud:sync")
         finally:
             self._reader.close()
+
+    def state(self) -> dict[str, int | float | str | None]:
+        """What left, what stayed home for each byte of it, and what waits."""
+        meter = self.sync.meter
+        left = meter.payload_bytes
+        return {
+            "target": self._target_kind,
+            "summaries": meter.summaries,
+            "payload_bytes": left,
+            "stayed_bytes": meter.stayed_bytes,
+            "stayed_per_byte": round(meter.stayed_bytes / left, 1) if left else None,
+            "waiting": self.outbox.lag(),
+            "refused": meter.refused,
+            "why_not": meter.state_text,
+        }
 
     def preview(self) -> list[Summary]:
         """What would leave next: what waits, or else the interval that is under way."""

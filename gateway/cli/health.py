@@ -43,6 +43,12 @@ def command(*, config: Path | None, as_json: bool) -> None:
         click.echo(json.dumps(said))
     elif said.get("ok"):
         click.echo(f"well: {said['sources_up']} of {said['sources']} sources up")
+        cloud = said.get("cloud")
+        if cloud:
+            click.echo(
+                f"cloud: {cloud['payload_bytes']} bytes left, {cloud['stayed_bytes']} stayed home, "
+                f"{cloud['waiting']} summaries wait {cloud['why_not']}".rstrip()
+            )
     else:
         click.echo(f"not well: {said.get('held') or said.get('error') or said}", err=True)
     sys.exit(0 if said.get("ok") else 1)

@@ -280,7 +280,11 @@ async def test_what_was_missed_is_delivered_in_order_once_the_receiver_is_back(
             assert [s["start_s"] for s in told] == sorted(s["start_s"] for s in told)
             assert len({s["id"] for s in told}) == len(told) == 12
             assert out.sync.meter.errors == 2
-            assert out.sync.meter.stayed_bytes > 5 * out.sync.meter.payload_bytes
+            state = out.state()
+            assert state["stayed_bytes"] == sum(row["stayed_bytes"] for row in told)
+            assert isinstance(state["stayed_per_byte"], float)
+            assert state["stayed_per_byte"] > 5
+            assert (state["waiting"], state["why_not"]) == (0, "")
         for row in told:
             jsonschema.validate(row, SCHEMA)
         await log.flush()
