@@ -21,18 +21,31 @@ HOW = {
 }
 
 
+ROWS_AT_ONCE = 128
+"""A CPU works on large graphs in parts, so that what lies between two layers stays in its cache."""
+LARGE_BYTES = 60_000
+
+
 class OnnxSession:
     """One graph in ONNX Runtime."""
 
-    def __init__(self, device: str, precision: Precision, session: Any) -> None:
+    def __init__(self, device: str, precision: Precision, session: Any, *, large: bool) -> None:
         self.device = device
         self.precision: Precision = precision
         self._session: Any = session
+        self._step = ROWS_AT_ONCE if device == "cpu" and large else 1 << 30
         self._names = [output.name for output in session.get_outputs()]
 
     def run(self, x: Floats) -> Outputs:
         if self._session is None:
             raise DeviceError(f"{self.device}: the session is closed")
+        starts = range(0, max(1, len(x)), self._step)
+        parts = [self._part(x[at : at + self._step]) for at in starts]
+        if len(parts) == 1:
+            return parts[0]
+        return {name: np.concatenate([part[name] for part in parts]) for name in self._names}
+
+    def _part(self, x: Floats) -> Outputs:
         try:
             values = self._session.run(self._names, {"x": x})
         except Exception as error:  # the runtime's errors share no base but this one
@@ -83,7 +96,7 @@ def open_onnx(
         raise BundleError(f"{bundle.id}: {device} refuses the graph: {error}") from error
     if device != "cpu" and PROVIDERS[device] not in session.get_providers():
         raise DeviceError(f"{device}: the provider did not start; {HOW[device]}")
-    return OnnxSession(device, precision, session)
+    return OnnxSession(device, precision, session, large=len(graph) > LARGE_BYTES)
 
 
 def _providers(device: str, bundle: Bundle, cache: Path | None) -> list[Any]:

@@ -72,6 +72,7 @@ def train(
     known = np.asarray(~np.isnan(target).any(axis=1), bool)
     keep, rate = _sample(target, known, seed)
     inputs, x, ready, notes = _choose_window(record, window, target, keep, seed)
+    notes += _suspects(record, target, labels)
     at = np.flatnonzero(ready)
     x, y, group = x[at], target[at], record.group[at]
     alone = inputs.grid.cells == 1 and record.time_s is None
@@ -170,6 +171,21 @@ def _targets(record: Record, labels: Sequence[str]) -> Floats:
             f"label: {'; '.join(faults)}; give a longer record, or leave that label out"
         )
     return np.stack([record.labels[label] for label in labels], axis=1)
+
+
+def _suspects(record: Record, target: Floats, labels: Sequence[str]) -> list[str]:
+    """Signals that look like labels: they say 1 only in rows that fail, and nothing else."""
+    failing = np.asarray((target > 0.5).any(axis=1), bool)
+    out = []
+    for name, column in zip(record.names, record.values.T, strict=True):
+        on = column == 1
+        only_01 = bool((on | (column == 0)).all())
+        if only_01 and on.sum() >= POSITIVES_MIN and bool(failing[on].all()):
+            out.append(
+                f"{name} is 1 only where {' or '.join(labels)} is: if it is a label and no "
+                "measurement, leave it out with --ignore"
+            )
+    return out
 
 
 def _sample(target: Floats, known: NDArray[np.bool_], seed: int) -> tuple[NDArray[np.bool_], float]:

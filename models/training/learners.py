@@ -275,7 +275,7 @@ def mix(
 
     Returns:
         The mix fitted on all rows; what it says of rows not seen, float64[n]; and the same of each
-        candidate.
+        candidate, always on `folds`.
     """
     told = {name: unseen(fit, z, y, folds, seed, task) for name, fit in candidates.items()}
     names = tuple(told)
@@ -288,8 +288,8 @@ def mix(
     weight, bias = _weigh(columns[:, keep], y, task)
     kept = tuple(name for name, good in zip(names, keep, strict=True) if good)
     if calibrate is not None:
-        told = {name: unseen(candidates[name], z, y, calibrate, seed, task) for name in kept}
-        columns, keep = np.stack(list(told.values()), axis=1), np.ones(len(kept), bool)
+        evenly = [unseen(candidates[name], z, y, calibrate, seed, task) for name in kept]
+        columns, keep = np.stack(evenly, axis=1), np.ones(len(kept), bool)
         scale, bias = _weigh((columns @ weight)[:, None], y, task)
         weight = weight * scale[0]
     learners = tuple(candidates[name](z, y, seed) for name in kept)

@@ -13,8 +13,12 @@ import pytest
 ROOT = Path(os.environ.get("FOREWARN_PEERS", Path(__file__).parents[2] / ".peers"))
 
 
-def python_of(name: str, interpreter: str, *packages: str) -> Path:
-    """The Python of a peer's environment; the test is skipped where it cannot be made."""
+def python_of(name: str, interpreter: str, *packages: str, required: bool = False) -> Path:
+    """The Python of a peer's environment; the test is skipped where it cannot be made.
+
+    With `required` it fails instead where CI is "true".
+    """
+    give_up = pytest.fail if required and os.environ.get("CI") == "true" else pytest.skip
     home = ROOT / name
     python = home / "bin" / "python"
     stamp = home / ".made"
@@ -22,7 +26,7 @@ def python_of(name: str, interpreter: str, *packages: str) -> Path:
         return python
     found = _interpreter(interpreter)
     if found is None:
-        pytest.skip(f"{name}: no {interpreter} here")
+        give_up(f"{name}: no {interpreter} here")
     shutil.rmtree(home, ignore_errors=True)
     for command in (
         [found, "-m", "venv", str(home)],
@@ -30,7 +34,7 @@ def python_of(name: str, interpreter: str, *packages: str) -> Path:
     ):
         done = subprocess.run(command, capture_output=True, text=True, timeout=400, check=False)
         if done.returncode:
-            pytest.skip(f"{name}: cannot be installed: {done.stderr.strip()[-200:]}")
+            give_up(f"{name}: cannot be installed: {done.stderr.strip()[-200:]}")
     stamp.write_text(" ".join(packages))
     return python
 

@@ -46,7 +46,9 @@ def held(tmp_path_factory: pytest.TempPathFactory) -> bundle.Bundle:
 def test_a_real_model_server_replays_the_golden_vectors(
     held: bundle.Bundle, tmp_path: Path
 ) -> None:
-    python = peers.python_of("mlserver", sys.executable, "mlserver==1.7.1", "onnxruntime>=1.23")
+    python = peers.python_of(
+        "mlserver", sys.executable, "mlserver==1.7.1", "onnxruntime>=1.23", required=True
+    )
     (tmp_path / "graph.onnx").write_bytes(held.int8)
     (tmp_path / "serving.py").write_text(SERVING)
     (tmp_path / "model-settings.json").write_text(

@@ -107,7 +107,7 @@ def _milling(n: int, seed: int) -> Record:
 
 
 def test_failures_of_single_rows(tmp_path: Path) -> None:
-    train, test = _milling(1500, 1), _milling(1500, 2)
+    train, test = _milling(800, 1), _milling(1500, 2)
     made = failure.train(train, ["power", "heat"])
     held = bundle.write(tmp_path / "f.fwm", made.manifest, made.int8, made.fp32, made.golden)
     assert held.manifest.window.cells == 1
@@ -167,6 +167,14 @@ def test_what_cannot_be_learned_is_said() -> None:
     still = Record(np.ones((300, 2)), ("a", "b"), labels={"x": (np.arange(300) % 9 == 0) * 1.0})
     with pytest.raises(RecordError, match="at least one must move"):
         failure.train(still, ["x"])
+
+
+def test_a_label_among_the_signals_is_suspected() -> None:
+    record = _milling(400, 1)
+    values = np.column_stack([record.values, record.labels["power"]])
+    odd = Record(values, (*record.names, "kind 1"), labels=record.labels)
+    made = failure.train(odd, ["power"], learn=["boosted"])
+    assert any("kind 1 is 1 only where power is" in note for note in made.notes)
 
 
 def test_the_same_seed_gives_the_same_bundle() -> None:
