@@ -11,7 +11,7 @@ from gateway.demo.machines import CLASSES
 
 POLL_S = 0.25
 LINES = {"pump-1": "water", "compressor-1": "air", "conveyor-1": "line 1", "lathe-1": "line 1"}
-LEARN = '{ collect_s = 120, shadow_s = 30, false_alarms = "1/15min" }'
+LEARN = '{ collect_s = 60, shadow_s = 30, false_alarms = "1/15min" }'
 """Short enough to watch; a real machine is given a day, and a promise of 30."""
 ARTIFACTS = Path(str(files("models"))) / "artifacts"
 

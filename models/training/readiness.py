@@ -21,10 +21,12 @@ class Readiness:
     Attributes:
         share: 0 to 1; training starts at 1.
         missing: What is not there yet, in plain words; empty when ready.
+        covered_s: Time that the record covers.
     """
 
     share: float
     missing: tuple[str, ...]
+    covered_s: float
 
     @property
     def ready(self) -> bool:
@@ -53,7 +55,9 @@ def readiness(
     shares = [min(1.0, covered_s / needed_s)]
     rows = mean[seen]
     if len(rows) < ROWS_MIN:
-        return Readiness(min(0.99, shares[0]), tuple(missing) or ("too few samples yet",))
+        return Readiness(
+            min(0.99, shares[0]), tuple(missing) or ("too few samples yet",), covered_s
+        )
     for column, name in enumerate(names):
         values = rows[:, column]
         values = values[np.isfinite(values)]
@@ -72,7 +76,7 @@ def readiness(
             missing.append(f"{name}: still drifting (warm-up?)")
             shares.append(0.9)
     share = min(shares)
-    return Readiness(1.0 if not missing else min(share, 0.99), tuple(missing))
+    return Readiness(1.0 if not missing else min(share, 0.99), tuple(missing), covered_s)
 
 
 def _reached(values: NDArray[np.float64], low: float, high: float) -> float:
