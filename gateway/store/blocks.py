@@ -30,6 +30,7 @@ Columns: TypeAlias = tuple[
 VERSION = 1
 SAMPLES_MAX = 1 << 20
 """A block never holds more: a damaged length must not make the reader ask for all memory."""
+WAVEFORM_POINTS_MAX = 1 << 28
 DEFLATE_LEVEL = 1
 STORED_BYTES_MAX = 64
 """Shorter streams are not worth deflating."""
@@ -197,6 +198,8 @@ def decode_waveform(block: bytes) -> NDArray[np.float32]:
     crc, n = struct.unpack_from("<II", block)
     if zlib.crc32(memoryview(block)[8:]) != crc:
         raise DataError("waveform: its checksum does not fit; the bytes were altered")
+    if n > WAVEFORM_POINTS_MAX:
+        raise DataError(f"waveform: must be {WAVEFORM_POINTS_MAX} points or fewer, was {n}")
     bits = _Streams(block, 8).planes(n, 4).view(np.uint32)
     return np.bitwise_xor.accumulate(bits).view(np.float32)
 
@@ -356,7 +359,7 @@ class _Streams:
         self._block = block
         self._at = at
 
-    def take(self) -> bytes:
+    def take(self, bytes_max: int = SAMPLES_MAX) -> bytes:
         try:
             how, length = _STREAM.unpack_from(self._block, self._at)
             start = self._at + _STREAM.size
@@ -367,7 +370,7 @@ class _Streams:
             if how == _STORED:
                 return raw
             inflater = zlib.decompressobj()
-            inflated = inflater.decompress(raw, SAMPLES_MAX + 1)
+            inflated = inflater.decompress(raw, bytes_max + 1)
         except (struct.error, zlib.error) as error:
             raise DataError(f"sample block: {error}") from error
         return inflated
@@ -376,7 +379,7 @@ class _Streams:
         """uint8[n * width], the words again; absent planes are zero."""
         words = np.zeros((n, width), dtype=np.uint8)
         for byte in range(width):
-            raw = self.take()
+            raw = self.take(n)
             if raw:
                 if len(raw) != n:
                     raise DataError(f"sample block: a plane must be {n} bytes, was {len(raw)}")

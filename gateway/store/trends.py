@@ -17,8 +17,11 @@ from gateway.store.trend_file import FILE_NAME, TrendFile
 from gateway.store.trend_reader import AssessmentHistory, Series, TrendReader
 from gateway.store.trend_rows import WIDTHS_S, Rows, bucket, join
 
-WRITE_S = 2.0
+WRITE_S_MIN = 2.0
+WRITE_S_MAX = 10.0
 """Between two writes while data flows; a console sees trends this old."""
+SIGNALS_PER_S = 1000
+"""Every write touches four rows of each signal, so many signals are written less often."""
 SAMPLES_MAX = 1 << 20
 RETRY_S = 5.0
 TIDY_S = 600.0
@@ -93,7 +96,8 @@ class Trends:
                 tidy_at_ns = self._clock.mono_ns() + round(TIDY_S * 1e9)
                 await asyncio.to_thread(tidy, file, self._bounds, self._clock.wall_ns())
             if not more.full:
-                await asyncio.sleep(WRITE_S)
+                often_s = len(self._log.signals) / SIGNALS_PER_S
+                await asyncio.sleep(min(WRITE_S_MAX, max(WRITE_S_MIN, often_s)))
                 await self._log.committed.wait(seen)
 
 

@@ -66,6 +66,11 @@ def test_waveforms_come_back(value: np.ndarray[tuple[int], np.dtype[np.float32]]
     assert decode_waveform(encode_waveform(value)).tobytes() == value.tobytes()
 
 
+def test_a_long_waveform_comes_back() -> None:
+    value = np.sin(np.arange(1_500_000, dtype=np.float32) / 50).astype(np.float32)
+    assert decode_waveform(encode_waveform(value)).tobytes() == value.tobytes()
+
+
 @given(st.data())
 def test_an_altered_block_is_a_data_error_and_nothing_else(data: st.DataObject) -> None:
     block = bytearray(encode(columns_of([(0, 10, 1.5, 0), (1, 20, 2.5, 1)] * 50)))
