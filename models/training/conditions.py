@@ -4,6 +4,7 @@ A machine that idles, starts and runs is not one cloud of windows but several. E
 of its own; a window is as strange as it is to the condition that knows it best.
 """
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -20,6 +21,8 @@ FREEDOM = 10.0
 CERTAIN = 2.0
 """Standard errors by which more conditions must speak better for held-out windows than fewer."""
 FOLDS = 8
+FEATURES_MAX = 512
+"""Conditions times features: wider machines would need longer records, and time, than they get."""
 REACH_Z = 8.0
 THIN = 3000
 """Windows by which the number of conditions is chosen."""
@@ -82,10 +85,14 @@ def fit_conditions(
     if count == 1 or len(x) < 2 * least:
         return Conditions(whole, (whole,))
     from sklearn.cluster import KMeans  # noqa: PLC0415 - slow to import, and rarely needed
+    from sklearn.exceptions import ConvergenceWarning  # noqa: PLC0415 - as above
 
     z = np.nan_to_num((x - whole.centre) / whole.scale).clip(-REACH_Z, REACH_Z)
     thin = z[:: max(1, len(z) // 8000)]
-    centres = KMeans(count, n_init=1, random_state=0).fit(thin).cluster_centers_
+    with warnings.catch_warnings():
+        # Fewer different windows than conditions: the empty ones are dropped below.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        centres = KMeans(count, n_init=1, random_state=0).fit(thin).cluster_centers_
     own = np.argmin(((z[:, None, :] - centres) ** 2).sum(axis=2), axis=1)
     kept = [c for c in range(count) if int((own == c).sum()) >= least]
     if len(kept) < 2:
@@ -108,6 +115,8 @@ def choose(
     gap = max(1, reach // step)
     best, told, failed = 1, _held_out(thin, floor, blocks, 1, gap), 0
     for count in CANDIDATES[1:]:
+        if count * len(floor) > FEATURES_MAX:
+            break
         other = _held_out(thin, floor, blocks, count, gap)
         gain = other - told
         if float(np.mean(gain)) > CERTAIN * float(np.std(gain)) / np.sqrt(len(gain)):

@@ -356,3 +356,18 @@ def test_one_steady_state_stays_one() -> None:
     rng = np.random.default_rng(0)
     record = Record(rng.normal(size=(8000, 3)), ("a", "b", "c"), time_s=np.arange(8000.0))
     assert train(record).manifest.detail["conditions"] == [1.0]
+
+
+@pytest.mark.parametrize("rows", [1, 5, 47])
+def test_a_record_shorter_than_a_window_has_no_verdict(
+    motor: Trained, tmp_path: Path, rows: int
+) -> None:
+    made = score(motor.write(tmp_path / "m.fwm"), healthy(3000, 3).rows(slice(0, rows)))
+    assert np.isnan(made.score).all()
+    assert not made.anomalous.any()
+
+
+def test_windows_of_few_values_are_no_crowd_of_conditions() -> None:
+    rng = np.random.default_rng(0)
+    record = Record(np.round(rng.normal(size=(6000, 2)) / 4), ("a", "b"), time_s=np.arange(6000.0))
+    assert len(train(record).manifest.detail["conditions"]) <= 2
