@@ -218,7 +218,11 @@ class _Writer:
     def _dense_float(self, node: onnx.NodeProto) -> None:
         weight = self._constants[node.input[1]]
         if weight.ndim != 2:
-            raise BundleError("tflite: a float32 product of batches has no form here")
+            inputs = [self._find(node.input[0]), self._constant(weight)]
+            options = schema.BatchMatMulOptionsT()
+            made = self._made(node.output[0])
+            self._operator("BATCH_MATMUL", inputs, made, "BatchMatMulOptions", options)
+            return
         inputs = [self._find(node.input[0]), self._constant(np.ascontiguousarray(weight.T)), -1]
         if len(node.input) > 2:
             inputs[2] = self._find(node.input[2])

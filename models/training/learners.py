@@ -12,6 +12,7 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg import block_diag
 from scipy.optimize import minimize
 from sklearn.ensemble import (
     HistGradientBoostingClassifier,
@@ -74,15 +75,20 @@ class _Nets:
         clip = graph.constant(NET_CLIP)
         held = graph.node("Clip", z, graph.constant(-NET_CLIP), clip)
         graph.ranges[held] = NET_CLIP
-        outputs = []
-        for layers in self.members:
-            h = held
-            for weight, bias in layers[:-1]:
-                h = graph.dense(h, weight, bias)
-            weight, bias = layers[-1]
-            share = self.scale / len(self.members)
-            outputs.append(graph.dense(h, weight * share, bias * share, ""))
-        return outputs[0] if len(outputs) == 1 else graph.node("Sum", *outputs)
+        # Side by side as one net: a few wide layers cost less than many narrow ones, in int8 most.
+        columns = list(zip(*self.members, strict=True))
+        h = held
+        for i, layer in enumerate(columns):
+            bias = np.concatenate([b for _, b in layer])
+            weights = [w for w, _ in layer]
+            if i == len(columns) - 1:
+                share = self.scale / len(self.members)
+                return graph.dense(
+                    h, np.concatenate(weights) * share, np.array([bias.sum() * share]), ""
+                )
+            wide = np.concatenate(weights, axis=1) if i == 0 else block_diag(*weights)
+            h = graph.dense(h, wide, bias)
+        raise AssertionError("a net has at least one layer")
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -16,6 +16,7 @@ from onnx import TensorProto
 from models.graph import Graph
 
 Floats = NDArray[np.float64]
+HEAVY_SPLITS = 32
 _NEVER = 3.0e38
 """Threshold of a split that pads a small tree: everything lies below it."""
 
@@ -72,7 +73,9 @@ class Trees:
         turned = graph.node("Transpose", split, perm=[0, 2, 1])
         graph.ranges[turned] = 1.0
         # A leaf agrees with its path when all its rights are 1 and all its lefts are 0.
-        agreed = graph.node("MatMul", turned, graph.constant(self.route))
+        # Few splits a tree are no heavy product: int8 would cost more than it saves.
+        exact = graph.name_exact() if k < HEAVY_SPLITS else None
+        agreed = graph.node("MatMul", turned, graph.constant(self.route), name=exact)
         rights = (self.route > 0).sum(axis=1) + np.where(self.depth > k, self.depth, 0.0)
         enough = graph.constant(1.0 - rights.reshape(t, 1, leaves))
         fired = graph.node("Relu", graph.node("Add", agreed, enough))

@@ -184,12 +184,13 @@ def test_the_same_seed_gives_the_same_bundle() -> None:
     np.testing.assert_array_equal(first.golden.x, second.golden.x)
 
 
-@pytest.mark.parametrize("kind", ["forest", "boosting"])
+@pytest.mark.parametrize("kind", ["forest", "deep", "boosting"])
 def test_trees_are_the_same_as_a_net(kind: str) -> None:
     z = RANDOM.normal(size=(600, 5)).astype(np.float32)
     y = z[:, 0] * z[:, 1] + (z[:, 2] > 0.3)
-    if kind == "forest":
-        forest = RandomForestClassifier(8, max_leaf_nodes=20, random_state=0).fit(z, y > 0.5)
+    if kind != "boosting":
+        leaves = 60 if kind == "deep" else 20
+        forest = RandomForestClassifier(8, max_leaf_nodes=leaves, random_state=0).fit(z, y > 0.5)
         want, net = forest.predict_proba(z)[:, 1], trees.of_forest(forest, 1)
     else:
         boosting = HistGradientBoostingRegressor(max_iter=9, random_state=0).fit(z, y)
@@ -200,7 +201,7 @@ def test_trees_are_the_same_as_a_net(kind: str) -> None:
     model = graph.model()
     np.testing.assert_allclose(quantise.run(model, z)["y"][:, 0], want, atol=1e-5)
     int8 = quantise.quantise(model, z, ranges=graph.ranges)
-    assert any(node.op_type == "QuantizeLinear" for node in int8.graph.node)
+    assert any(node.op_type == "QuantizeLinear" for node in int8.graph.node) == (kind == "deep")
     np.testing.assert_allclose(quantise.run(int8, z)["y"][:, 0], want, atol=1e-5)
 
 
