@@ -9,7 +9,7 @@ from gateway.core.alarm import Cause, Condition, Priority
 from gateway.core.batch import Batch, Quality, Waveform, bad_batch
 from gateway.core.channel import Channel
 from gateway.core.clock import sleep_until
-from gateway.core.errors import LinkError, LinkRefused
+from gateway.core.errors import ConfigError, LinkError, LinkRefused
 from gateway.core.meter import LinkState
 from gateway.core.source import Session, Source, SourceContext
 
@@ -53,6 +53,9 @@ class Supervisor:
                     await self._read(session)
             except LinkError as error:
                 await self._down(error)
+            except ConfigError as error:
+                # The peer says that this will never work: a person must act, the others go on.
+                await self._down(LinkRefused(str(error)))
             else:
                 continue  # The configuration asks for a new link; it gets one at once.
             wait_ns = self._context.random.randrange(self._backoff_ns // 2, self._backoff_ns)
