@@ -23,8 +23,8 @@ _ROUNDS = count()
 class Plant:
     """The server, its one object `Pump`, and the nodes that tests asked for."""
 
-    def __init__(self, users: Any = None) -> None:
-        self.server = Server(user_manager=users)
+    def __init__(self) -> None:
+        self.server = Server()
         self.port = 0
         self.index = 0
         self.pump: Node
@@ -114,14 +114,13 @@ async def plant(
     port: int = 0,
     identity: Identity | None = None,
     types: Sequence[ua.SecurityPolicyType] = (ua.SecurityPolicyType.NoSecurity,),
-    users: Any = None,
     before: Sequence[str] = (),
 ) -> AsyncIterator[Plant]:
     """A running server, on a free port and without security unless told otherwise.
 
     `before` are namespaces that it has ahead of its own, which moves its index.
     """
-    made = Plant(users)
+    made = Plant()
     await made.start(port, identity, types, before)
     try:
         yield made

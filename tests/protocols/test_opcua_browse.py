@@ -3,8 +3,11 @@
 import asyncio
 import json
 import tomllib
+from collections.abc import AsyncIterator
 from typing import Any
 
+import pytest
+import pytest_asyncio
 from asyncua import ua
 from click.testing import CliRunner
 
@@ -18,39 +21,51 @@ async def browse(made: Plant, *arguments: str) -> Any:
     return await asyncio.to_thread(CliRunner().invoke, group, ["browse", made.url, *arguments])
 
 
-async def test_the_tree_shows_types_units_ranges_and_values() -> None:
-    async with plant() as made:
-        speed = await made.add("speed", 1480.5)
-        await speed.add_property(0, "EURange", ua.Range(0.0, 3000.0))
-        unit = ua.EUInformation(DisplayName=ua.LocalizedText("rpm"))
-        await speed.add_property(0, "EngineeringUnits", unit)
-        await made.add("mode", "running")
-        await made.add("burst", [1.0, 2.0])
-        await made.add("on", True)  # A value, not a switch.
-        tree = await browse(made)
-        assert tree.exit_code == 0, tree.output
-        assert f"speed = 1480.5 rpm (0 to 3000)  Double  [nsu={URI};s=speed]" in tree.output
-        assert "mode = running  String" in tree.output
-        assert "burst = [1.0, 2.0]  Double[]" in tree.output
-        assert "ServerStatus" not in tree.output
-        assert "EURange" not in tree.output
-
-        toml = await browse(made, "--toml", "--under", f"/Objects/{{{URI}}}Pump")
-        table = tomllib.loads(toml.output)["source"][0]
-        config = Config.model_validate(table)
-        assert config.security_policy == "None"
-        found = {(s.asset, s.signal): (s.unit, s.address) for s in config.signals}
-        assert found == {
-            ("Objects", "speed"): ("rpm", f"nsu={URI};s=speed"),
-            ("Objects", "on"): ("", f"nsu={URI};s=on"),
-        }
-
-        listed = await browse(made, "--json", "--limit", "3")
-        assert json.loads(listed.output)["complete"] is False
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def server() -> AsyncIterator[Plant]:
+    async with plant() as running:
+        yield running
 
 
-async def test_a_start_that_is_not_there_says_so() -> None:
-    async with plant() as made:
-        result = await browse(made, "--under", "/Objects/Nothing")
-        assert result.exit_code != 0
-        assert "Nothing" in str(result.exception)
+@pytest_asyncio.fixture(loop_scope="module")
+async def made(server: Plant) -> AsyncIterator[Plant]:
+    yield server
+    await server.clear()
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_the_tree_shows_types_units_ranges_and_values(made: Plant) -> None:
+    speed = await made.add("speed", 1480.5)
+    await speed.add_property(0, "EURange", ua.Range(0.0, 3000.0))
+    unit = ua.EUInformation(DisplayName=ua.LocalizedText("rpm"))
+    await speed.add_property(0, "EngineeringUnits", unit)
+    await made.add("mode", "running")
+    await made.add("burst", [1.0, 2.0])
+    await made.add("on", True)  # A value, not a switch.
+    tree = await browse(made)
+    assert tree.exit_code == 0, tree.output
+    assert f"speed = 1480.5 rpm (0 to 3000)  Double  [nsu={URI};s=speed]" in tree.output
+    assert "mode = running  String" in tree.output
+    assert "burst = [1.0, 2.0]  Double[]" in tree.output
+    assert "ServerStatus" not in tree.output
+    assert "EURange" not in tree.output
+
+    toml = await browse(made, "--toml", "--under", f"/Objects/{{{URI}}}Pump")
+    table = tomllib.loads(toml.output)["source"][0]
+    config = Config.model_validate(table)
+    assert config.security_policy == "None"
+    found = {(s.asset, s.signal): (s.unit, s.address) for s in config.signals}
+    assert found == {
+        ("Objects", "speed"): ("rpm", f"nsu={URI};s=speed"),
+        ("Objects", "on"): ("", f"nsu={URI};s=on"),
+    }
+
+    listed = await browse(made, "--json", "--limit", "3")
+    assert json.loads(listed.output)["complete"] is False
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_start_that_is_not_there_says_so(made: Plant) -> None:
+    result = await browse(made, "--under", "/Objects/Nothing")
+    assert result.exit_code != 0
+    assert "Nothing" in str(result.exception)

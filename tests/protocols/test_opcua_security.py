@@ -2,15 +2,17 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_asyncio
 from asyncua import ua
 from asyncua.crypto.permission_rules import User, UserRole
 from asyncua.crypto.validator import CertificateValidator, CertificateValidatorOptions
+from asyncua.server.user_managers import UserManager
 from click.testing import CliRunner
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -46,7 +48,7 @@ TYPES = [
 ]
 
 
-class Users:
+class Users(UserManager):
     """Knows one user by password, and one by certificate."""
 
     def __init__(self, certificate: bytes = b"") -> None:
@@ -64,14 +66,26 @@ class Users:
         return User(role=UserRole.User)
 
 
-@asynccontextmanager
-async def secure_plant(folder: Path, users: Users | None = None) -> AsyncIterator[Plant]:
-    """A plant that offers every policy and mode that is any good, and nothing open.
+@dataclass(frozen=True)
+class Secure:
+    """A plant that offers every policy and mode that is any good, and nothing open."""
 
-    It checks that a client's certificate holds the ApplicationURI that the client says.
-    """
-    identity = own_identity(folder, "server", SERVER_URI, NOW)
-    async with plant(identity=identity, types=TYPES, users=users) as made:
+    plant: Plant
+    certificate: x509.Certificate
+
+    @property
+    def url(self) -> str:
+        return self.plant.url
+
+    def let_in(self, users: Users) -> None:
+        self.plant.server.iserver.user_manager = users
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Secure]:
+    identity = own_identity(tmp_path_factory.mktemp("server"), "server", SERVER_URI, NOW)
+    async with plant(identity=identity, types=TYPES) as made:
+        # It checks that a client's certificate holds the ApplicationURI that the client says.
         made.server.set_certificate_validator(
             CertificateValidator(
                 CertificateValidatorOptions.BASIC_VALIDATION
@@ -79,7 +93,13 @@ async def secure_plant(folder: Path, users: Users | None = None) -> AsyncIterato
             )
         )
         await made.add("speed", 1.5)
-        yield made
+        yield Secure(made, identity.certificate)
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def made(server: Secure) -> Secure:
+    server.let_in(Users())
+    return server
 
 
 async def first_value(config: Config, folder: Path) -> float:
@@ -90,33 +110,36 @@ async def first_value(config: Config, folder: Path) -> float:
     return float(batch.value[0])
 
 
-async def test_every_policy_and_mode_after_trust_and_none_before(tmp_path: Path) -> None:
-    server, ours = tmp_path / "server", tmp_path / "ours"
-    async with secure_plant(server) as made:
-        config = source(made.url, signal("speed"), security_policy="Basic256Sha256")
-        with pytest.raises(LinkRefused, match=r"not trusted.*forewarn trust opc.tcp") as refused:
-            await first_value(config, ours)
-        certificate = read_certificate(server / OWN_NAME)
-        assert fingerprint(certificate) in str(refused.value)
-        assert len(list((ours / "rejected").iterdir())) == 1
-        pin(certificate, ours / "trusted")
-        for policy in POLICIES:
-            for mode in MODES:
-                secure = {"security_policy": policy, "security_mode": mode}
-                assert await first_value(source(made.url, signal("speed"), **secure), ours) == 1.5
-        with pytest.raises(LinkRefused, match="does not offer"):
-            await first_value(source(made.url, signal("speed")), ours)
-        # An impostor: the certificate that we trust is not the one that the server has.
-        elsewhere = tmp_path / "elsewhere"
-        known = own_identity(tmp_path / "known", "server", SERVER_URI, NOW)
-        pin(known.certificate, elsewhere / "trusted")
-        with pytest.raises(LinkRefused, match="not trusted"):
-            await first_value(config, elsewhere)
-        own = read_certificate(ours / OWN_NAME)
-        assert own.not_valid_after_utc > NOW + timedelta(days=4 * 365)
-        assert (ours / "own.key.pem").stat().st_mode & 0o077 == 0
+@pytest.mark.asyncio(loop_scope="module")
+async def test_every_policy_and_mode_after_trust_and_none_before(
+    made: Secure, tmp_path: Path
+) -> None:
+    ours = tmp_path / "ours"
+    config = source(made.url, signal("speed"), security_policy="Basic256Sha256")
+    with pytest.raises(LinkRefused, match=r"not trusted.*forewarn trust opc.tcp") as refused:
+        await first_value(config, ours)
+    certificate = made.certificate
+    assert fingerprint(certificate) in str(refused.value)
+    assert len(list((ours / "rejected").iterdir())) == 1
+    pin(certificate, ours / "trusted")
+    for policy in POLICIES:
+        for mode in MODES:
+            secure = {"security_policy": policy, "security_mode": mode}
+            assert await first_value(source(made.url, signal("speed"), **secure), ours) == 1.5
+    with pytest.raises(LinkRefused, match="does not offer"):
+        await first_value(source(made.url, signal("speed")), ours)
+    # An impostor: the certificate that we trust is not the one that the server has.
+    elsewhere = tmp_path / "elsewhere"
+    known = own_identity(tmp_path / "known", "server", SERVER_URI, NOW)
+    pin(known.certificate, elsewhere / "trusted")
+    with pytest.raises(LinkRefused, match="not trusted"):
+        await first_value(config, elsewhere)
+    own = read_certificate(ours / OWN_NAME)
+    assert own.not_valid_after_utc > NOW + timedelta(days=4 * 365)
+    assert (ours / "own.key.pem").stat().st_mode & 0o077 == 0
 
 
+@pytest.mark.asyncio(loop_scope="module")
 async def test_less_security_is_never_taken_instead(tmp_path: Path) -> None:
     async with plant() as made:
         await made.add("speed", 1.5)
@@ -125,73 +148,76 @@ async def test_less_security_is_never_taken_instead(tmp_path: Path) -> None:
             await first_value(config, tmp_path)
 
 
-async def test_user_and_password(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.asyncio(loop_scope="module")
+async def test_user_and_password(
+    made: Secure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("FW_GOOD", "s3cret")
     monkeypatch.setenv("FW_BAD", "wrong")
-    async with secure_plant(tmp_path / "server", Users()) as made:
-        pin(read_certificate(tmp_path / "server" / OWN_NAME), tmp_path / "trusted")
-        for policy, mode in (
-            ("Basic256Sha256", "Sign"),
-            ("Aes256_Sha256_RsaPss", "SignAndEncrypt"),
-        ):
-            settings = {"security_policy": policy, "security_mode": mode, "username": "press"}
-            good = source(made.url, signal("speed"), password="env:FW_GOOD", **settings)
-            assert await first_value(good, tmp_path) == 1.5
-            bad = source(made.url, signal("speed"), password="env:FW_BAD", **settings)
-            with pytest.raises(LinkRefused, match="check its password"):
-                await first_value(bad, tmp_path)
-        missing = source(made.url, signal("speed"), password="env:FW_NOT_SET", **settings)
-        with pytest.raises(LinkRefused, match="FW_NOT_SET"):
-            await first_value(missing, tmp_path)
+    pin(made.certificate, tmp_path / "trusted")
+    for policy, mode in (
+        ("Basic256Sha256", "Sign"),
+        ("Aes256_Sha256_RsaPss", "SignAndEncrypt"),
+    ):
+        settings = {"security_policy": policy, "security_mode": mode, "username": "press"}
+        good = source(made.url, signal("speed"), password="env:FW_GOOD", **settings)
+        assert await first_value(good, tmp_path) == 1.5
+        bad = source(made.url, signal("speed"), password="env:FW_BAD", **settings)
+        with pytest.raises(LinkRefused, match="check its password"):
+            await first_value(bad, tmp_path)
+    missing = source(made.url, signal("speed"), password="env:FW_NOT_SET", **settings)
+    with pytest.raises(LinkRefused, match="FW_NOT_SET"):
+        await first_value(missing, tmp_path)
 
 
-async def test_user_certificate(tmp_path: Path) -> None:
+@pytest.mark.asyncio(loop_scope="module")
+async def test_user_certificate(made: Secure, tmp_path: Path) -> None:
     user = own_identity(tmp_path / "user", "user", "urn:test:user", NOW)
     other = own_identity(tmp_path / "other", "user", "urn:test:other", NOW)
     (tmp_path / "user.der").write_bytes(user.certificate_der)
     (tmp_path / "other.der").write_bytes(other.certificate_der)
-    async with secure_plant(tmp_path / "server", Users(user.certificate_der)) as made:
-        pin(read_certificate(tmp_path / "server" / OWN_NAME), tmp_path / "trusted")
+    made.let_in(Users(user.certificate_der))
+    pin(made.certificate, tmp_path / "trusted")
 
-        def config(name: str) -> Config:
-            return source(
-                made.url,
-                signal("speed"),
-                security_policy="Basic256Sha256",
-                user_certificate=f"{name}.der",
-                user_key=f"file:{tmp_path}/{name}/own.key.pem",
-            )
-
-        assert await first_value(config("user"), tmp_path) == 1.5
-        with pytest.raises(LinkRefused):
-            await first_value(config("other"), tmp_path)
-
-
-async def test_trust_shows_and_pins(tmp_path: Path) -> None:
-    async with secure_plant(tmp_path / "server") as made:
-        (tmp_path / "forewarn.toml").write_text(
-            f'[gateway]\nid = "g"\n[[source]]\nkind = "opcua"\nid = "press 1"\nurl = "{made.url}"\n'
-            f'signals = [{{asset = "pump", signal = "speed", address = "i=2258"}}]\n'
+    def config(name: str) -> Config:
+        return source(
+            made.url,
+            signal("speed"),
+            security_policy="Basic256Sha256",
+            user_certificate=f"{name}.der",
+            user_key=f"file:{tmp_path}/{name}/own.key.pem",
         )
 
-        async def trust(*arguments: str, answer: str = "") -> Any:
-            return await asyncio.to_thread(
-                CliRunner().invoke, group, ["trust", made.url, *arguments], answer
-            )
+    assert await first_value(config("user"), tmp_path) == 1.5
+    with pytest.raises(LinkRefused):
+        await first_value(config("other"), tmp_path)
 
-        print_of_server = fingerprint(read_certificate(tmp_path / "server" / OWN_NAME))
-        config = ("--config", str(tmp_path / "forewarn.toml"))
-        no = await trust(*config, answer="n\n")
-        assert no.exit_code == 1
-        assert print_of_server in no.output
-        folder = tmp_path / "data" / "sources" / "press_1"
-        assert not (folder / "trusted").exists()
-        assert (folder / OWN_NAME).exists()
-        yes = await trust(*config, "--yes")
-        assert yes.exit_code == 0, yes.output
-        assert len(list((folder / "trusted").iterdir())) == 1
-        table = source(made.url, signal("speed"), security_policy="Basic256Sha256")
-        assert await first_value(table, folder) == 1.5
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_trust_shows_and_pins(made: Secure, tmp_path: Path) -> None:
+    (tmp_path / "forewarn.toml").write_text(
+        f'[gateway]\nid = "g"\n[[source]]\nkind = "opcua"\nid = "press 1"\nurl = "{made.url}"\n'
+        f'signals = [{{asset = "pump", signal = "speed", address = "i=2258"}}]\n'
+    )
+
+    async def trust(*arguments: str, answer: str = "") -> Any:
+        return await asyncio.to_thread(
+            CliRunner().invoke, group, ["trust", made.url, *arguments], answer
+        )
+
+    print_of_server = fingerprint(made.certificate)
+    config = ("--config", str(tmp_path / "forewarn.toml"))
+    no = await trust(*config, answer="n\n")
+    assert no.exit_code == 1
+    assert print_of_server in no.output
+    folder = tmp_path / "data" / "sources" / "press_1"
+    assert not (folder / "trusted").exists()
+    assert (folder / OWN_NAME).exists()
+    yes = await trust(*config, "--yes")
+    assert yes.exit_code == 0, yes.output
+    assert len(list((folder / "trusted").iterdir())) == 1
+    table = source(made.url, signal("speed"), security_policy="Basic256Sha256")
+    assert await first_value(table, folder) == 1.5
 
 
 def test_own_certificate_is_kept_until_it_is_of_no_use(tmp_path: Path) -> None:
@@ -286,17 +312,17 @@ def test_expiry_is_warned_30_7_and_1_days_ahead(days: int, priority: Priority | 
         assert "press-1" in condition.text
 
 
-async def test_expiry_is_reported_when_the_link_opens(tmp_path: Path) -> None:
-    async with secure_plant(tmp_path / "server") as made:
-        pin(read_certificate(tmp_path / "server" / OWN_NAME), tmp_path / "trusted")
-        config = source(made.url, signal("speed"), security_policy="Basic256Sha256")
-        world = bench("p1", "opcua", tmp_path)
-        async with config.open(world.context) as session:
-            await session.read()
-        assert {c.alarm: c.active for c in world.reported} == {
-            "certificate.gateway.p1": False,
-            "certificate.server.p1": False,
-        }
+@pytest.mark.asyncio(loop_scope="module")
+async def test_expiry_is_reported_when_the_link_opens(made: Secure, tmp_path: Path) -> None:
+    pin(made.certificate, tmp_path / "trusted")
+    config = source(made.url, signal("speed"), security_policy="Basic256Sha256")
+    world = bench("p1", "opcua", tmp_path)
+    async with config.open(world.context) as session:
+        await session.read()
+    assert {c.alarm: c.active for c in world.reported} == {
+        "certificate.gateway.p1": False,
+        "certificate.server.p1": False,
+    }
 
 
 @pytest.mark.parametrize(
