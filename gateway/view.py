@@ -81,12 +81,14 @@ class View:
     async def history(
         self, *, start_ns: int, end_ns: int, asset: str, limit: int, before: int
     ) -> Sequence[tuple[int, Transition]]:
-        # Pages are told apart by the time of the oldest transition on the page before.
-        end_ns = min(end_ns, before) if before else end_ns
-        rows = await asyncio.to_thread(
-            self._gateway.trends.transitions, start_ns, end_ns, asset or None, limit
+        return await asyncio.to_thread(
+            self._gateway.trends.numbered_transitions,
+            start_ns,
+            end_ns,
+            asset or None,
+            limit,
+            before,
         )
-        return [(row.t_ns, row) for row in rows]
 
     async def kpis(self) -> AlarmKpis:
         end_ns = self._gateway.clock.wall_ns()

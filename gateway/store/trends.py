@@ -79,6 +79,12 @@ class Trends:
         """See `TrendReader.transitions`."""
         return self._reader.transitions(start_ns, end_ns, asset, limit)
 
+    def numbered_transitions(
+        self, start_ns: int, end_ns: int, asset: str | None, limit: int, before: int = 0
+    ) -> list[tuple[int, Transition]]:
+        """See `TrendReader.numbered_transitions`."""
+        return self._reader.numbered_transitions(start_ns, end_ns, asset, limit, before)
+
     def _open(self) -> TrendFile:
         file = TrendFile(self._log.directory / FILE_NAME, self._log.epoch())
         positions = file.positions()
