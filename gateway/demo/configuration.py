@@ -10,6 +10,8 @@ from gateway.demo.layout import ASSETS, LINE, NAMESPACE, REGISTERS
 from gateway.demo.machines import CLASSES
 
 POLL_S = 0.25
+LIFE_H = 0.05
+"""Remaining hours at which the demo's short-lived conveyor alarms."""
 LINES = {"pump-1": "water", "compressor-1": "air", "conveyor-1": "line 1", "lathe-1": "line 1"}
 LEARN = '{ collect_s = 60, shadow_s = 30, false_alarms = "1/15min" }'
 """Short enough to watch; a real machine is given a day, and a promise of 30."""
@@ -69,7 +71,7 @@ def configuration(
         elif own:
             text += f"bundle = {_quoted(own.pop(0))}\n"
         if own and asset not in learn:
-            text += f"bundles = [{', '.join(map(_quoted, own))}]\n"
+            text += f"bundles = [{', '.join(map(_quoted, own))}]\nlife_h = {LIFE_H}\n"
         parts.append(text)
     return "\n".join([*parts, more])
 

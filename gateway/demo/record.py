@@ -11,7 +11,7 @@ RATE_HZ = 4.0
 """Near the rate at which the demo's sources are read."""
 EPOCH_S = 1_767_225_600
 """2026-01-01T00:00:00Z: where every record begins."""
-HOURS_TO_FAIL = 120.0
+HOURS_TO_FAIL = (72.0, 180.0)
 
 
 def healthy(
@@ -42,12 +42,18 @@ def failing(
 
 
 def lives(
-    kind: str, fault_kind: str, *, machines: int, seed: int, rate_hz: float = 1 / 60
+    kind: str,
+    fault_kind: str,
+    *,
+    machines: int,
+    seed: int,
+    rate_hz: float = 1 / 60,
+    hours: tuple[float, float] = HOURS_TO_FAIL,
 ) -> dict[str, Column]:
     """Lives of several machines until one fault stops them: what remaining life is learned from.
 
-    Each machine works `HOURS_TO_FAIL` hours more or less; its fault is slow at first and fast at
-    the end, and the machine is stopped when the severity is 1.
+    Each machine works for some time in `hours`; its fault is slow at first and faster at the end,
+    and the machine is stopped when the severity is 1.
 
     Returns:
         `machine` (its number), `time`, each sensor, `severity` and `rul_h`: float64[n] each.
@@ -57,17 +63,17 @@ def lives(
         random = np.random.default_rng(
             np.random.SeedSequence([seed, sorted(CLASSES).index(kind), 2, number])
         )
-        hours = HOURS_TO_FAIL * float(random.uniform(0.6, 1.5))
-        onset_s = 3600 * hours * float(random.uniform(0.1, 0.4))
+        life_h = float(random.uniform(*hours))
+        onset_s = 3600 * life_h * float(random.uniform(0.1, 0.5))
         machine = Machine(CLASSES[kind], random)
-        machine.inject(Fault(fault_kind, onset_s, 3600 * hours - onset_s, 1.0, 2.0))
-        n = int(hours * 3600 * rate_hz)
+        machine.inject(Fault(fault_kind, onset_s, 3600 * life_h - onset_s, 1.0, 1.5))
+        n = int(life_h * 3600 * rate_hz)
         columns = machine.advance(n, 1 / rate_hz)
         t_s = np.arange(1, n + 1, dtype=np.float64) / rate_hz
         out.append(
             {"machine": np.full(n, float(number)), "time": EPOCH_S + t_s}
             | columns
-            | {"severity": machine.faults[0].severity(t_s), "rul_h": hours - t_s / 3600}
+            | {"severity": machine.faults[0].severity(t_s), "rul_h": life_h - t_s / 3600}
         )
     return {name: np.concatenate([life[name] for life in out]) for name in out[0]}
 

@@ -13,9 +13,12 @@ import numpy as np
 
 from gateway.demo.configuration import ARTIFACTS
 from gateway.demo.machines import CLASSES
-from gateway.demo.record import EPOCH_S, healthy
+from gateway.demo.record import EPOCH_S, healthy, lives
+from models import bundle
 from models.record import Record
+from models.training import rul
 from models.training.anomaly import Trained, train
+from models.training.inputs import Trained as HeadTrained
 
 HOURS = 96.0
 """Of the long life; a false-alarm promise reaches a certain number of times so far."""
@@ -59,6 +62,36 @@ def train_class(kind: str, *, hours: float = HOURS, seed: int = 1) -> Trained:
     )
 
 
+LIVES, LIFE_H, LIFE_RATE_HZ = 16, (1 / 3, 5 / 6), 0.5
+"""Machines that were run to failure, how long they lasted, and how often they were read. Lives are
+minutes where real ones are months, so that a remaining life can be watched as it runs out."""
+
+
+def train_life(kind: str = "conveyor", *, seed: int = 1) -> HeadTrained:
+    """The remaining-life model of a class whose bearings wear."""
+    columns = lives(
+        kind, "bearing_wear", machines=LIVES, seed=seed, rate_hz=LIFE_RATE_HZ, hours=LIFE_H
+    )
+    names = tuple(name for name in CLASSES[kind].sensors if name not in IGNORED)
+    record = Record(
+        values=np.stack([columns[name] for name in names], axis=1),
+        names=names,
+        units=tuple(CLASSES[kind].sensors[name].unit for name in names),
+        time_s=columns["time"],
+        group=columns["machine"].astype(np.int64),
+        groups=tuple(f"{kind}-{number + 1}" for number in range(LIVES)),
+    )
+    return rul.train(
+        record,
+        window=WINDOW,
+        seed=seed,
+        asset_class=kind,
+        name=f"demo-{kind}-life",
+        created=datetime.fromtimestamp(EPOCH_S, UTC),
+        detail={"trained_on": f"{LIVES} simulated lives of {LIFE_H[0]:.2g} to {LIFE_H[1]:.2g} h"},
+    )
+
+
 def main() -> None:
     """Train the classes that are asked for."""
     parser = argparse.ArgumentParser(prog="python -m gateway.demo.train_bundles")
@@ -77,6 +110,11 @@ def main() -> None:
         supported = "supported" if limit.supported else f"not supported: {limit.reason}"
         sys.stdout.write(f"{path}: limit {limit.value:.3g}, {limit.false_alarms} {supported}\n")
         sys.stdout.writelines(f"  {note}\n" for note in trained.notes)
+    if "conveyor" in (options.kinds or CLASSES):
+        life = train_life(seed=options.seed)
+        path = options.out / "conveyor-life.fwm"
+        bundle.write(path, life.manifest, life.int8, life.fp32, life.golden)
+        sys.stdout.write(f"{path}: {life.manifest.metrics}\n")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,41 @@
+"""The shipped bundles: quiet on lives that they have not seen, and quick to find what is wrong."""
+
+import numpy as np
+import pytest
+
+from gateway.demo.configuration import shipped_bundles
+from gateway.demo.layout import ASSETS, DEFAULT_FAULTS
+from gateway.demo.machines import CLASSES
+from gateway.demo.physics import Column, Fault
+from gateway.demo.record import failing, healthy
+from models import bundle
+from models.record import Record
+from models.score import score
+
+ONSET_S, FOUND_S_MAX = 40.0, 60.0
+
+
+def record_of(kind: str, columns: dict[str, Column]) -> Record:
+    """Columns of the demo's physics as a record."""
+    names = tuple(name for name in columns if name not in ("time", "energy", "severity"))
+    units = tuple(CLASSES[kind].sensors[name].unit for name in names)
+    values = np.stack([columns[name] for name in names], axis=1)
+    return Record(values=values, names=names, units=units, time_s=columns["time"])
+
+
+@pytest.mark.parametrize("kind", CLASSES)
+def test_a_shipped_bundle_is_quiet_in_health_and_finds_its_fault(kind: str) -> None:
+    made = bundle.read(shipped_bundles()[kind][0])
+    assert made.manifest.state == "active"
+    assert made.manifest.asset_class == kind
+    assert made.manifest.limit
+    assert made.manifest.limit.supported
+    limit = made.manifest.limit.value
+    quiet = score(made, record_of(kind, healthy(kind, hours=4, seed=301)), hop=8).score
+    assert np.nanmax(quiet) < 0.7 * limit
+    fault = next(DEFAULT_FAULTS[asset] for asset, name in ASSETS.items() if name == kind)
+    for seed in (311, 312):
+        sick = failing(kind, Fault(fault, ONSET_S, 30.0), hours=120 / 3600, seed=seed)
+        over = np.flatnonzero(np.nan_to_num(score(made, record_of(kind, sick)).score) > limit)
+        assert len(over)
+        assert 0 < over[0] / 4 - ONSET_S < FOUND_S_MAX
