@@ -34,6 +34,7 @@ PATIENCE = 3.0
 LOOK_S_MIN, LOOK_S_MAX = 2.0, 600.0
 TRAIN_MEMORY_BYTES_MAX = 2 << 30
 TRAIN_S_MAX = 1800.0
+COVERED = 0.95
 NOT_FINITE_MAX = 10
 """Windows in a row without a number before a new bundle is taken back."""
 DRIFT_WINDOWS = 2000
@@ -162,7 +163,8 @@ class Learning:
             else:
                 continue
             if a.abstained[row] is Abstained.NOT_FINITE:
-                seen.not_finite += 1
+                # Half-empty windows after an outage may have no score; no fault of the bundle.
+                seen.not_finite += a.coverage[row] > COVERED
             elif a.abstained[row] is Abstained.NO:
                 level = float(severity[row])
                 seen.windows += 1

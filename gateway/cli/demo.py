@@ -38,6 +38,12 @@ PLANT_STOP_S_MAX = 5.0
     metavar="ASSET:KIND:AT_S",
     help=f"Let a fault begin; may be repeated; 'none' for none. [default: {FAULT_DEFAULT}]",
 )
+@click.option(
+    "--picture",
+    type=click.Path(path_type=Path),
+    metavar="FILE.svg",
+    help="With --duration: draw the table as it is at the end.",
+)
 @click.option("--learn", is_flag=True, help="Learn one machine live, from scratch.")
 @click.option("--seed", default=1, show_default=True, help="Fixes the life of every machine.")
 @click.option("--port", default=8080, show_default=True, help="Of the console; 0 takes a free one.")
@@ -50,6 +56,7 @@ def command(
     headless: bool,
     report: Path | None,
     faults: tuple[str, ...],
+    picture: Path | None,
     learn: bool,
     seed: int,
     port: int,
@@ -83,7 +90,14 @@ def command(
         folder.mkdir(parents=True, exist_ok=True)
         outcome = asyncio.run(
             _demo(
-                folder, [str(p) for p in planned], seed, duration, live=live, learn=learn, port=port
+                folder,
+                [str(p) for p in planned],
+                seed,
+                duration,
+                live=live,
+                learn=learn,
+                port=port,
+                picture=picture,
             )
         )
     if report is not None:
@@ -167,8 +181,10 @@ async def _demo(
     live: bool,
     learn: bool,
     port: int,
+    picture: Path | None,
 ) -> _Outcome:
     from gateway.cli.events import write_json_lines
+    from gateway.cli.live import draw
     from gateway.cli.run import run_until_told
     from gateway.config import load
     from gateway.demo.configuration import configuration, shipped_bundles
@@ -195,9 +211,15 @@ async def _demo(
         gateway.flow.on_transition = watched.transition
         cpu_start_s = time.process_time()
         listening = asyncio.create_task(_listen(plant, watched, stop), name="plant")
-        if duration_s is not None:
-            asyncio.get_running_loop().call_later(duration_s, stop.set)
         title = "forewarn demo: a simulated plant, real protocols"
+
+        def end() -> None:
+            if picture is not None:
+                draw(gateway.view, gateway.clock.wall_ns(), title, picture)
+            stop.set()
+
+        if duration_s is not None:
+            asyncio.get_running_loop().call_later(duration_s, end)
         await run_until_told(gateway, live=live, title=title, stop=stop)
         cpu_s = time.process_time() - cpu_start_s
         listening.cancel()

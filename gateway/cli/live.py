@@ -1,10 +1,13 @@
 """The live table of a running gateway: sources, assets, scores and alarms."""
 
 import asyncio
+import io
 import math
+import re
 from collections.abc import Sequence
+from pathlib import Path
 
-from rich.console import Group, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
@@ -33,6 +36,15 @@ async def show(plant: Plant, clock: Clock, live: Live, title: str) -> None:
     while True:
         live.update(picture(plant, clock.wall_ns(), title))
         await asyncio.sleep(REFRESH_S)
+
+
+def draw(plant: Plant, now_ns: int, title: str, path: Path) -> None:
+    """Write the table as a picture."""
+    console = Console(record=True, width=118, file=io.StringIO(), force_terminal=True)
+    console.print(picture(plant, now_ns, title))
+    svg = console.export_svg(title="forewarn demo")
+    # Without the fonts that it would fetch from elsewhere: a picture must not call home.
+    path.write_text(re.sub(r"@font-face \{.*?\}", "", svg, flags=re.DOTALL), encoding="utf-8")
 
 
 def picture(plant: Plant, now_ns: int, title: str) -> RenderableType:
@@ -102,7 +114,7 @@ def _alarms(alarms: Sequence[AlarmView]) -> RenderableType:
 def sparkline(values: Sequence[float]) -> str:
     """Severities as bars: full height is twice the limit; a gap is an abstention."""
     cells = []
-    for value in values[-20:]:
+    for value in values[-12:]:
         if math.isnan(value):
             cells.append("·")
         else:

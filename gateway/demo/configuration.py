@@ -13,7 +13,7 @@ POLL_S = 0.25
 LIFE_H = 0.05
 """Remaining hours at which the demo's short-lived conveyor alarms."""
 LINES = {"pump-1": "water", "compressor-1": "air", "conveyor-1": "line 1", "lathe-1": "line 1"}
-LEARN = '{ collect_s = 60, shadow_s = 30, false_alarms = "1/15min" }'
+LEARN = '{ collect_s = 80, shadow_s = 30, false_alarms = "1/15min" }'
 """Short enough to watch; a real machine is given a day, and a promise of 30."""
 ARTIFACTS = Path(str(files("models"))) / "artifacts"
 
