@@ -19,6 +19,7 @@ SEVERITY_HIGH = 3.0
 """An anomaly so far past its limit calls for action now."""
 SEVERITY_TOLD = 0.5
 """Below this, and unchanged, an asset is not mentioned: silence about it means that it is well."""
+REASONS = tuple(Abstained)
 FAILURE_AT = 0.5
 LIFE_H = 24.0
 SHARE_MIN = 0.1
@@ -100,12 +101,13 @@ class Judge:
         n, k = len(windows.rows), len(self.plan.signals)
         coverage = windows.coverage.mean(axis=1).astype(np.float32)
         score = outputs["score"] if "score" in outputs else np.full(n, np.nan, np.float32)
-        abstained = np.full(n, Abstained.NO, dtype=object)
+        # Codes, not the words themselves: numpy would make plain strings of them.
+        abstained = np.full(n, REASONS.index(Abstained.NO), dtype=np.int8)
         if "score" in outputs:
-            abstained[~np.isfinite(score)] = Abstained.NOT_FINITE
-        abstained[coverage < coverage_min[windows.rows]] = Abstained.COVERAGE
-        abstained[~windows.full] = Abstained.WARMING_UP
-        silent = abstained != Abstained.NO
+            abstained[~np.isfinite(score)] = REASONS.index(Abstained.NOT_FINITE)
+        abstained[coverage < coverage_min[windows.rows]] = REASONS.index(Abstained.COVERAGE)
+        abstained[~windows.full] = REASONS.index(Abstained.WARMING_UP)
+        silent = abstained != REASONS.index(Abstained.NO)
         row_s = float(manifest.detail.get("row_s") or self.plan.period_s)
         names, output = _head(manifest, outputs, row_s)
         if output is not None and silent.any():
@@ -121,7 +123,7 @@ class Judge:
                 score=np.where(silent, np.float32(np.nan), score).astype(np.float32),
                 limit=np.full(n, limit, dtype=np.float32),
                 coverage=coverage,
-                abstained=tuple(abstained.tolist()),
+                abstained=tuple(REASONS[code] for code in abstained.tolist()),
                 signals=self.plan.signals,
                 contribution=_matrix(outputs, "contribution", (n, k)).astype(np.float32),
                 direction=np.sign(_matrix(outputs, "direction", (n, k))).astype(np.int8),

@@ -106,6 +106,7 @@ def test_judges_change_places_without_a_missed_or_a_double_window(tmp_path: Path
         assert set(abstained[warm:]) == {Abstained.NO}
         verdict = next(iter(bench.flow.latest.verdicts["lathe-1"].values()))
         assert 0 < verdict.severity < 1
+        assert verdict.abstained is Abstained.NO
         bench.log.close()
 
     asyncio.run(main())
