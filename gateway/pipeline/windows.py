@@ -124,6 +124,19 @@ class _Grid:
         self.value[row, at] = value
         self.stamp[row, at] = cell
 
+    def stretch(
+        self, rows: NDArray[np.int32], end: int, reach: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Stamps and values of the `reach` cells that end with cell `end`, of some rows."""
+        stop = end % self.length + 1
+        start = stop - reach
+        if start >= 0:
+            return self.stamp[rows, start:stop], self.value[rows, start:stop]
+        return (
+            np.concatenate([self.stamp[rows, start:], self.stamp[rows, :stop]], axis=1),
+            np.concatenate([self.value[rows, start:], self.value[rows, :stop]], axis=1),
+        )
+
 
 class _Watching:
     """A watch, its place in its grid, and how far each asset has come."""
@@ -163,18 +176,26 @@ class _Watching:
         """Read the windows that end with cell `end[i]` of asset `rows[i]`."""
         watch, grid = self.watch, self.grid
         reach = watch.cells + watch.stale_cells
-        cell = end[:, None] - np.arange(reach - 1, -1, -1)  # [n, reach]
         row = self.row[rows]  # [n, k]
-        at = (cell % grid.length)[:, None, :]
-        held = grid.stamp[row[:, :, None], at] == cell[:, None, :]
-        held &= (row >= 0)[:, :, None]
-        value = grid.value[row[:, :, None], at]
-        # Carry the last sample forward, but not past `stale`: index of the last held cell so far.
-        step = np.arange(reach)
-        last = np.maximum.accumulate(np.where(held, step, -reach - 1), axis=2)
-        usable = step - last < watch.stale_cells
-        value = np.take_along_axis(value, np.maximum(last, 0), axis=2)
-        value = np.where(usable, value, np.nan)[:, :, watch.stale_cells :]
+        if (end == end[0]).all():
+            stamp, value = grid.stretch(row.ravel(), int(end[0]), reach)
+            stamp, value = stamp.reshape(*row.shape, reach), value.reshape(*row.shape, reach)
+            cell = (end[0] - np.arange(reach - 1, -1, -1))[None, None, :]
+        else:
+            cells = end[:, None] - np.arange(reach - 1, -1, -1)  # [n, reach]
+            at = (cells % grid.length)[:, None, :]
+            stamp, value = grid.stamp[row[:, :, None], at], grid.value[row[:, :, None], at]
+            cell = cells[:, None, :]
+        held = (stamp == cell) & (row >= 0)[:, :, None]
+        if held.all():
+            value = value[:, :, watch.stale_cells :]
+        else:
+            # Carry the last sample forward, but not past `stale`: index of the last held so far.
+            step = np.arange(reach)
+            last = np.maximum.accumulate(np.where(held, step, -reach - 1), axis=2)
+            usable = step - last < watch.stale_cells
+            value = np.take_along_axis(value, np.maximum(last, 0), axis=2)
+            value = np.where(usable, value, np.nan)[:, :, watch.stale_cells :]
         coverage = np.isfinite(value).mean(axis=2)
         return Windows(
             rows=rows,

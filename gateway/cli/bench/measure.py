@@ -16,6 +16,8 @@ from gateway.core.batch import Batch
 from gateway.core.channel import Channel, WhenFull
 from gateway.core.clock import SystemClock
 from gateway.core.signals import Signal, SignalTable
+from gateway.demo.machines import CLASSES
+from gateway.demo.record import healthy
 from gateway.pipeline.assess import Judge
 from gateway.pipeline.windows import Watch, WindowBuilder, Windows
 from gateway.store.config import StoreConfig
@@ -27,7 +29,7 @@ from models.runtime import open_session
 S = 1_000_000_000
 ASSETS = 125
 """Assets of the pipeline's load; with a bundle of eight signals, a thousand signals."""
-SECONDS = 240
+BATCHES = 480
 UNITS = 100
 REGISTERS = 100
 WIRE_S = 20.0
@@ -92,24 +94,35 @@ def _cpu(into: list[float]) -> Iterator[None]:
     into.append(time.process_time() - start)
 
 
-def _load(table: SignalTable, names: tuple[str, ...], seconds: int) -> list[Batch]:
-    """One batch a second of every signal of every asset, as one poll would give it."""
+def _load(table: SignalTable, bundle: Bundle, batches: int) -> list[Batch]:
+    """What polls of healthy machines give: one batch a grid cell, of every signal of every asset.
+
+    With a bundle of the demo the values are its machine's; with another, the middle of its ranges.
+    """
+    names = [signal.name for signal in bundle.manifest.signals]
     numbers = np.array(
         [table.intern(Signal(f"asset-{a}", name)) for a in range(ASSETS) for name in names],
         dtype=np.int32,
     )
-    random = np.random.default_rng(0)
+    if bundle.manifest.asset_class in CLASSES:
+        record = healthy(bundle.manifest.asset_class, hours=0.5, seed=3)
+        rows = np.stack([record[name] for name in names], axis=1)[:batches].astype(np.float64)
+    else:
+        low = np.array([s.low or 0.0 for s in bundle.manifest.signals])
+        high = np.array([s.high or 0.0 for s in bundle.manifest.signals])
+        rows = np.tile((low + high) / 2, (batches, 1))
     start_ns = 1_800_000_000 * S
+    step_ns = round((bundle.manifest.window.period_s or 1.0) * S)
     return [
         Batch(
             "bench",
             numbers.copy(),
-            np.full(len(numbers), start_ns + t * S, dtype=np.int64),
-            np.round(50 + random.standard_normal(len(numbers)), 2),
+            np.full(len(numbers), start_ns + i * step_ns, dtype=np.int64),
+            np.tile(row, ASSETS),
             np.zeros(len(numbers), dtype=np.uint8),
-            start_ns + t * S,
+            start_ns + i * step_ns,
         )
-        for t in range(seconds)
+        for i, row in enumerate(rows)
     ]
 
 
@@ -122,10 +135,10 @@ def _watch(table: SignalTable, plan: FeaturePlan) -> Watch:
             dtype=np.int32,
         ),
         sources=(("bench",),) * ASSETS,
-        period_ns=S,
+        period_ns=round(plan.period_s * S),
         cells=plan.cells,
         hop_cells=plan.hop_cells,
-        stale_ns=3 * S,
+        stale_ns=round(3 * plan.period_s * S),
         lateness_ns=2 * S,
     )
 
@@ -138,7 +151,7 @@ def _pipeline(bundle: Bundle, runs: int, scale: float) -> list[Figure]:
         judge = Judge(bundle, open_session(bundle), [f"asset-{a}" for a in range(ASSETS)])
         with tempfile.TemporaryDirectory() as folder:
             log = Log.open(Path(folder), StoreConfig(), SystemClock())
-            batches = _load(log.signals, judge.plan.signals, max(60, round(SECONDS * scale)))
+            batches = _load(log.signals, bundle, max(120, round(BATCHES * scale)))
             samples = sum(len(batch) for batch in batches)
             asyncio.run(_stages(log, judge, batches, costs))
             log.close()
