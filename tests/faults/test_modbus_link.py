@@ -18,7 +18,7 @@ from gateway.pipeline.supervise import Supervisor
 from protocols.modbus import Config
 from tests.eventually import eventually
 from tests.faults.modbus_device import Asked, Behaviour, Device, Write, on_tcp, on_tty, right
-from tests.protocols.modbus_peers import make_config, make_context
+from tests.protocols.modbus_peers import faults_of, make_config, make_context
 
 DEADLINE_S = 15
 
@@ -200,7 +200,7 @@ async def test_a_reply_byte_by_byte_is_a_reply(tmp_path: Path, rtu: bool) -> Non
         config(url, timeout_s=1).open(context) as session,
     ):
         assert (await batch_of(session)).value.tolist() == [1010, 1011, 1012]
-    assert not +context.meter.errors
+    assert not faults_of(context.meter)
 
 
 async def test_a_reply_amid_noise_is_a_reply(tmp_path: Path) -> None:

@@ -107,3 +107,8 @@ async def serial_server(
         yield
     finally:
         await server.shutdown()  # type: ignore[no-untyped-call]
+
+
+def faults_of(meter: SourceMeter) -> dict[str, int]:
+    """What went wrong on the wire; a slot that was missed says only that the machine is busy."""
+    return {kind: n for kind, n in meter.errors.items() if n and kind != "slot_missed"}

@@ -27,7 +27,7 @@ from protocols.modbus import Config
 from tests.conformance import check_module, check_source
 from tests.eventually import eventually
 from tests.faults.modbus_device import Asked, Device, Write, on_tcp
-from tests.protocols.modbus_peers import make_config, make_context, pty_pair, registers
+from tests.protocols.modbus_peers import faults_of, make_config, make_context, pty_pair, registers
 
 
 async def read_once(config: Config, folder: Path) -> Batch:
@@ -95,7 +95,7 @@ async def test_modbus_tk_over_tcp(tmp_path: Path) -> None:
                 assert isinstance(batch, Batch)
                 seen |= by_name(config, batch)
         # A coil and a discrete input beyond what the device has would be refused, not guessed.
-        assert not +context.meter.errors
+        assert not faults_of(context.meter)
     finally:
         server.stop()
 

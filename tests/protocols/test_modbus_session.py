@@ -20,7 +20,7 @@ from gateway.core.source import Session, Source
 from protocols.modbus.group import Group
 from protocols.modbus.schedule import Slots
 from tests.faults.modbus_device import Asked, Behaviour, Device, Write, on_tcp, on_tty, right
-from tests.protocols.modbus_peers import make_config, make_context
+from tests.protocols.modbus_peers import faults_of, make_config, make_context
 
 
 async def sweep(session: Session) -> Batch:
@@ -213,7 +213,7 @@ async def test_requests_under_way_at_once(tmp_path: Path) -> None:
             for _ in range(3):
                 batch = await sweep(session)
                 assert sorted(batch.value) == [1000 + 100 * a for a in range(8)]
-    assert not +context.meter.errors
+    assert not faults_of(context.meter)
 
 
 async def test_the_pause_of_a_slow_device_is_kept(tmp_path: Path) -> None:
