@@ -86,6 +86,7 @@ class Gateway:
         settings = config.settings
         self.log = Log.open(config.data_dir, settings.store, self.clock)
         try:
+            self._index(config)
             self.trends = Trends(self.log, settings.store.trends, self.clock)
             self.engine = Engine(_alarms(config))
             self.learning = Learning(
@@ -119,21 +120,25 @@ class Gateway:
 
     def asset_ids(self) -> Sequence[str]:
         """Every asset that is configured, or that a source has a signal of."""
-        named = [asset.id for asset in self.config.settings.asset]
-        read = [s.asset for source in self.config.sources for s in source.signals]
-        return list(dict.fromkeys([*named, *read]))
+        return list(self._signals)
 
     def asset_config(self, asset: str) -> Asset | None:
         """Its `[[asset]]` table; None where there is none."""
-        return next((a for a in self.config.settings.asset if a.id == asset), None)
+        return self._assets.get(asset)
 
     def signals_of(self, asset: str) -> Sequence[tuple[int, Signal]]:
         """The signals of an asset with their numbers, as configured."""
-        keys = [
-            *(s.key() for source in self.config.sources for s in source.signals),
-            *(Signal(d.asset, d.signal, d.unit) for d in self.config.settings.derive),
-        ]
-        return [(self.log.signals.intern(key), key) for key in keys if key.asset == asset]
+        return self._signals.get(asset, [])
+
+    def _index(self, config: Config) -> None:
+        """Sort the configuration by asset, once, for those who ask about one at a time."""
+        self._assets = {asset.id: asset for asset in config.settings.asset}
+        self._signals: dict[str, list[tuple[int, Signal]]] = {a: [] for a in self._assets}
+        for key in (
+            *(s.key() for source in config.sources for s in source.signals),
+            *(Signal(d.asset, d.signal, d.unit) for d in config.settings.derive),
+        ):
+            self._signals.setdefault(key.asset, []).append((self.log.signals.intern(key), key))
 
     def learning_of(self, asset: str) -> tuple[float, str]:
         """How far the learning of an asset is, 0 to 1, and what is missing."""
@@ -229,6 +234,7 @@ class Gateway:
             elif source != before[source.id]:
                 self._supervisors[source.id][0].change(protocols.as_source(source))
         self.config = config
+        self._index(config)
         await self.flow.restation(
             posts, self._source_of(config), limits=limits, derive=derive, waves=waves
         )
@@ -434,8 +440,9 @@ class Gateway:
 def _alarms(config: Config) -> AlarmsConfig:
     """The alarms as configured; and where a link is down, nobody is told that its data are bad."""
     alarms = config.settings.alarms
+    # Not validated: the bound on a person's list is none on ours, which names every asset.
     down = [
-        SuppressConfig(
+        SuppressConfig.model_construct(
             while_active=f"/link.{source.id}",
             suppress=[
                 f"{asset}/{name}"

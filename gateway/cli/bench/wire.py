@@ -7,18 +7,22 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import structlog
 
 from gateway.app import Gateway
 from gateway.config import parse
+from gateway.demo.record import healthy
 from models.bundle import Bundle
 
 START_S_MAX = 60.0
 SETTLE_S = 5.0
+ROWS = 600
+REGISTER_TOP = 60_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +42,9 @@ class Process:
 
 
 @contextlib.contextmanager
-def _device() -> Iterator[int]:
-    with subprocess.Popen(  # Our own interpreter and module.
-        [sys.executable, "-m", "gateway.cli.bench.device"],
+def _device(*arguments: str) -> Iterator[int]:
+    with subprocess.Popen(  # noqa: S603
+        [sys.executable, "-m", "gateway.cli.bench.device", *arguments],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -53,17 +57,25 @@ def _device() -> Iterator[int]:
 
 
 def _configuration(
-    port: int, units: int, registers: int, bundle: Path | None, signals: Sequence[str]
+    port: int,
+    units: int,
+    registers: int,
+    bundle: Path | None,
+    signals: Mapping[str, float],
 ) -> str:
-    """`units` units of `registers` registers; every `len(signals)` registers are one asset."""
-    k = len(signals)
+    """`units` units of `registers` registers; every `len(signals)` registers are one asset.
+
+    `signals` names each signal's scale.
+    """
+    k, names = len(signals), list(signals)
     rows, assets = [], []
     for unit in range(1, units + 1):
         for register in range(registers):
             asset = f"u{unit}-{register // k}"
+            name = names[register % k]
             rows.append(
-                f'{{ asset = "{asset}", signal = "{signals[register % k]}", '
-                f'unit_id = {unit}, address = "holding:{register}", scale = 0.01 }},'
+                f'{{ asset = "{asset}", signal = "{name}", unit_id = {unit}, '
+                f'address = "holding:{register}", scale = {signals[name]:.9g} }},'
             )
         assets += [f"u{unit}-{i}" for i in range(registers // k)]
     text = '[gateway]\nid = "bench"\ndata_dir = "data"\n[[source]]\nkind = "modbus"\nid = "bench"\n'
@@ -72,21 +84,43 @@ def _configuration(
     )
     if bundle is not None:
         for asset in assets:
-            text += f'[[asset]]\nid = "{asset}"\nbundle = "{bundle}"\n'
+            text += f'[[asset]]\nid = "{asset}"\nbundle = "{bundle}"\nstale_s = 2\n'
     return text
+
+
+@contextlib.contextmanager
+def _healthy_device(
+    bundle: Bundle, folder: str, registers: int
+) -> Iterator[tuple[int, dict[str, float]]]:
+    """A device whose machines are healthy; gives its port and each signal's scale."""
+    names = [signal.name for signal in bundle.manifest.signals]
+    record = healthy(bundle.manifest.asset_class, hours=0.2, seed=3, rate_hz=1.0)
+    rows = np.stack([record[name] for name in names], axis=1)[:ROWS]
+    scale = np.maximum(np.abs(rows).max(axis=0), 1e-6) / REGISTER_TOP
+    words = np.round(np.abs(rows) / scale).astype(">u2")
+    words = np.tile(words, (1, registers // len(names)))
+    path = Path(folder) / "rows"
+    path.write_text("\n".join(row.tobytes().hex() for row in words))
+    with _device(str(path)) as port:
+        yield port, dict(zip(names, scale.tolist(), strict=True))
 
 
 def modbus_to_score(bundle: Bundle, seconds: float, units: int, registers: int) -> Wire:
     """Run a gateway in this process for `seconds` and count its CPU."""
     structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
-    with _device() as port, tempfile.TemporaryDirectory() as folder:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        _healthy_device(bundle, folder, registers) as (
+            port,
+            scales,
+        ),
+    ):
         # Units are left out of the comparison: the bench's signals have none.
         path = Path(folder) / "bench.fwm"
         assert bundle.path is not None
         path.write_bytes(bundle.path.read_bytes())
-        names = [signal.name for signal in bundle.manifest.signals]
         units_of = {signal.name: signal.unit for signal in bundle.manifest.signals}
-        text = _configuration(port, units, registers - registers % len(names), path, names)
+        text = _configuration(port, units, registers - registers % len(scales), path, scales)
         for name, unit in units_of.items():
             text = text.replace(f'signal = "{name}",', f'signal = "{name}", unit = "{unit}",')
         gateway = Gateway(parse(text, Path(folder) / "forewarn.toml"))
@@ -111,7 +145,7 @@ def gateway_process(signals: int) -> Process:
     with _device() as port, tempfile.TemporaryDirectory() as folder:
         config = Path(folder) / "forewarn.toml"
         config.write_text(
-            _configuration(port, signals // 100, 100, None, ["a", "b", "c", "d", "e"])
+            _configuration(port, signals // 100, 100, None, dict.fromkeys("abcde", 0.01))
         )
         start_s = time.monotonic()
         with subprocess.Popen(  # noqa: S603
