@@ -30,6 +30,7 @@ from models.windows import Grid
 Features = NDArray[np.float32]
 Pairs = tuple[tuple[int, int], ...]
 
+ROW_NUMBERS_MIN = 20
 CLIP = 30_000.0
 """Standardised features beyond this are alike; half precision still holds the number."""
 EVENT_ZEROS = 0.9
@@ -152,6 +153,7 @@ def choose(
     seen = record.values if regimes is None else regimes.normalise(record.values)
     names: list[str] = []
     still: list[str] = []
+    numbers: list[str] = []
     with np.errstate(all="ignore"):
         for i, name in enumerate(record.names):
             column = seen[:, i]
@@ -161,6 +163,8 @@ def choose(
             reach = float(np.ptp(known)) if len(known) else 0.0
             if reach <= 1e-9 * float(np.abs(known).max(initial=0.0)):
                 still.append(name)
+            elif _is_row_number(record.values[:, i]):
+                numbers.append(name)
             elif grid.cells == 1 or name in record.categories:
                 names.append(f"{name}:last")
             else:
@@ -180,6 +184,8 @@ def choose(
     plan = replace(plan, names=tuple(n for n, good in zip(names, moves, strict=True) if good))
     x = x[:, moves]
     notes = [f"left out, never moves: {', '.join(still)}"] if still else []
+    if numbers:
+        notes.append(f"left out, only numbers the rows: {', '.join(numbers)}")
     with np.errstate(all="ignore"):
         centre = np.nan_to_num(np.nanmedian(x[ready], axis=0).astype(np.float64))
     words = {
@@ -188,6 +194,12 @@ def choose(
         if 2 < len(record.categories.get(name.rpartition(":")[0], ())) <= 32
     }
     return Inputs(plan, grid, centre, words=words), x, ready, notes
+
+
+def _is_row_number(column: NDArray[np.float64]) -> bool:
+    """Whether a column goes up by the same step from each row to the next: it names rows."""
+    step = np.diff(column)
+    return len(step) >= ROW_NUMBERS_MIN and bool((step == step[0]).all()) and step[0] != 0
 
 
 def pair_candidates(inputs: Inputs, strength: NDArray[np.float64]) -> Pairs:

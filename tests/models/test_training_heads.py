@@ -127,6 +127,15 @@ def test_failures_of_single_rows(tmp_path: Path) -> None:
     assert held.manifest.metrics["labels"]["power"]["reliability"]
 
 
+def test_a_column_that_only_numbers_the_rows_teaches_nothing() -> None:
+    train = _milling(300, 1)
+    number = np.arange(len(train), dtype=np.float64)[:, None] + 10_000
+    numbered = Record(np.hstack([number, train.values]), ("uid", *train.names), labels=train.labels)
+    made = failure.train(numbered, ["power"])
+    assert "uid" not in [signal.name for signal in made.manifest.signals]
+    assert any("only numbers the rows: uid" in note for note in made.notes)
+
+
 def test_failures_announced_by_events(tmp_path: Path) -> None:
     random = np.random.default_rng(3)
     units, hours = 8, 400
