@@ -184,11 +184,15 @@ def small_archive(tmp_path: Path) -> Path:
     return archive
 
 
+PADDING_BYTES = 128
+
+
 def test_an_archive_that_is_cut_or_altered_leaves_nothing_behind(tmp_path: Path) -> None:
     archive = small_archive(tmp_path)
     whole = archive.read_bytes()
     target = tmp_path / "target"
-    for n in range(0, len(whole) - 20, max(1, len(whole) // 25)):
+    # The last bytes are tar's padding behind the last file: without them nothing is missing.
+    for n in range(0, len(whole) - PADDING_BYTES, max(1, len(whole) // 25)):
         archive.write_bytes(whole[:n])
         with pytest.raises(DataError, match="is no whole backup"):
             put_back(archive, target)
