@@ -1,0 +1,153 @@
+"""Turns a learned detector into its graph, and the graph into int8 that decides the same."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from models.errors import ModelError
+from models.features.plan import FeaturePlan
+from models.graph import Graph
+from models.quantise import quantise
+from models.training.conditions import Conditions
+from models.training.detector import CLIP, POWER, Detector
+from models.training.parity import Parity, measure
+
+EXPLAINING, KNOWN = "explaining", "known"
+assert POWER == 4, "the graph takes the square root twice"
+CLIP_SCORED = 1e4
+"""Standard deviations at which a feature counts no further; keeps its fourth power finite."""
+
+
+def graph_of(states: Conditions, plan: FeaturePlan) -> onnx.ModelProto:
+    """The detector as a graph: x -> score, contribution, direction.
+
+    With several operating conditions, all three are those of the condition that finds the window
+    least strange.
+    """
+    graph = Graph("anomaly", len(plan.names))
+    whole = states.whole
+    z, present = graph.prepare(whole.centre, whole.scale, clip=CLIP_SCORED)
+    there = graph.node("Cast", present, to=onnx.TensorProto.FLOAT)
+    score, share, direction = _condition(graph, z, present, there, whole, states.parts[0], plan, 0)
+    for index, part in enumerate(states.parts[1:], 1):
+        made = _condition(graph, z, present, there, whole, part, plan, index)
+        better = graph.node("Less", made[0], score)
+        score = graph.node("Where", better, made[0], score)
+        share = graph.node("Where", better, made[1], share)
+        direction = graph.node("Where", better, made[2], direction)
+    score = graph.node("Squeeze", score, graph.constant([1], np.int64))
+    graph.output(score, "score", ["n"])
+    graph.output(share, "contribution", ["n", len(plan.signals)])
+    graph.output(direction, "direction", ["n", len(plan.signals)])
+    return graph.model()
+
+
+def _condition(
+    graph: Graph,
+    z: str,
+    present: str,
+    there: str,
+    whole: Detector,
+    model: Detector,
+    plan: FeaturePlan,
+    index: int,
+) -> tuple[str, str, str]:
+    """Score [n, 1], contribution and direction [n, k] of one operating condition."""
+    if model is not whole:
+        # From deviations from all healthy windows to those from this condition's.
+        z = graph.node("Mul", z, graph.constant(whole.scale / model.scale))
+        z = graph.node("Add", z, graph.constant((whole.centre - model.centre) / model.scale))
+        z = graph.node("Where", present, z, graph.constant(0.0))
+        z = graph.node("Clip", z, graph.constant(-CLIP_SCORED), graph.constant(CLIP_SCORED))
+    low, high = graph.constant(-CLIP), graph.constant(CLIP)
+    known = graph.node("Clip", z, low, high, name=f"{KNOWN}{index}")
+    # What is missing is what the others let expect, so that it explains as it would have.
+    expected = graph.node("MatMul", known, graph.constant(model.expected))
+    filled = graph.node("Where", present, known, expected)
+    bounded = graph.node("Clip", filled, low, high, name=f"{EXPLAINING}{index}")
+    explained = graph.node("MatMul", bounded, graph.constant(model.others))
+    own = graph.node("Mul", z, graph.constant(model.own))
+    residual = graph.node("Add", own, explained)
+    residual = graph.node("Where", present, residual, graph.constant(0.0))
+    square = graph.node("Mul", residual, residual)
+    fourth = graph.node("Mul", square, square)
+    norms, shares = [], []
+    for block in model.blocks:
+        total = graph.node("MatMul", fourth, graph.constant(block.astype(float)[:, None]))
+        count = graph.node("MatMul", there, graph.constant(block.astype(float)[:, None]))
+        norms.append(graph.node("Sqrt", graph.node("Sqrt", graph.node("Div", total, count))))
+        owner = np.zeros((len(plan.names), len(plan.signals)))
+        for column, (signal, *_) in enumerate(plan.owners):
+            owner[column, plan.signals.index(signal)] = float(block[column])
+        part = graph.node("MatMul", fourth, graph.constant(owner))
+        shares.append(graph.node("Div", part, graph.node("Max", total, graph.constant(1e-30))))
+    score, share = norms[0], shares[0]
+    if len(norms) == 2:
+        score = graph.node("Sqrt", graph.node("Mul", *norms))
+        share = graph.node("Mul", graph.node("Add", *shares), graph.constant(0.5))
+    return score, share, _direction(graph, residual, fourth, plan)
+
+
+def _direction(graph: Graph, residual: str, fourth: str, plan: FeaturePlan) -> str:
+    """+1 or -1 by the mean's residual where the mean says more than the spread, else 0."""
+    level = np.zeros((len(plan.names), len(plan.signals)))
+    wobble = np.zeros_like(level)
+    for index, name in enumerate(plan.names):
+        signal, _, kind = name.rpartition(":")
+        target = wobble if kind == "spread" else level if kind == "mean" else None
+        if target is not None:
+            target[index, plan.signals.index(signal)] = 1.0
+    mean = graph.node("MatMul", residual, graph.constant(level))
+    loud = graph.node("MatMul", fourth, graph.constant(level))
+    noise = graph.node("MatMul", fourth, graph.constant(wobble))
+    says = graph.node("GreaterOrEqual", loud, noise)
+    return graph.node("Where", says, graph.node("Sign", mean), graph.constant(0.0))
+
+
+def int8_of(
+    fp32: onnx.ModelProto,
+    sequences: Sequence[NDArray[np.float32]],
+    model: Detector,
+    limit: float,
+    precision: str,
+    seed: int,
+) -> tuple[bytes, Parity]:
+    """The int8 graph that agrees with fp32, per channel or per tensor, whichever agrees better."""
+    plain = fp32.SerializeToString()
+    if precision == "fp32":
+        return plain, Parity(0.0, 0.0, "fp32 as asked")
+    if not bool(np.any(model.others)):
+        return plain, Parity(0.0, 0.0, "nothing to quantise: one signal has no others")
+    exact = [
+        node.output[0]
+        for node in fp32.graph.node
+        if node.op_type == "MatMul" and not node.input[0].startswith((EXPLAINING, KNOWN))
+    ]
+    x = np.concatenate(sequences)
+    best: tuple[Parity, bytes] | None = None
+    for per_channel in (True, False):
+        made = quantise(
+            fp32,
+            x[: 1 << 14],
+            per_channel=per_channel,
+            ranges={
+                node.input[0]: CLIP
+                for node in fp32.graph.node
+                if node.op_type == "MatMul" and node.input[0].startswith((EXPLAINING, KNOWN))
+            },
+            keep_fp32=exact,
+        ).SerializeToString()
+        how = "per channel" if per_channel else "per tensor"
+        seen = measure(plain, made, sequences, model.scale, limit, how=how, seed=seed)
+        if best is None or seen.worst < best[0].worst:
+            best = seen, made
+    assert best is not None
+    if best[0].worst > 1:
+        raise ModelError(
+            f"int8: must lose at most 0.01 AUROC and 1 % of decisions on the worst sequence, was "
+            f"{best[0].auroc_loss:.4f} and {best[0].decisions_changed:.2%}; train with --precision"
+            " fp32"
+        )
+    return best[1], best[0]

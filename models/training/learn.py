@@ -1,0 +1,243 @@
+"""Learns what healthy is from a record, and where it ends; numbers only, no graph."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.errors import RecordError
+from models.features.catalogue import recent_cells
+from models.features.plan import FeaturePlan
+from models.record import Record
+from models.training import conditions, limits
+from models.training import grid as grids
+from models.training.conditions import Conditions
+from models.training.detector import Detector
+from models.training.screen import Screened, screen
+from models.windows import Grid, features
+
+WINDOWS_MAX = 30_000
+"""Windows to learn from; a longer record is thinned evenly."""
+FAULT_TIMES = 8.0
+"""A stretch that scores so many times the usual is no healthy machine, and is trained around."""
+FAULT_SHARE_MAX = 0.25
+"""If more than this is strange, no part can be told to be the healthy one."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Learned:
+    """What a healthy record taught.
+
+    Attributes:
+        screened: What of the record could be learned from.
+        grid: Window and step.
+        plan: The features.
+        sequences: float32[n_i, d] each, the windows that were learned from.
+        scores: float64[n_i] each, by models that had not seen the window.
+        states: The detector.
+        limit: Where healthy ends.
+        notes: What was found and done, in words.
+    """
+
+    screened: Screened
+    grid: Grid
+    plan: FeaturePlan
+    sequences: tuple[NDArray[np.float32], ...]
+    scores: tuple[NDArray[np.float64], ...]
+    states: Conditions
+    limit: limits.Limit
+    notes: tuple[str, ...]
+
+
+def learn(
+    record: Record,
+    *,
+    window: str | None = None,
+    hop: str | None = None,
+    false_alarms: str = "1/30d",
+    seed: int = 0,
+) -> Learned:
+    """Learn from healthy rows; the arguments are those of `models.training.anomaly.train`.
+
+    Raises:
+        RecordError: The record does not allow it.
+    """
+    limits.budget_s(false_alarms)
+    screened = screen(record)
+    grid = grids.choose(screened.record, window=window, hop=hop)
+    plan = plan_of(screened.record, grid)
+    sequences, per_window, notes = _windows(screened, plan, grid)
+    notes = [*screened.notes, *notes]
+    floor, blocks = floors(plan, screened.step), blocks_of(plan)
+    reach = max(1, per_window)
+    scores = limits.held_out(sequences, floor, blocks, reach)
+    sequences, scores, found = _around_faults(sequences, scores, floor, blocks, reach)
+    notes += found
+    count = conditions.choose(sequences, floor, blocks, reach)
+    if count > 1:
+        scores = limits.held_out(sequences, floor, blocks, reach, count)
+    states = conditions.fit_conditions(sequences, floor, blocks, count, reach)
+    if len(states.parts) > 1:
+        notes.append(f"{len(states.parts)} operating conditions are told apart")
+    longest = max(map(len, sequences))
+    window_s = None if grid.period_s is None else grid.period_s * grid.cells
+    chosen = limits.limit(
+        scores,
+        windows=longest / per_window + 1 if per_window else float(longest),
+        per_window=max(1, per_window),
+        window_s=window_s,
+        promise=false_alarms,
+        seed=seed,
+    )
+    chosen, notes = _check_forward(chosen, sequences, floor, blocks, reach, count, notes)
+    chosen, notes = _check_steady(chosen, states.whole, plan, notes, found)
+    return Learned(
+        screened, grid, plan, tuple(sequences), tuple(scores), states, chosen, tuple(notes)
+    )
+
+
+def plan_of(record: Record, grid: Grid) -> FeaturePlan:
+    """Mean and spread of each signal, over the window and over its newest eighth."""
+    if grid.cells < 4:
+        kinds: tuple[str, ...] = ("mean",)
+    elif grid.cells < 16:
+        kinds = ("mean", "spread")
+    else:
+        kinds = ("mean", "spread", "recent_mean", "recent_spread")
+    # A word's index has no spread that means anything; that it changes is in its mean.
+    names = tuple(
+        f"{signal}:{kind}"
+        for kind in kinds
+        for signal in record.names
+        if not (kind.endswith("spread") and signal in record.categories)
+    )
+    return FeaturePlan(record.names, names, grid.period_s or 1.0, grid.cells, grid.hop_cells)
+
+
+def blocks_of(plan: FeaturePlan) -> tuple[NDArray[np.bool_], ...]:
+    """Which features belong to the whole window, and which to its newest part."""
+    recent = np.array([name.rpartition(":")[2].startswith("recent_") for name in plan.names])
+    return (~recent, recent) if bool(recent.any()) else (~recent,)
+
+
+def floors(plan: FeaturePlan, step: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The least standard deviation of each feature: what rounding alone makes of it."""
+    at = {name: index for index, name in enumerate(plan.signals)}
+    out = np.empty(len(plan.names))
+    for index, name in enumerate(plan.names):
+        signal, _, kind = name.rpartition(":")
+        cells = recent_cells(plan.cells) if kind.startswith("recent_") else plan.cells
+        # Rounding errors are uniform over a step; a mean over cells averages them out.
+        out[index] = step[at[signal]] / np.sqrt(12.0 * cells)
+    return np.maximum(out, 1e-12)
+
+
+def _windows(
+    screened: Screened, plan: FeaturePlan, grid: Grid
+) -> tuple[list[NDArray[np.float32]], int, list[str]]:
+    """Features of each unbroken stretch, and how many of them fall into one window's length."""
+    record = screened.record
+    every = max(1, -(-len(record) // (grid.hop_cells * WINDOWS_MAX)))
+    x, coverage = features(record, plan, replace_hop(grid), every=every * grid.hop_cells)
+    usable = np.isfinite(x).mean(axis=1) >= 0.5
+    full = np.isfinite(coverage).any(axis=1)
+    notes = []
+    lost = float(np.mean(~usable[full])) if bool(full.any()) else 0.0
+    if lost > 0.01:
+        notes.append(f"{lost:.0%} of the windows hold too few samples and are left out")
+    out = []
+    for _, rows in record.sequences():
+        # A window that reaches into rows to leave out is left out as well.
+        bad = np.convolve(screened.leave[rows], np.ones(grid.cells))[: len(rows)] > 0
+        good = rows[usable[rows] & ~bad]
+        if len(good):
+            out.append(x[good])
+    if sum(map(len, out)) < 3:
+        raise RecordError(
+            f"data: too few whole windows of {grid.cells} cells, had {sum(map(len, out))}; give "
+            "more rows, or a shorter --window"
+        )
+    return out, max(1, round(grid.cells / (every * grid.hop_cells))), notes
+
+
+def replace_hop(grid: Grid) -> Grid:
+    """The same grid at every cell; training thins by itself."""
+    return replace(grid, hop_cells=1)
+
+
+def _around_faults(
+    sequences: list[NDArray[np.float32]],
+    scores: list[NDArray[np.float64]],
+    floor: NDArray[np.float64],
+    blocks: tuple[NDArray[np.bool_], ...],
+    reach: int,
+) -> tuple[list[NDArray[np.float32]], list[NDArray[np.float64]], list[str]]:
+    """Leave out stretches that are far from all the rest, and hold out again."""
+    usual = float(np.nanmedian(np.concatenate(scores)))
+    strange = [np.nan_to_num(s) > FAULT_TIMES * usual for s in scores]
+    share = sum(int(s.sum()) for s in strange) / sum(map(len, strange))
+    if share == 0:
+        return sequences, scores, []
+    if share > FAULT_SHARE_MAX:
+        text = (
+            f"{share:.0%} of the windows are far from the rest: not one healthy state; train on a"
+            " stretch that is known to be healthy (--rows)"
+        )
+        return sequences, scores, [text]
+    kept = []
+    for sequence, mark in zip(sequences, strange, strict=True):
+        near = np.convolve(mark, np.ones(2 * reach + 1), mode="same") > 0
+        kept.append(sequence[~near])
+    kept = [s for s in kept if len(s)]
+    if sum(map(len, kept)) < 3:
+        return sequences, scores, []
+    peak = max(float(np.nanmax(s)) for s in scores) / usual
+    text = (
+        f"{share:.1%} of the windows score up to {peak:.0f} times the usual, as a fault would; they"
+        " were left out of training (is the record healthy throughout?)"
+    )
+    return kept, limits.held_out(kept, floor, blocks, reach), [text]
+
+
+def _check_forward(
+    chosen: limits.Limit,
+    sequences: Sequence[NDArray[np.float32]],
+    floor: NDArray[np.float64],
+    blocks: tuple[NDArray[np.bool_], ...],
+    reach: int,
+    count: int,
+    notes: list[str],
+) -> tuple[limits.Limit, list[str]]:
+    """Would a model of the first 70 % have raised alarms in the last 30 %?"""
+    early = [s[: int(0.7 * len(s))] for s in sequences]
+    late = [s[int(0.7 * len(s)) + reach :] for s in sequences]
+    early = [s for s in early if len(s)]
+    if sum(map(len, early)) < 3 or not sum(map(len, late)):
+        return chosen, notes
+    model = conditions.fit_conditions(early, floor, blocks, count, reach)
+    flagged = np.concatenate([model.score(s) for s in late if len(s)]) > chosen.value
+    if flagged.mean() > 0.005 and chosen.supported:
+        reason = f"a model of the first 70 % flags {flagged.mean():.1%} of the last 30 %"
+        chosen = replace(chosen, supported=False, reason=reason)
+    return chosen, [
+        *notes,
+        f"checked forward: a model of the first 70 % flags {flagged.mean():.1%} of the last 30 %",
+    ]
+
+
+def _check_steady(
+    chosen: limits.Limit, model: Detector, plan: FeaturePlan, notes: list[str], found: list[str]
+) -> tuple[limits.Limit, list[str]]:
+    """Name the signals whose level is still on its way, and refuse the promise if most are."""
+    level = [i for i, name in enumerate(plan.names) if name.endswith(":mean")]
+    drifting = [plan.names[i].rpartition(":")[0] for i in level if model.independent[i] < 6]
+    if drifting:
+        shown = ", ".join(drifting[:6]) + (" …" if len(drifting) > 6 else "")
+        notes = [*notes, f"still drifting when the record ended, so it counts for less: {shown}"]
+    if chosen.supported and len(drifting) > 0.5 * len(level):
+        reason = f"most signals still drift: {', '.join(drifting[:6])}"
+        chosen = replace(chosen, supported=False, reason=reason)
+    if chosen.supported and found:
+        chosen = replace(chosen, supported=False, reason=f"the record may hold a fault: {found[0]}")
+    return chosen, notes
