@@ -23,6 +23,7 @@ from gateway.core.errors import ConfigError
 from gateway.core.meter import SourceMeter
 from gateway.core.signals import Signal
 from gateway.core.source import SourceConfig, SourceContext
+from gateway.core.tap import Tap
 from gateway.egress import Egress
 from gateway.flow import Flow, Latest
 from gateway.health import HEALTH_SOCKET, answer_health
@@ -59,6 +60,7 @@ class Gateway:
     Attributes:
         config: What it runs by at present; a reload replaces it.
         meters: Counters of each source, by its id.
+        taps: What shows each source's wire, by its id.
         log: The durable log.
         trends: Its aggregates.
         engine: Every alarm.
@@ -80,6 +82,7 @@ class Gateway:
         self.clock: Clock = clock or SystemClock()
         self._random = random or Random()
         self.meters: dict[str, SourceMeter] = {}
+        self.taps: dict[str, Tap] = {}
         self.channel = Channel(samples_max=CHANNEL_SAMPLES_MAX, when_full=WhenFull.BLOCK)
         self._supervisors: dict[str, tuple[Supervisor, asyncio.Task[None]]] = {}
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="assess")
@@ -227,7 +230,7 @@ class Gateway:
         for gone in before.keys() - after.keys():
             _, task = self._supervisors.pop(gone)
             task.cancel()
-            del self.meters[gone]
+            del self.meters[gone], self.taps[gone]
         for source in config.sources:
             if source.id not in before:
                 self._start(tasks, source)
@@ -242,6 +245,7 @@ class Gateway:
 
     def _start(self, tasks: asyncio.TaskGroup, source: SourceConfig) -> None:
         meter = self.meters[source.id] = SourceMeter(source.id, source.kind)
+        tap = self.taps[source.id] = Tap()
         folder = self.config.source_dir(source.id)
         folder.mkdir(parents=True, exist_ok=True)
         context = SourceContext(
@@ -252,6 +256,7 @@ class Gateway:
             meter=meter,
             data_dir=folder,
             report=self.flow.report,
+            tap=tap,
         )
         supervisor = Supervisor(protocols.as_source(source), context, self.channel)
         task: asyncio.Task[None] = tasks.create_task(supervisor.run(), name=f"source:{source.id}")

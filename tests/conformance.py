@@ -118,6 +118,7 @@ async def check_source(make: PeerMaker, data_dir: Path) -> None:
     await check_counts_what_all_count(make, data_dir)
     await check_bad_address_is_one_bad_signal(make, data_dir)
     await check_a_signal_comes_and_goes_without_the_link(make, data_dir)
+    await check_the_wire_is_shown_to_who_asks(make, data_dir)
 
 
 def check_module(kind: str, *, libraries: Sequence[str], writes: str = "") -> None:
@@ -250,6 +251,24 @@ async def check_a_signal_comes_and_goes_without_the_link(make: PeerMaker, data_d
             got: list[float] = []
             await _read_until(session, due, got, peer.source, world)
             assert peer.links() == links
+
+
+async def check_the_wire_is_shown_to_who_asks(make: PeerMaker, data_dir: Path) -> None:
+    """An open tap shows what crosses the wire, both ways; a closed one keeps nothing."""
+    async with make() as peer:
+        world = _bench(peer.source, data_dir)
+        tap = world.context.tap
+        async with peer.source.open(world.context) as session:
+            await _read_until(session, await peer.emit(1), [])
+            assert not tap.frames()
+            tap.start(world.context.clock, READ_TIMEOUT_S)
+            await _read_until(session, await peer.emit(2), [])
+            frames = tap.frames()
+            assert any(frame.data for frame in frames if not frame.sent)
+            assert peer.asked == any(frame.data for frame in frames if frame.sent)
+            tap.stop()
+            await _read_until(session, await peer.emit(1), [])
+            assert not tap.frames()
 
 
 def check_imports_light(kind: str, libraries: Sequence[str]) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 from typing import Annotated, Protocol, Self
@@ -15,6 +15,7 @@ from gateway.core.batch import Batch, Waveform
 from gateway.core.clock import Clock
 from gateway.core.meter import SourceMeter
 from gateway.core.signals import Signal, SignalTable
+from gateway.core.tap import Tap
 
 Identifier = Annotated[
     str,
@@ -76,6 +77,7 @@ class SourceContext:
         data_dir: A folder of this source's own, made before `open`, for certificates and the like.
         report: Reports a condition about the source itself (a certificate near its end). Never
             blocks; link up and down are the supervisor's to report.
+        tap: Takes what crosses the wire, but only while `tap.open`, and no secret ever.
     """
 
     clock: Clock
@@ -85,6 +87,7 @@ class SourceContext:
     meter: SourceMeter
     data_dir: Path
     report: Callable[[Condition], None]
+    tap: Tap = field(default_factory=Tap)
 
 
 class Session(Protocol):

@@ -25,6 +25,7 @@ from gateway.core.errors import (
     LinkTimeout,
 )
 from gateway.core.source import SourceContext
+from gateway.core.tap import Tap
 from protocols.modbus.config import Config
 from protocols.modbus.frame import Ascii, Framing, Mbap, Outcome, Rtu
 from protocols.modbus.plan import Request
@@ -67,12 +68,15 @@ class Link:
         has_ids: A reply says which request it answers.
     """
 
-    def __init__(self, framing: Framing, clock: Clock, silence_ns: int, name: str) -> None:
+    def __init__(
+        self, framing: Framing, clock: Clock, silence_ns: int, name: str, tap: Tap
+    ) -> None:
         self.silence_ns = silence_ns
         self.has_ids = isinstance(framing, Mbap)
         self._framing = framing
         self._clock = clock
         self._name = name
+        self._tap = tap
         self._wire: Wire | None = None
         self._pending: dict[int, Pending] = {}
         self._done: list[Done] = []
@@ -117,8 +121,11 @@ class Link:
         now_ns = self._clock.mono_ns()
         self._pending[self._n] = Pending(request, now_ns, now_ns + timeout_ns)
         self._noisy_since_ns = 0
+        data = self._framing.ask(self._n, request)
+        if self._tap.open:
+            self._tap.sent(data)
         try:
-            self._wire.send(self._framing.ask(self._n, request))
+            self._wire.send(data)
         except OSError as error:
             self._lost = LinkLost(f"{self._name}: {error}")
             raise self._lost from error
@@ -162,6 +169,8 @@ class Link:
         """Bytes came off the wire."""
         now_ns = self._clock.mono_ns()
         self._heard_ns = now_ns
+        if self._tap.open:
+            self._tap.received(data)
         if not self._pending and not self._noisy_since_ns:
             self._noisy_since_ns = now_ns
         try:
@@ -353,6 +362,7 @@ async def open_link(config: Config, context: SourceContext) -> AsyncIterator[Lin
         context.clock,
         round(silence_s(config) * 1e9),
         config.url,
+        context.tap,
     )
     try:
         if target.serial:

@@ -93,7 +93,7 @@ class MqttSession:
 
     async def read(self) -> Batch | Waveform:
         """See `Session.read`."""
-        inbox = self._inbox
+        inbox, tap = self._inbox, self._context.tap
         while True:
             item = self._messages.pop()
             if item is not None:
@@ -102,9 +102,10 @@ class MqttSession:
                 self._messages.at(self._context.clock.wall_ns())
                 while inbox.messages:
                     message = inbox.messages.popleft()
-                    self._messages.feed(
-                        message.topic.value, _payload(message.payload), retained=message.retain
-                    )
+                    topic, payload = message.topic.value, _payload(message.payload)
+                    if tap.open:
+                        tap.received(payload, topic)
+                    self._messages.feed(topic, payload, retained=message.retain)
             elif self._lost is not None:
                 raise self._lost
             else:

@@ -5,6 +5,7 @@ owns, and a new client for every link is what can be trusted.
 """
 
 import asyncio
+import copy
 import logging
 import struct
 from collections.abc import AsyncIterator
@@ -15,7 +16,7 @@ import cryptography.exceptions
 from asyncua import Client, ua
 from asyncua.client.ua_client import UASocketProtocol
 from asyncua.crypto.uacrypto import InvalidSignature
-from asyncua.ua.ua_binary import struct_from_binary
+from asyncua.ua.ua_binary import struct_from_binary, struct_to_binary
 from asyncua.ua.uaerrors import UaError, UaStatusCodeError
 from typing_extensions import override
 
@@ -123,6 +124,7 @@ class Link:
         self._timeout_s = config.timeout_s
         self._clock: Clock = context.clock
         self._meter: SourceMeter = context.meter
+        self._tap = context.tap
 
     async def call(self, request: Any, answer: type[Answer]) -> Answer:
         """Send one request and decode its answer, whose service result was Good."""
@@ -138,6 +140,8 @@ class Link:
         """Send one request; give the undecoded answer. `waits=False` sets no time limit."""
         assert isinstance(request, READ_ONLY), type(request).__name__
         self._meter.requests += 1
+        if self._tap.open:
+            self._show(request)
         began_ns = self._clock.mono_ns()
         try:
             data = await self._protocol.send_request(
@@ -151,7 +155,16 @@ class Link:
             raise link_error(error) from error
         if waits:
             self._meter.observe_latency((self._clock.mono_ns() - began_ns) / 1e9)
+        if self._tap.open:
+            self._tap.received(data.copy().read(len(data)), f"answer to {type(request).__name__}")
         return data
+
+    def _show(self, request: Any) -> None:
+        """Let the tap have a request, without the session's token: who holds that is signed in."""
+        shown = copy.copy(request)
+        shown.RequestHeader = copy.copy(request.RequestHeader)
+        shown.RequestHeader.AuthenticationToken = ua.NodeId()
+        self._tap.sent(struct_to_binary(shown), type(request).__name__)
 
     async def keep_alive(self, interval_s: float) -> None:
         """Ask for the server's state now and then: polled or idle, a link must prove itself."""

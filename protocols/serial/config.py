@@ -236,7 +236,7 @@ class Config(SourceConfig):
         from protocols.serial.session import AskingSession, ListeningSession  # noqa: PLC0415
         from protocols.serial.wire import open_wire  # noqa: PLC0415
 
-        wire = await open_wire(self, context.clock)
+        wire = await open_wire(self, context.clock, context.tap)
         try:
             if self.read_request:
                 yield AskingSession(self, context, wire)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from gateway.core.clock import Clock
 from gateway.core.errors import LinkError, LinkLost, LinkRefused, LinkTimeout
+from gateway.core.tap import Tap
 
 if TYPE_CHECKING:
     from protocols.serial.config import Config
@@ -56,7 +57,7 @@ class Wire(Protocol):
         ...
 
 
-async def open_wire(config: "Config", clock: Clock) -> Wire:
+async def open_wire(config: "Config", clock: Clock, tap: Tap) -> Wire:
     """Open `config.port`.
 
     Raises:
@@ -64,17 +65,18 @@ async def open_wire(config: "Config", clock: Clock) -> Wire:
         LinkRefused: It cannot do what the configuration asks, or a person must act otherwise.
     """
     if config.port.startswith("socket://"):
-        return await _open_socket(config, clock)
+        return await _open_socket(config, clock, tap)
     if config.port.startswith("rfc2217://"):
-        return await _open_rfc2217(config, clock)
-    return _open_device(config, clock)
+        return await _open_rfc2217(config, clock, tap)
+    return _open_device(config, clock, tap)
 
 
 class _Inbox:
     """Bytes that arrived, and the end of the link behind them."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, tap: Tap) -> None:
         self._clock = clock
+        self._tap = tap
         self._buffer = bytearray()
         self._received_ns = 0
         self._lost: LinkError | None = None
@@ -84,6 +86,8 @@ class _Inbox:
         return len(self._buffer)
 
     def put(self, data: bytes) -> None:
+        if self._tap.open:
+            self._tap.received(data)
         self._buffer += data
         self._received_ns = self._clock.wall_ns()
         self._arrived.set()
@@ -111,12 +115,15 @@ class _Inbox:
 class FdWire:
     """A port with a file descriptor that the event loop can watch."""
 
-    def __init__(self, name: str, fd: int, clock: Clock, release: Callable[[], None]) -> None:
+    def __init__(
+        self, name: str, fd: int, clock: Clock, tap: Tap, release: Callable[[], None]
+    ) -> None:
         self._name = name
+        self._tap = tap
         self._fd = fd
         self._release = release
         self._loop = asyncio.get_running_loop()
-        self._inbox = _Inbox(clock)
+        self._inbox = _Inbox(clock, tap)
         self._watching = False
         self._ended = False
         os.set_blocking(fd, False)
@@ -128,6 +135,8 @@ class FdWire:
         return received
 
     def ask(self, request: bytes) -> None:
+        if self._tap.open:
+            self._tap.sent(request)
         try:
             sent = os.write(self._fd, request)
         except OSError as error:
@@ -184,11 +193,12 @@ class FdWire:
 class PumpedWire:
     """A pyserial port without a descriptor, read by a thread of its own."""
 
-    def __init__(self, name: str, port: Any, clock: Clock) -> None:
+    def __init__(self, name: str, port: Any, clock: Clock, tap: Tap) -> None:
         self._name = name
+        self._tap = tap
         self._port = port
         self._loop = asyncio.get_running_loop()
-        self._inbox = _Inbox(clock)
+        self._inbox = _Inbox(clock, tap)
         self._space = threading.Event()
         self._space.set()
         self._stopping = False
@@ -201,6 +211,8 @@ class PumpedWire:
         return received
 
     def ask(self, request: bytes) -> None:
+        if self._tap.open:
+            self._tap.sent(request)
         try:
             self._port.write(request)
         except OSError as error:
@@ -249,7 +261,7 @@ def _lost(name: str, error: OSError) -> LinkLost:
     return LinkLost(f"port {name} is gone: {why}; plug it in again")
 
 
-def _open_device(config: "Config", clock: Clock) -> Wire:
+def _open_device(config: "Config", clock: Clock, tap: Tap) -> Wire:
     import serial  # noqa: PLC0415
 
     port = serial.Serial()
@@ -268,10 +280,10 @@ def _open_device(config: "Config", clock: Clock) -> Wire:
             f"{config.port}: the port does not take {config.data_bits} data bits with parity "
             f"{config.parity} ({error}); a pseudo-terminal takes parity none only"
         ) from error
-    return FdWire(config.port, port.fileno(), clock, port.close)
+    return FdWire(config.port, port.fileno(), clock, tap, port.close)
 
 
-async def _open_socket(config: "Config", clock: Clock) -> Wire:
+async def _open_socket(config: "Config", clock: Clock, tap: Tap) -> Wire:
     host, _, number = config.port.removeprefix("socket://").rpartition(":")
     try:
         async with asyncio.timeout(config.open_timeout_s):
@@ -286,7 +298,7 @@ async def _open_socket(config: "Config", clock: Clock) -> Wire:
     raw.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for option, value in KEEPALIVE:
         raw.setsockopt(socket.IPPROTO_TCP, option, value)
-    return FdWire(config.port, raw.fileno(), clock, raw.close)
+    return FdWire(config.port, raw.fileno(), clock, tap, raw.close)
 
 
 async def _connect(host: str, number: int) -> socket.socket:
@@ -310,7 +322,7 @@ async def _connect(host: str, number: int) -> socket.socket:
     raise failed
 
 
-async def _open_rfc2217(config: "Config", clock: Clock) -> Wire:
+async def _open_rfc2217(config: "Config", clock: Clock, tap: Tap) -> Wire:
     import serial  # noqa: PLC0415
 
     # pyserial's own time-out is a little longer, so that its thread ends soon after ours.
@@ -345,7 +357,7 @@ async def _open_rfc2217(config: "Config", clock: Clock) -> Wire:
         raise LinkRefused(f"port {config.port} cannot do what is asked of it: {error}") from error
     except OSError as error:
         raise LinkError(f"port {config.port} cannot be opened: {error}") from error
-    return PumpedWire(config.port, port, clock)
+    return PumpedWire(config.port, port, clock, tap)
 
 
 def _set_line(port: Any, config: "Config") -> None:

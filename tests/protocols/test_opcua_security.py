@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from asyncua import ua
+from asyncua import Client, ua
 from asyncua.crypto.permission_rules import User, UserRole
 from asyncua.crypto.validator import CertificateValidator, CertificateValidatorOptions
 from asyncua.server.user_managers import UserManager
+from asyncua.ua.ua_binary import nodeid_to_binary
 from click.testing import CliRunner
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -168,6 +169,44 @@ async def test_user_and_password(
     missing = source(made.url, signal("speed"), password="env:FW_NOT_SET", **settings)
     with pytest.raises(LinkRefused, match="FW_NOT_SET"):
         await first_value(missing, tmp_path)
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_whoever_looks_at_the_wire_sees_no_secret(
+    made: Secure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FW_GOOD", "s3cret")
+    pin(made.certificate, tmp_path / "trusted")
+    good = source(
+        made.url,
+        signal("speed"),
+        password="env:FW_GOOD",
+        security_policy="Basic256Sha256",
+        security_mode="SignAndEncrypt",
+        username="press",
+    )
+    world = bench("press", "opcua", tmp_path)
+    tap = world.context.tap
+    tap.start(world.context.clock, 60)
+    tokens: list[bytes] = []
+    sign_in = Client.activate_session
+
+    async def watched(client: Client, *args: Any, **more: Any) -> Any:
+        result = await sign_in(client, *args, **more)
+        tokens.append(bytes(nodeid_to_binary(client.uaclient.protocol.authentication_token)))  # type: ignore[union-attr]
+        return result
+
+    monkeypatch.setattr(Client, "activate_session", watched)
+    async with good.open(world.context) as session:
+        await session.read()
+    shown = b"".join(frame.data for frame in tap.frames())
+    notes = {frame.note for frame in tap.frames()}
+    assert "CreateMonitoredItemsRequest" in notes
+    assert "answer to CreateMonitoredItemsRequest" in notes
+    assert not any("Activate" in note or "CreateSession" in note for note in notes)
+    assert tokens
+    assert b"s3cret" not in shown
+    assert tokens[0] not in shown
 
 
 @pytest.mark.asyncio(loop_scope="module")
