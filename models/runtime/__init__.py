@@ -41,7 +41,8 @@ def open_session(
         bundle: As `models.bundle.read` gives it.
         device: `cpu`, `cuda`, `tensorrt`, `openvino:CPU|GPU|NPU`, the URL of a model server, or
             `auto` for the fastest of those here that reproduces the bundle.
-        precision: int8 unless asked otherwise; a server may compute in fp16 (an NCS2 does).
+        precision: int8 unless asked otherwise; a server may compute in fp16 (an NCS2 does), and
+            TensorRT does where it cannot take the int8 graph.
         cache: Folder for compiled engines.
 
     Raises:
@@ -50,7 +51,17 @@ def open_session(
     """
     if device == "auto":
         return _fastest(bundle, precision, cache)
-    session = _open(bundle, device, precision or "int8", cache)
+    try:
+        return _proven(bundle, device, precision or "int8", cache)
+    except BundleError:
+        if device != "tensorrt" or precision is not None:
+            raise
+        # What TensorRT cannot take in int8 it may take in half precision, and has to prove.
+        return _proven(bundle, device, "fp16", cache)
+
+
+def _proven(bundle: Bundle, device: str, precision: Precision, cache: Path | None) -> Session:
+    session = _open(bundle, device, precision, cache)
     half = max(bundle.manifest.golden_tolerance, HALF_TOLERANCE)
     return proven(session, bundle, tolerance=half if precision == "fp16" else None)
 

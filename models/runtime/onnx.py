@@ -1,5 +1,7 @@
 """ONNX Runtime: the CPU, and NVIDIA's GPUs through its CUDA and TensorRT providers."""
 
+import contextlib
+import io
 from pathlib import Path
 from typing import Any
 
@@ -24,16 +26,18 @@ HOW = {
 ROWS_AT_ONCE = 128
 """A CPU works on large graphs in parts, so that what lies between two layers stays in its cache."""
 LARGE_BYTES = 60_000
+ENGINE_ROWS_MAX = 1024
+"""A TensorRT engine is built for 1 to so many rows; a larger one would be built anew in service."""
 
 
 class OnnxSession:
     """One graph in ONNX Runtime."""
 
-    def __init__(self, device: str, precision: Precision, session: Any, *, large: bool) -> None:
+    def __init__(self, device: str, precision: Precision, session: Any, rows_max: int) -> None:
         self.device = device
         self.precision: Precision = precision
         self._session: Any = session
-        self._step = ROWS_AT_ONCE if device == "cpu" and large else 1 << 30
+        self._step = rows_max
         self._names = [output.name for output in session.get_outputs()]
 
     def run(self, x: Floats) -> Outputs:
@@ -83,6 +87,10 @@ def open_onnx(
             f"{device}: ONNX Runtime {ort.__version__} here has only {', '.join(here())}; "
             f"{HOW.get(device, 'install onnxruntime')}"
         )
+    if device != "cpu":
+        # NVIDIA's libraries from PyPI lie where no loader looks; silent where there are none.
+        with contextlib.redirect_stdout(io.StringIO()):
+            ort.preload_dlls()
     graph = bundle.int8 if precision == "int8" else bundle.fp32
     options = ort.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
@@ -90,29 +98,43 @@ def open_onnx(
     # An arena keeps what the largest batch ever took; a gateway would rather have it back.
     options.enable_cpu_mem_arena = False
     options.enable_mem_pattern = False
+    providers = _providers(device, bundle, precision, cache)
     try:
-        session = ort.InferenceSession(graph, options, providers=_providers(device, bundle, cache))
+        session = ort.InferenceSession(graph, options, providers=providers)
     except Exception as error:  # as above
         raise BundleError(f"{bundle.id}: {device} refuses the graph: {error}") from error
     if device != "cpu" and PROVIDERS[device] not in session.get_providers():
         raise DeviceError(f"{device}: the provider did not start; {HOW[device]}")
-    return OnnxSession(device, precision, session, large=len(graph) > LARGE_BYTES)
+    rows_max = {"tensorrt": ENGINE_ROWS_MAX, "cuda": 1 << 30}.get(
+        device, ROWS_AT_ONCE if len(graph) > LARGE_BYTES else 1 << 30
+    )
+    return OnnxSession(device, precision, session, rows_max)
 
 
-def _providers(device: str, bundle: Bundle, cache: Path | None) -> list[Any]:
+def _providers(device: str, bundle: Bundle, precision: Precision, cache: Path | None) -> list[Any]:
     """The provider and what may take over what it cannot run."""
     cpu = PROVIDERS["cpu"]
     if device == "cpu":
         return [cpu]
+    # TF32 keeps 10 bits of mantissa of what is called float32.
+    cuda = (PROVIDERS["cuda"], {"use_tf32": 0})
     if device == "cuda":
-        return [PROVIDERS["cuda"], cpu]
-    # Explicit Q/DQ needs no calibration table; what has no int8 kernel runs in half precision.
-    options: dict[str, Any] = {"trt_int8_enable": True, "trt_fp16_enable": True}
+        return [cuda, cpu]
+    # Explicit Q/DQ needs no calibration table. What is not int8 stays float32 beside it: raw units
+    # do not fit into half precision.
+    d = len(bundle.manifest.features)
+    options: dict[str, Any] = {
+        "trt_int8_enable": precision == "int8",
+        "trt_fp16_enable": precision == "fp16",
+        "trt_profile_min_shapes": f"x:1x{d}",
+        "trt_profile_opt_shapes": f"x:32x{d}",
+        "trt_profile_max_shapes": f"x:{ENGINE_ROWS_MAX}x{d}",
+    }
     if cache is not None:
         cache.mkdir(parents=True, exist_ok=True)
         options |= {
             "trt_engine_cache_enable": True,
             "trt_engine_cache_path": str(cache),
-            "trt_engine_cache_prefix": bundle.sha256[:16],
+            "trt_engine_cache_prefix": f"{bundle.sha256[:16]}_{precision}",
         }
-    return [(PROVIDERS["tensorrt"], options), PROVIDERS["cuda"], cpu]
+    return [(PROVIDERS["tensorrt"], options), cuda, cpu]

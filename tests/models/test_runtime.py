@@ -77,12 +77,18 @@ def test_tensorrt_is_asked_for_int8_with_an_engine_cache(
     held: bundle.Bundle, tmp_path: Path
 ) -> None:
     """What cannot run here: the options that NVIDIA's provider is given."""
-    (name, options), *rest = onnx._providers("tensorrt", held, tmp_path / "engines")
+    engines = tmp_path / "engines"
+    (name, options), *rest = onnx._providers("tensorrt", held, "int8", engines)
     assert name == "TensorrtExecutionProvider"
     assert options["trt_int8_enable"]
-    assert options["trt_fp16_enable"]
-    assert options["trt_engine_cache_path"] == str(tmp_path / "engines")
-    assert rest == ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    assert not options["trt_fp16_enable"]
+    assert options["trt_profile_max_shapes"] == f"x:{onnx.ENGINE_ROWS_MAX}x{bundles.D}"
+    assert options["trt_engine_cache_path"] == str(engines)
+    assert rest == [("CUDAExecutionProvider", {"use_tf32": 0}), "CPUExecutionProvider"]
+    (_, half), *_ = onnx._providers("tensorrt", held, "fp16", engines)
+    assert half["trt_fp16_enable"]
+    assert not half["trt_int8_enable"]
+    assert half["trt_engine_cache_prefix"] != options["trt_engine_cache_prefix"]
 
 
 def test_every_device_here_is_tried_and_auto_takes_one_that_passes(held: bundle.Bundle) -> None:
