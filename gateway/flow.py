@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import structlog
@@ -42,7 +43,7 @@ class Verdict:
         severity: score / limit; NaN where abstained, or for kinds without a score.
         coverage: Share of usable samples, 0 to 1.
         abstained: Why there is no verdict.
-        drivers: What drives it, where it is worth a word.
+        why: Puts into words what drives it; called when somebody asks.
         output: Failure mode -> probability, or hours, low and high.
         trend: The last severities, oldest first.
     """
@@ -53,9 +54,14 @@ class Verdict:
     severity: float = float("nan")
     coverage: float = float("nan")
     abstained: Abstained = Abstained.NO
-    drivers: tuple[Driver, ...] = ()
+    why: Callable[[], tuple[Driver, ...]] = tuple
     output: dict[str, float] = field(default_factory=dict)
     trend: deque[float] = field(default_factory=lambda: deque(maxlen=TREND_LENGTH))
+
+    @property
+    def drivers(self) -> tuple[Driver, ...]:
+        """What drives it, where it is worth a word."""
+        return self.why() if self.severity > SEVERITY_TOLD else ()
 
 
 class Latest:
@@ -106,9 +112,7 @@ class Latest:
             verdict.coverage = float(a.coverage[row])
             verdict.abstained = a.abstained[row]
             verdict.trend.append(severity[row])
-            verdict.drivers = (
-                post.judge.drivers(judged, row) if severity[row] > SEVERITY_TOLD else ()
-            )
+            verdict.why = partial(post.judge.drivers, judged, row)
             if a.output is not None:
                 verdict.output = dict(zip(a.outputs, a.output[row].tolist(), strict=True))
 

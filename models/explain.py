@@ -1,5 +1,6 @@
 """Turns contributions into words that an operator reads: which signal, how far, which way."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -52,11 +53,15 @@ def drivers(
         Such as `vibration 7.9 mm/s, high (usually 1.8 to 2.6)`. At least one where any
         contribution is above 0.
     """
-    share = np.nan_to_num(contribution)
+    share = np.where(np.isfinite(contribution), contribution, 0)
     order = [int(i) for i in np.argsort(-share, kind="stable")[:top] if share[i] > 0]
     named = [i for i in order if share[i] >= SHARE_MIN] or order[:1]
+    ranges: dict[str, list[tuple[int, Healthy]]] = {signals[i]: [] for i in named}
+    for at, range_ in enumerate(healthy):
+        if (subject := range_.feature.rpartition(":")[0]) in ranges:
+            ranges[subject].append((at, range_))
     return tuple(
-        _driver(signals[i], int(direction[i]), features, list(enumerate(healthy))) for i in named
+        _driver(signals[i], int(direction[i]), features, ranges[signals[i]]) for i in named
     )
 
 
@@ -68,9 +73,8 @@ def _driver(
 ) -> str:
     best: tuple[float, int, Healthy] | None = None
     for at, range_ in healthy:
-        subject, _, _ = range_.feature.rpartition(":")
         value = float(features[at])
-        if subject != signal or not np.isfinite(value):
+        if not math.isfinite(value):
             continue
         width = max(range_.high - range_.low, 1e-9 * max(abs(range_.high), abs(range_.low)), 1e-30)
         outside = max(range_.low - value, value - range_.high) / width
@@ -97,7 +101,7 @@ def _driver(
 def _digits(low: float, high: float, value: float) -> int:
     """Decimals that show the width of the range with two figures."""
     width = max(high - low, 0.01 * abs(value), 1e-9)
-    return int(np.clip(1 - np.floor(np.log10(width)), 0, 9))
+    return min(max(1 - math.floor(math.log10(width)), 0), 9)
 
 
 def healthy_of(detail: object) -> tuple[Healthy, ...]:

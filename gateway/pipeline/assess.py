@@ -24,6 +24,8 @@ FAILURE_AT = 0.5
 LIFE_H = 24.0
 SHARE_MIN = 0.1
 DRIVERS_MAX = 3
+RETOLD_FACTOR = 1.1
+"""An anomaly is put into words anew when its severity moved so far, or another signal leads."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -39,6 +41,20 @@ class Judged:
     assessments: Assessments
     features: NDArray[np.float32]
     sensors: NDArray[np.uint8] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Worded:
+    """How an anomaly was last put into words, and what it was then.
+
+    Attributes:
+        lead: Number of the signal that contributed most, and its direction.
+    """
+
+    lead: tuple[int, int]
+    severity: float
+    text: str
+    drivers: tuple[Driver, ...]
 
 
 class Judge:
@@ -73,6 +89,7 @@ class Judge:
         self.plan = FeaturePlan.from_manifest(bundle.manifest)
         self._healthy = healthy_of(bundle.manifest.detail)
         self._told = np.full(len(assets), np.inf, dtype=np.float32)
+        self._worded: dict[int, _Worded] = {}
         held = bundle.manifest.detail.get("sensors")
         self._sensors = Sensors.unpack(held) if held else None
         self._faulty = np.zeros((len(assets), len(self.plan.signals)), dtype=np.uint8)
@@ -152,7 +169,7 @@ class Judge:
         )
         self._told[windows.rows] = severity
         return doubts + [
-            self._condition(judged, row, float(severity[row]))
+            self._condition(judged, row, int(windows.rows[row]), float(severity[row]))
             for row in np.flatnonzero(worth).tolist()
         ]
 
@@ -195,15 +212,12 @@ class Judge:
                 out.append(life_condition(asset, value if known else None, self._life_h[row], t_ns))
         return out
 
-    def _condition(self, judged: Judged, row: int, severity: float) -> Condition:
+    def _condition(self, judged: Judged, row: int, number: int, severity: float) -> Condition:
         a = judged.assessments
         asset, t_ns = a.assets[row], int(a.t_ns[row])
         if severity < 0:
             return Condition(asset, "anomaly", Cause.ANOMALY, None, t_ns, severity=0.0)
-        why = self.drivers(judged, row) if severity > SEVERITY_TOLD else ()
-        text = f"{asset} does not run as it does when healthy"
-        if why:
-            text += ": " + "; ".join(driver.text for driver in why)
+        text, why = self._words(judged, row, number, severity)
         return Condition(
             asset=asset,
             alarm="anomaly",
@@ -215,6 +229,31 @@ class Judge:
             text=text,
             drivers=why,
         )
+
+    def _words(
+        self, judged: Judged, row: int, number: int, severity: float
+    ) -> tuple[str, tuple[Driver, ...]]:
+        """Text and drivers of an anomaly; the last ones again where little has changed."""
+        a = judged.assessments
+        leader = int(a.contribution[row].argmax())
+        lead = (leader, int(a.direction[row, leader]))
+        said = self._worded.get(number)
+        if (
+            said is not None
+            and said.lead == lead
+            and (said.severity > 1) == (severity > 1)
+            and said.severity / RETOLD_FACTOR < severity < said.severity * RETOLD_FACTOR
+        ):
+            return said.text, said.drivers
+        text = f"{a.assets[row]} does not run as it does when healthy"
+        if severity <= SEVERITY_TOLD:
+            self._worded.pop(number, None)
+            return text, ()
+        why = self.drivers(judged, row)
+        if why:
+            text += ": " + "; ".join(driver.text for driver in why)
+        self._worded[number] = _Worded(lead, severity, text, why)
+        return text, why
 
     def drivers(self, judged: Judged, row: int) -> tuple[Driver, ...]:
         """What drives the score of one window, in words, strongest first."""

@@ -1,0 +1,70 @@
+"""An anomaly is put into words when it comes up or changes, not with every window."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from gateway.core.alarm import Condition, Driver
+from gateway.pipeline.assess import Judge, Judged
+from gateway.pipeline.windows import Windows
+from models.runtime import open_session
+from models.training.anomaly import train
+from tests.models.plants import NAMES, healthy
+
+CELLS = 48
+
+
+class Counting(Judge):
+    """Counts how often words are made."""
+
+    made = 0
+
+    def drivers(self, judged: Judged, row: int) -> tuple[Driver, ...]:
+        self.made += 1
+        return super().drivers(judged, row)
+
+
+@pytest.fixture
+def judge(tmp_path: Path) -> Counting:
+    trained = train(healthy(6000), false_alarms="1/1h", created=datetime(2026, 1, 1, tzinfo=UTC))
+    bundle = trained.write(tmp_path / "m.fwm")
+    return Counting(bundle, open_session(bundle, "cpu"), ["press-1"], shadow=False)
+
+
+def said(judge: Judge, value: NDArray[np.float64]) -> Condition:
+    seen = Windows(
+        rows=np.array([0]),
+        end_ns=np.array([10**18]),
+        value=value[None],
+        coverage=np.ones((1, len(NAMES))),
+        full=np.array([True]),
+    )
+    (condition,) = judge.conditions(seen, judge.judge(seen, np.array([0.5])))
+    return condition
+
+
+def moved(signal: int, by: float) -> NDArray[np.float64]:
+    """A healthy window with one signal shifted by so many times its spread."""
+    rows = healthy(2000, 5).values[500 : 500 + CELLS].T.copy()
+    rows[signal] += by * rows[signal].std()
+    return rows
+
+
+def test_words_are_made_anew_only_when_the_anomaly_changes(judge: Counting) -> None:
+    first = said(judge, moved(3, 20))
+    assert first.active
+    assert NAMES[3] in first.drivers[0].text
+    for _ in range(5):
+        again = said(judge, moved(3, 20.1))
+        assert (again.text, again.drivers) == (first.text, first.drivers)
+        assert again.severity != first.severity
+    assert judge.made == 1
+    assert said(judge, moved(3, 40)).text != first.text
+    assert judge.made == 2
+    assert NAMES[0] in said(judge, moved(0, 40)).drivers[0].text
+    assert judge.made == 3
+    assert said(judge, moved(0, 0)).active is False
+    assert said(judge, moved(3, 20)).text == first.text
