@@ -27,6 +27,7 @@ from gateway.core.alarm import AlarmKpis, AlarmView, Command, Transition
 from gateway.core.assessment import Abstained, ModelKind
 from gateway.core.errors import Refused
 from gateway.core.meter import LinkState, SourceMeter
+from gateway.core.tap import Tap
 from gateway.egress import NAME as EGRESS
 from gateway.egress import LogHistory, current
 from gateway.flow import Verdict
@@ -110,8 +111,11 @@ class View:
     def sources(self) -> Sequence[SourceMeter]:
         return list(self._gateway.meters.values())
 
-    async def last_bytes(self, source: str) -> bytes | None:  # noqa: ARG002
-        return None
+    def tap(self, source: str) -> Tap | None:
+        return self._gateway.taps.get(source)
+
+    def open_tap(self, source: str, for_s: float) -> None:
+        self._gateway.taps[source].start(self._gateway.clock, for_s)
 
     def bundles(self) -> Sequence[BundleView]:
         learning = self._gateway.learning

@@ -24,6 +24,7 @@ from gateway.console.exposition import exposition
 from gateway.console.guard import Guard, require
 from gateway.console.live import Hub
 from gateway.console.plant import Plant
+from gateway.console.reach import plant_of
 from gateway.console.render import Pages
 from gateway.console.shield import LOOPBACK, Shield
 from gateway.console.texts import load
@@ -39,6 +40,7 @@ STATIC = {
     "console.js": "text/javascript",
     "charts.js": "text/javascript",
     "theme.js": "text/javascript",
+    "wire.js": "text/javascript",
     "icon.svg": "image/svg+xml",
 }
 
@@ -225,7 +227,7 @@ def _add_machine_routes(app: FastAPI, plotly: Path) -> None:
     )
     async def readyz(request: Request) -> Response:
         """Whether the gateway does its work."""
-        health = api.plant_of(request).health()
+        health = plant_of(request).health()
         text = "ready" if health.ready else "\n".join(health.reasons) or "not ready"
         return PlainTextResponse(text, 200 if health.ready else 503)
 
@@ -237,7 +239,7 @@ def _add_machine_routes(app: FastAPI, plotly: Path) -> None:
         peer = request.client.host if request.client else ""
         if not (peer in ("127.0.0.1", "::1") and not request.headers.get("x-forwarded-for")):
             await viewer(request)
-        text = exposition(api.plant_of(request), app.state.hub)
+        text = exposition(plant_of(request), app.state.hub)
         return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
 
     @app.get("/openapi.json", include_in_schema=False)

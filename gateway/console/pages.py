@@ -10,9 +10,9 @@ import anyio.to_thread
 from fastapi import APIRouter, Form, HTTPException, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
-from gateway.console.api import guard_of, plant_of
 from gateway.console.guard import COOKIE, Actor, LockedOut, address_of, check_csrf, check_origin
 from gateway.console.live import LiveStream
+from gateway.console.reach import guard_of, plant_of
 from gateway.console.render import Pages
 from gateway.console.topics import ROWS_MAX, Topics, badges, first_of_several, summary
 from gateway.console.vault import Role

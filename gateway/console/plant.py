@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from gateway.core.alarm import AlarmKpis, AlarmView, Command, Driver, Priority, Transition
 from gateway.core.meter import SourceMeter
+from gateway.core.tap import Tap
 
 if TYPE_CHECKING:
     from prometheus_client.registry import Collector
@@ -263,8 +264,12 @@ class Plant(Protocol):
         """The counters of every source."""
         ...
 
-    async def last_bytes(self, source: str) -> bytes | None:
-        """What came last on the wire, at most 4 KiB; None where that is not kept."""
+    def tap(self, source: str) -> Tap | None:
+        """What shows the wire of a source; None where there is no such source."""
+        ...
+
+    def open_tap(self, source: str, for_s: float) -> None:
+        """Let it keep what crosses the wire, for so long."""
         ...
 
     def bundles(self) -> Sequence[BundleView]:

@@ -233,11 +233,6 @@ document.addEventListener("click", async (event) => {
     const done = await post(button.dataset.post, JSON.parse(button.dataset.body));
     button.disabled = false;
     if (done) "stay" in button.dataset ? toast(texts.done) : location.reload();
-  } else if (button.dataset.bytes) {
-    const answer = await fetch(`/api/v1/source/bytes?id=${encodeURIComponent(button.dataset.bytes)}`);
-    const out = document.querySelector("[data-bytes-out]");
-    out.textContent = answer.ok ? hexdump(atob((await answer.json()).base64)) : out.dataset.none;
-    document.getElementById("dialog-bytes").showModal();
   } else if ("filter" in button.dataset) {
     filter = button.dataset.filter;
     for (const other of button.parentElement.children) other.setAttribute("aria-pressed", String(other === button));
@@ -267,16 +262,6 @@ document.addEventListener("submit", async (event) => {
     form.reset();
   } else location.reload();
 });
-
-function hexdump(text) {
-  const lines = [];
-  for (let i = 0; i < text.length; i += 16) {
-    const part = [...text.slice(i, i + 16)].map((c) => c.charCodeAt(0));
-    const hex = part.map((b) => b.toString(16).padStart(2, "0")).join(" ").padEnd(47);
-    lines.push(`${i.toString(16).padStart(4, "0")}  ${hex}  ${part.map((b) => (b >= 32 && b < 127 ? String.fromCharCode(b) : ".")).join("")}`);
-  }
-  return lines.join("\n");
-}
 
 // An empty list shows its own words; whitespace from the template must not hide them.
 for (const list of document.querySelectorAll(".alarms")) if (!list.firstElementChild) list.replaceChildren();

@@ -33,8 +33,10 @@ from gateway.core.alarm import (
     Transition,
     Verb,
 )
+from gateway.core.clock import SystemClock
 from gateway.core.errors import Refused
 from gateway.core.meter import LinkState, SourceMeter
+from gateway.core.tap import Tap
 
 SECOND = 10**9
 MACHINES = (
@@ -58,6 +60,7 @@ class FakePlant:
         self.random = np.random.default_rng(seed)
         self.engine = Engine(AlarmsConfig())
         self.log: list[Transition] = []
+        self.taps = {f"{name}-link": Tap() for name, _, _ in machines}
         self.tests: list[tuple[str, str]] = []
         self.rolled_back: list[str] = []
         self.ready = True
@@ -240,8 +243,13 @@ class FakePlant:
     def sources(self) -> Sequence[SourceMeter]:
         return self.meters
 
-    async def last_bytes(self, source: str) -> bytes | None:
-        return b"SPEED 1480 RPM\r\nTEMP 61.2\r\n" if source == "pump-1-link" else None
+    def tap(self, source: str) -> Tap | None:
+        return self.taps.get(source)
+
+    def open_tap(self, source: str, for_s: float) -> None:
+        self.taps[source].start(SystemClock(), for_s)
+        self.taps[source].sent(b"?\r")
+        self.taps[source].received(b"SPEED 1480 RPM\r\nTEMP 61.2\r\n")
 
     def bundles(self) -> Sequence[BundleView]:
         return self.bundle_views

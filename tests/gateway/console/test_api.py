@@ -80,7 +80,7 @@ def test_outgoing_is_shown_to_the_byte(console: Running) -> None:
     assert row["sent"] is False
 
 
-def test_bundles_channels_and_bytes(console: Running) -> None:
+def test_bundles_and_channels(console: Running) -> None:
     client = console.client("eva")
     post = client.post
     assert post("/api/v1/bundles/promote", json={"bundle": "pump-2026-12"}).status_code == 204
@@ -88,8 +88,25 @@ def test_bundles_channels_and_bytes(console: Running) -> None:
     assert post("/api/v1/channels/test", json={"channel": "shift-mail"}).status_code == 204
     assert post("/api/v1/channels/test", json={"channel": "none"}).status_code == 409
     assert console.plant.tests == [("shift-mail", "eva")]
-    assert client.get("/api/v1/source/bytes?id=pump-1-link").status_code == 200
-    assert client.get("/api/v1/source/bytes?id=none").status_code == 404
+
+
+def test_the_wire_is_shown_to_engineers_for_a_while_and_audited(console: Running) -> None:
+    client, url = console.client("eva"), "/api/v1/sources/pump-1-link/wire"
+    closed = client.get(url).json()
+    assert (closed["open_s"], closed["frames"]) == (0, [])
+    opened = client.post(url, json={"seconds": 60}).json()
+    assert 50 < opened["open_s"] <= 60
+    sent, received = client.get(url).json()["frames"]
+    assert (sent["sent"], sent["hex"]) == (True, "3f 0d")
+    assert bytes.fromhex(received["hex"]).startswith(b"SPEED 1480")
+    assert client.delete(url).status_code == 204
+    assert client.get(url).json()["frames"] == []
+    trail = [(row["action"], row["target"]) for row in client.get("/api/v1/audit").json()]
+    assert trail[:2] == [("leave wire", "pump-1-link"), ("watch wire", "pump-1-link")]
+    assert client.post(url, json={"seconds": 1e6}).status_code == 422
+    assert client.get("/api/v1/sources/none/wire").status_code == 404
+    otto = console.client("otto")
+    assert otto.get(url).status_code == otto.post(url, json={}).status_code == 403
 
 
 def test_health_readiness_and_metrics(console: Running) -> None:
