@@ -79,6 +79,8 @@ class Gateway:
             StoreError: The data directory is in use, or cannot be written.
         """
         self.config = config
+        # Taken now: a change while everything starts is a change, too.
+        self._stamp = _stamp(config)
         self.clock: Clock = clock or SystemClock()
         self._random = random or Random()
         self.meters: dict[str, SourceMeter] = {}
@@ -114,6 +116,8 @@ class Gateway:
             )
             self.flow.on_judged = self.learning.saw
             self.influx = self._influx(config)
+            self.egress: Egress | None = None
+            self._leaving: asyncio.Task[None] | None = None
             self.egress = self._egress(config)
             self.channels = self._channels(config)
         except BaseException:
@@ -188,8 +192,7 @@ class Gateway:
                 console = tasks.create_task(self._console(), name="console")
                 if self.influx is not None:
                     readers.append(tasks.create_task(self.influx.run(), name="influx"))
-                if self.egress is not None:
-                    readers.append(tasks.create_task(self.egress.run(), name="cloud"))
+                await self._go_out(tasks, self.egress)
                 readers += [
                     tasks.create_task(channel.run(), name=f"notify:{name}")
                     for name, channel in self.channels.items()
@@ -211,11 +214,21 @@ class Gateway:
                     _events.error("log.unflushed", held=self.log.held)
                 for task in readers:
                     task.cancel()
+                if self._leaving is not None:
+                    self._leaving.cancel()
         finally:
             self._executor.shutdown()
             self.trends.close()
             self.log.close()
             _events.info("gateway.stop", samples=self.flow.samples)
+
+    async def _go_out(self, tasks: asyncio.TaskGroup, egress: Egress | None) -> None:
+        """Let summaries leave by this way, and by no other any more; by none where it is None."""
+        if self._leaving is not None:
+            self._leaving.cancel()
+            await asyncio.wait([self._leaving])
+        self.egress = egress
+        self._leaving = tasks.create_task(egress.run(), name="cloud") if egress else None
 
     async def reload(self, tasks: asyncio.TaskGroup, config: Config) -> None:
         """Go over to another configuration; links whose settings did not change stay up.
@@ -225,6 +238,7 @@ class Gateway:
         """
         posts, limits, derive = self._posts(config), self._limits(config), self._derive(config)
         waves = self._waves(config)
+        egress = self._egress(config)
         before = {source.id: source for source in self.config.sources}
         after = {source.id: source for source in config.sources}
         for gone in before.keys() - after.keys():
@@ -241,6 +255,8 @@ class Gateway:
         await self.flow.restation(
             posts, self._source_of(config), limits=limits, derive=derive, waves=waves
         )
+        if egress is not self.egress:
+            await self._go_out(tasks, egress)
         _events.info("config.reloaded", sources=len(config.sources))
 
     def _start(self, tasks: asyncio.TaskGroup, source: SourceConfig) -> None:
@@ -312,7 +328,7 @@ class Gateway:
 
     async def _watch_config(self, tasks: asyncio.TaskGroup) -> None:
         """Take a changed file when it is valid; keep the last good one, and say so, otherwise."""
-        seen = _stamp(self.config)
+        seen = self._stamp
         while True:
             await sleep_until(self.clock, self.clock.mono_ns() + CONFIG_POLL_NS)
             now = await asyncio.to_thread(_stamp, self.config)
@@ -390,17 +406,17 @@ class Gateway:
         }
 
     def _egress(self, config: Config) -> Egress | None:
+        """What lets summaries out as configured: the one that is at work, where it fits."""
         cloud, gateway = config.settings.cloud, config.settings.gateway.id
         if not cloud.enabled:
             return None
+        assets = _asset_names(config)
+        old = self.egress
+        if old is not None and old.fits(cloud, gateway, assets):
+            return old
+        meter = old.sync.meter if old else None
         return Egress(
-            cloud,
-            gateway,
-            self.asset_ids(),
-            self.log,
-            self.clock,
-            self._random,
-            self._report,
+            cloud, gateway, assets, self.log, self.clock, self._random, self._report, meter
         )
 
     def _limits(self, config: Config) -> Limits:
@@ -440,6 +456,15 @@ class Gateway:
     def _source_of(self, config: Config) -> dict[int, str]:
         every = config.sources_of() | self._derive(config).sources
         return {self.log.signals.intern(signal): source for signal, source in every.items()}
+
+
+def _asset_names(config: Config) -> list[str]:
+    """Every asset that is configured, or that a source or a formula has a signal of."""
+    settings = config.settings
+    names = [asset.id for asset in settings.asset]
+    names += [signal.asset for source in config.sources for signal in source.signals]
+    names += [derived.asset for derived in settings.derive]
+    return list(dict.fromkeys(names))
 
 
 def _alarms(config: Config) -> AlarmsConfig:

@@ -9,7 +9,7 @@ import structlog
 from gateway.cloud.collect import Columns, summarise
 from gateway.cloud.config import CloudConfig
 from gateway.cloud.summary import Summary, decode, encode
-from gateway.cloud.sync import BATCH_MAX, Sync, Waiting, every_interval
+from gateway.cloud.sync import BATCH_MAX, EgressMeter, Sync, Waiting, every_interval
 from gateway.cloud.target import Target
 from gateway.core.alarm import Condition, Transition
 from gateway.core.assessment import Assessments
@@ -129,15 +129,16 @@ class Egress:
         clock: Clock,
         random: Random,
         report: Callable[[Condition], None],
+        meter: EgressMeter | None = None,
     ) -> None:
-        """Raises ConfigError where a certificate cannot be used."""
+        """Raises ConfigError where a certificate cannot be used. Counts go on in `meter`."""
         assert cloud.enabled
+        target = make_target(cloud, gateway)
         self._cloud, self._gateway, self._assets = cloud, gateway, tuple(assets)
         self._log, self._clock = log, clock
         self._reader = LogReader(log.path)
         self._history = LogHistory(self._reader)
         self.outbox = LogOutbox(log)
-        target = make_target(cloud, gateway)
         self._target_kind = target.kind
         self.sync = Sync(
             target,
@@ -148,7 +149,13 @@ class Egress:
             interval_s=cloud.interval_s,
             deliver_s=cloud.deliver_s,
             bytes_per_hour_max=cloud.bytes_per_hour_max,
+            meter=meter,
         )
+
+    def fits(self, cloud: CloudConfig, gateway: str, assets: Sequence[str]) -> bool:
+        """Whether a configuration asks for just what this one does."""
+        same = (cloud, gateway) == (self._cloud, self._gateway)
+        return same and set(assets) == set(self._assets)
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -167,13 +174,12 @@ class Egress:
     def state(self) -> dict[str, int | float | str | None]:
         """What left, what stayed home for each byte of it, and what waits."""
         meter = self.sync.meter
-        left = meter.payload_bytes
         return {
             "target": self._target_kind,
             "summaries": meter.summaries,
-            "payload_bytes": left,
+            "payload_bytes": meter.payload_bytes,
             "stayed_bytes": meter.stayed_bytes,
-            "stayed_per_byte": round(meter.stayed_bytes / left, 1) if left else None,
+            "stayed_per_byte": meter.stayed_per_byte,
             "waiting": self.outbox.lag(),
             "refused": meter.refused,
             "why_not": meter.state_text,

@@ -17,6 +17,7 @@ from gateway.console.plant import (
     AssetState,
     AssetView,
     BundleView,
+    EgressView,
     Health,
     Payload,
     ReaderView,
@@ -140,6 +141,21 @@ class View:
 
     async def outgoing(self, limit: int) -> Sequence[Payload]:
         return await asyncio.to_thread(self._outgoing, limit)
+
+    def egress(self) -> EgressView | None:
+        egress = self._gateway.egress
+        if egress is None:
+            return None
+        meter = egress.sync.meter
+        return EgressView(
+            to=_target(self._gateway.config.settings.cloud),
+            summaries=meter.summaries,
+            left_bytes=meter.payload_bytes,
+            stayed_bytes=meter.stayed_bytes,
+            stayed_per_byte=meter.stayed_per_byte,
+            waiting=egress.outbox.lag(),
+            fault=meter.state_text,
+        )
 
     def collectors(self) -> "Sequence[Collector]":
         # Only whoever asks for /metrics pays for the library.

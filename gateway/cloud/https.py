@@ -32,7 +32,11 @@ def trust(ca: Path | None, certificate: Path | None, key: Path | None) -> ssl.SS
         if certificate is not None:
             context.load_cert_chain(certificate, key)
     except (OSError, ssl.SSLError) as error:
-        raise ConfigError(f"cloud: a certificate file cannot be used ({error})") from error
+        named = ", ".join(str(path) for path in (ca, certificate, key) if path)
+        raise ConfigError(
+            f"cloud: {named or 'the system trust'}: cannot be used ({error}); "
+            "name PEM files that the gateway may read"
+        ) from error
     return context
 
 

@@ -69,6 +69,13 @@ class EgressMeter:
     last_ok_ns: int = 0
     state_text: str = ""
 
+    @property
+    def stayed_per_byte(self) -> float | None:
+        """Bytes that stayed home for each that left; None before the first has left."""
+        if not self.payload_bytes:
+            return None
+        return round(self.stayed_bytes / self.payload_bytes, 1)
+
 
 class Sync:
     """The one task through which anything leaves.
@@ -89,8 +96,9 @@ class Sync:
         interval_s: int,
         deliver_s: int,
         bytes_per_hour_max: int,
+        meter: EgressMeter | None = None,
     ) -> None:
-        self.meter = EgressMeter()
+        self.meter = meter or EgressMeter()
         self.backoff_s_min = BACKOFF_S_MIN
         self._target, self._outbox = target, outbox
         self._clock, self._random, self._report = clock, random, report
@@ -217,5 +225,11 @@ async def every_interval(
             # In short steps: the wall clock may be set while we wait.
             await sleep_until(clock, clock.mono_ns() + min(wait_ns, 10_000_000_000))
             continue
-        await asyncio.to_thread(make, start_s)
+        making = asyncio.create_task(asyncio.to_thread(make, start_s), name="cloud:making")
+        try:
+            await asyncio.shield(making)
+        except asyncio.CancelledError:
+            # A thread cannot be cancelled, and the log that it reads is closed after us.
+            await asyncio.wait([making])
+            raise
         start_s += interval_s

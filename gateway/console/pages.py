@@ -151,7 +151,8 @@ async def outgoing(request: Request) -> Response:
     """What left the plant."""
     actor = _actor(request)
     payloads = [(p, readable(p.body)) for p in await plant_of(request).outgoing(50)]
-    return await _page(request, actor, "outgoing.html", payloads=payloads)
+    balance = plant_of(request).egress()
+    return await _page(request, actor, "outgoing.html", payloads=payloads, balance=balance)
 
 
 def readable(body: bytes) -> str:

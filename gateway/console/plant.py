@@ -172,6 +172,28 @@ class Payload:
 
 
 @dataclass(frozen=True, slots=True)
+class EgressView:
+    """What has left for the cloud since the gateway started, and what stayed home for it.
+
+    Attributes:
+        to: Where summaries go.
+        summaries, left_bytes: How many have left, and their payload.
+        stayed_bytes: Of the raw samples that those summaries stand for.
+        stayed_per_byte: Bytes that stayed home for each that left; None before the first has.
+        waiting: Summaries that have not left.
+        fault: Why nothing leaves at present; "" where nothing is in the way.
+    """
+
+    to: str
+    summaries: int
+    left_bytes: int
+    stayed_bytes: int
+    stayed_per_byte: float | None
+    waiting: int
+    fault: str
+
+
+@dataclass(frozen=True, slots=True)
 class ReaderView:
     """One reader of the log: InfluxDB, the cloud, trends."""
 
@@ -286,6 +308,10 @@ class Plant(Protocol):
 
     async def outgoing(self, limit: int) -> Sequence[Payload]:
         """The last payloads, newest first."""
+        ...
+
+    def egress(self) -> EgressView | None:
+        """What left and what stayed; None where the cloud is switched off."""
         ...
 
     def settings(self) -> Mapping[str, Any]:

@@ -8,7 +8,7 @@ from fastapi import APIRouter, HTTPException, Query, Request, Response
 from pydantic import Field, TypeAdapter
 
 from gateway.console.api.answer import Body, Engineer, Name, Operator, Out, Viewer
-from gateway.console.plant import Health
+from gateway.console.plant import EgressView, Health
 from gateway.console.reach import guard_of, note_down, plant_of
 from gateway.console.vault import AuditEntry
 from gateway.core.errors import Refused
@@ -33,6 +33,7 @@ class PayloadBody(Body):
 
 
 _PAYLOADS = Out(TypeAdapter(list[PayloadBody]))
+_EGRESS = Out(TypeAdapter(EgressView | None))
 _HEALTH = Out(TypeAdapter(Health))
 _AUDIT = Out(TypeAdapter(list[AuditEntry]))
 _ANY = Out(TypeAdapter(dict[str, Any]))
@@ -57,6 +58,12 @@ async def outgoing(
         for p in payloads
     ]
     return _PAYLOADS(body)
+
+
+@router.get("/outgoing/balance", response_model=EgressView | None)
+async def balance(request: Request, _: Viewer) -> Response:
+    """Bytes that left and bytes that stayed; null where the cloud is switched off."""
+    return _EGRESS(plant_of(request).egress())
 
 
 @router.get("/settings", response_model=dict[str, Any])

@@ -16,6 +16,7 @@ from gateway.console.plant import (
     AssetState,
     AssetView,
     BundleView,
+    EgressView,
     Health,
     Payload,
     ReaderView,
@@ -64,6 +65,7 @@ class FakePlant:
         self.tests: list[tuple[str, str]] = []
         self.rolled_back: list[str] = []
         self.ready = True
+        self.egress_view: EgressView | None = None
         now_ns = time.time_ns()
         self.started_ns = now_ns - 3 * 3600 * SECOND
         self.views: dict[str, AssetView] = {}
@@ -267,6 +269,9 @@ class FakePlant:
     async def outgoing(self, limit: int) -> Sequence[Payload]:
         body = b'{"asset":"pump-1","t":1700000000,"span_s":60,"severity_max":0.41,"alarms":0}'
         return [Payload(time.time_ns(), "", sent=False, body=body, note="sync is off")]
+
+    def egress(self) -> EgressView | None:
+        return self.egress_view
 
     def collectors(self) -> Sequence[Collector]:
         return []

@@ -5,7 +5,7 @@ import json
 import math
 import socket
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import httpx
@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis import GenerationMode
 
 from gateway.console import live
+from gateway.console.plant import EgressView
 from gateway.console.shield import BODY_BYTES_MAX
 from tests.eventually import eventually_blocking
 from tests.gateway.console.conftest import Running, Start
@@ -78,6 +79,22 @@ def test_outgoing_is_shown_to_the_byte(console: Running) -> None:
     assert base64.b64decode(row["base64"]) == row["body"].encode()
     assert row["bytes"] == len(row["body"])
     assert row["sent"] is False
+
+
+def test_what_stayed_home_is_shown_beside_what_left(console: Running) -> None:
+    client = console.client("vera")
+    assert client.get("/api/v1/outgoing/balance").json() is None
+    assert "no packet leaves" in client.get("/outgoing").text
+    view = EgressView("https://cloud.example/", 12, 2_000, 3_000_000, 1500.0, 3, "no answer")
+    console.plant.egress_view = view
+    try:
+        assert client.get("/api/v1/outgoing/balance").json() == asdict(view)
+        page = client.get("/outgoing").text
+        for text in ("12 summaries", "2 kB", "3 MB", "1\u202f500 bytes stayed", "3 summaries wait"):
+            assert text in page, text
+        assert "no answer" in page
+    finally:
+        console.plant.egress_view = None
 
 
 def test_bundles_and_channels(console: Running) -> None:
