@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from gateway.core.alarm import Cause, Condition, Driver, Priority
 from gateway.core.assessment import Abstained, Assessments, ModelKind
+from gateway.pipeline import forecast
 from gateway.pipeline.windows import Windows
 from models.bundle import Bundle, Manifest
 from models.explain import drivers, healthy_of
@@ -20,8 +21,6 @@ SEVERITY_HIGH = 3.0
 SEVERITY_TOLD = 0.5
 """Below this, and unchanged, an asset is not mentioned: silence about it means that it is well."""
 REASONS = tuple(Abstained)
-FAILURE_AT = 0.5
-LIFE_H = 24.0
 SHARE_MIN = 0.1
 DRIVERS_MAX = 3
 RETOLD_FACTOR = 1.1
@@ -68,7 +67,7 @@ class Judge:
         *,
         shadow: bool | None = None,
         failure_at: Sequence[float] = (),
-        life_h: Sequence[float] = (),
+        life_h: Sequence[float | None] = (),
     ) -> None:
         """Judge `assets` by `bundle`.
 
@@ -78,19 +77,23 @@ class Judge:
             assets: Who is judged.
             shadow: Overrules the bundle's own state.
             failure_at: For each asset, the probability at which a failure mode alarms.
-            life_h: For each asset, the remaining hours at which it alarms.
+            life_h: For each asset, the remaining hours at which it alarms; None for the default.
         """
-        self._at = tuple(failure_at) or (FAILURE_AT,) * len(assets)
-        self._life_h = tuple(life_h) or (LIFE_H,) * len(assets)
+        manifest = bundle.manifest
+        n = len(assets)
+        self._at = np.array(failure_at or [forecast.FAILURE_AT] * n, dtype=np.float64)
+        self._life_h = np.array([forecast.life_of(h, manifest) for h in life_h or [None] * n])
+        self._horizon_s = dict(manifest.detail.get("horizon_s") or {})
         self.bundle = bundle
-        self.shadow = bundle.manifest.state == "shadow" if shadow is None else shadow
+        self.shadow = manifest.state == "shadow" if shadow is None else shadow
         self.session = session
         self.assets = tuple(assets)
-        self.plan = FeaturePlan.from_manifest(bundle.manifest)
-        self._healthy = healthy_of(bundle.manifest.detail)
-        self._told = np.full(len(assets), np.inf, dtype=np.float32)
+        self.plan = FeaturePlan.from_manifest(manifest)
+        self._healthy = healthy_of(manifest.detail)
+        columns = len(manifest.labels) if manifest.kind == "failure" else 1
+        self._told = np.full((n, columns), np.inf)
         self._worded: dict[int, _Worded] = {}
-        held = bundle.manifest.detail.get("sensors")
+        held = manifest.detail.get("sensors")
         self._sensors = Sensors.unpack(held) if held else None
         self._faulty = np.zeros((len(assets), len(self.plan.signals)), dtype=np.uint8)
 
@@ -158,19 +161,23 @@ class Judge:
         """
         a = judged.assessments
         doubts = self._doubts(windows, judged)
-        if a.kind is not ModelKind.ANOMALY or a.shadow:
+        if a.shadow:
             return doubts
-        severity = np.where([reason != Abstained.NO for reason in a.abstained], -1, a.severity)
+        level = (
+            a.severity[:, None].astype(np.float64)
+            if a.kind is ModelKind.ANOMALY
+            else forecast.levels(a, self._at[windows.rows], self._life_h[windows.rows])
+        )
+        known = np.array([reason is Abstained.NO for reason in a.abstained], dtype=bool)
+        level = np.where(known[:, None] & np.isfinite(level), level, -1.0)
         before = self._told[windows.rows]
         worth = (
-            (severity > SEVERITY_TOLD)
-            | (before > SEVERITY_TOLD)
-            | (np.sign(severity) != np.sign(before))
+            (level > SEVERITY_TOLD) | (before > SEVERITY_TOLD) | (np.sign(level) != np.sign(before))
         )
-        self._told[windows.rows] = severity
+        self._told[windows.rows] = level
         return doubts + [
-            self._condition(judged, row, int(windows.rows[row]), float(severity[row]))
-            for row in np.flatnonzero(worth).tolist()
+            self._condition(judged, row, column, int(windows.rows[row]), float(level[row, column]))
+            for row, column in np.argwhere(worth).tolist()
         ]
 
     def _doubts(self, windows: Windows, judged: Judged) -> list[Condition]:
@@ -195,25 +202,14 @@ class Judge:
             for row, column in np.argwhere((seen > 0) | (before > 0)).tolist()
         ]
 
-    def _forecasts(self, a: Assessments) -> list[Condition]:
-        """One condition for each failure mode, or one for the remaining life."""
-        assert a.output is not None
-        out = []
-        for row, asset in enumerate(a.assets):
-            known = a.abstained[row] is Abstained.NO and bool(np.isfinite(a.output[row]).all())
-            value = dict(zip(a.outputs, a.output[row].tolist(), strict=True))
-            t_ns = int(a.t_ns[row])
-            if a.kind is ModelKind.FAILURE:
-                out += [
-                    failure_condition(asset, mode, p if known else None, self._at[row], t_ns)
-                    for mode, p in value.items()
-                ]
-            else:
-                out.append(life_condition(asset, value if known else None, self._life_h[row], t_ns))
-        return out
-
-    def _condition(self, judged: Judged, row: int, number: int, severity: float) -> Condition:
+    def _condition(
+        self, judged: Judged, row: int, column: int, number: int, severity: float
+    ) -> Condition:
         a = judged.assessments
+        if a.kind is not ModelKind.ANOMALY:
+            life_h = float(self._life_h[number])
+            level = severity if severity >= 0 else None
+            return forecast.condition(a, row, column, level, life_h, self._horizon_s)
         asset, t_ns = a.assets[row], int(a.t_ns[row])
         if severity < 0:
             return Condition(asset, "anomaly", Cause.ANOMALY, None, t_ns, severity=0.0)
@@ -288,40 +284,3 @@ def _matrix(
     outputs: dict[str, NDArray[np.float32]], name: str, shape: tuple[int, int]
 ) -> NDArray[np.float32]:
     return outputs[name] if name in outputs else np.zeros(shape, np.float32)
-
-
-def failure_condition(
-    asset: str, mode: str, probability: float | None, at: float, t_ns: int
-) -> Condition:
-    """What a failure model says of one mode; None is an abstention."""
-    active = None if probability is None else probability >= at
-    chance = 0.0 if probability is None else probability
-    return Condition(
-        asset=asset,
-        alarm=f"failure.{mode}",
-        cause=Cause.FAILURE,
-        active=active,
-        t_ns=t_ns,
-        severity=chance / at,
-        priority=Priority.HIGH,
-        text=f"{asset} is heading for {mode}: probability {chance:.0%}",
-    )
-
-
-def life_condition(
-    asset: str, value: dict[str, float] | None, life_h: float, t_ns: int
-) -> Condition:
-    """What a remaining-life model says; alarms when its cautious end is below `life_h`."""
-    if value is None:
-        return Condition(asset, "rul", Cause.RUL, None, t_ns, severity=0.0)
-    hours, low, high = value["hours"], value["low"], value["high"]
-    return Condition(
-        asset=asset,
-        alarm="rul",
-        cause=Cause.RUL,
-        active=low < life_h,
-        t_ns=t_ns,
-        severity=life_h / max(low, life_h / 100),
-        priority=Priority.HIGH if hours < life_h else Priority.MEDIUM,
-        text=f"{asset} has about {hours:.3g} h left ({low:.3g} to {high:.3g} h)",
-    )

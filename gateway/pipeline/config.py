@@ -97,8 +97,11 @@ class AssetConfig(BaseModel):
     failure_at: float = Field(
         default=0.5, gt=0, le=1, description="Probability at which a failure mode alarms."
     )
-    life_h: float = Field(
-        default=24.0, gt=0, description="Alarm when the remaining life may be less, in hours."
+    life_h: float | None = Field(
+        default=None,
+        gt=0,
+        description="Alarm when the remaining life may be less, in hours; unset: 24, or a quarter"
+        " of the longest life that the model tells apart.",
     )
     bearing: BearingConfig | None = Field(
         default=None, description="Its bearing: waveforms are searched for its defects' orders."

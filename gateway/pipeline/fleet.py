@@ -11,6 +11,7 @@ from gateway.core.errors import ConfigError, Fault
 from gateway.core.signals import Signal, SignalTable
 from gateway.pipeline.assess import Judge
 from gateway.pipeline.config import AssetConfig
+from gateway.pipeline.forecast import reach_h
 from gateway.pipeline.waves import parts_wanted
 from gateway.pipeline.windows import Watch
 from models.bundle import Bundle, Manifest, read
@@ -99,7 +100,7 @@ def muster(
             wanted_names = [signal.name for signal in bundle.manifest.signals]
             for one in members:
                 sources_of |= parts_wanted(wanted_names, one.asset.id, sources_of)
-                differences = _differences(bundle.manifest, one.asset.id, sources_of)
+                differences = _differences(bundle.manifest, one.asset, sources_of)
                 faults += [Fault(one.where, f"{path.name}: {d}") for d in differences]
                 if not differences:
                     fitting.append(one.asset)
@@ -153,9 +154,17 @@ def _find(asset: str, name: str, sources_of: Mapping[Signal, str]) -> Signal | N
     return next((s for s in sources_of if s.asset == asset and s.name == name), None)
 
 
-def _differences(manifest: Manifest, asset: str, sources_of: Mapping[Signal, str]) -> list[str]:
-    """What a bundle wants of an asset's signals and does not find."""
+def _differences(
+    manifest: Manifest, config: AssetConfig, sources_of: Mapping[Signal, str]
+) -> list[str]:
+    """What a bundle wants of an asset's signals and settings and does not find."""
     out = []
+    asset, life_h = config.id, config.life_h
+    if manifest.kind == "rul" and life_h is not None and life_h >= (reach := reach_h(manifest)):
+        out.append(
+            f"tells lives apart up to {reach:.3g} h, and {asset} would alarm below its life_h of"
+            f" {life_h:g} h: always; give it a life_h below {reach:.3g}, or none"
+        )
     if manifest.window.period_s is None:
         out.append("counts rows and knows no time, so it runs in `forewarn score` only")
     for wanted in manifest.signals:

@@ -122,7 +122,8 @@ def train(
                 "negatives_used": rate,
                 "split": _split(group, alone),
             },
-            "detail": (detail or {}) | {"thresholds": thresholds},
+            "detail": (detail or {})
+            | {"thresholds": thresholds, "horizon_s": _horizons(record, target, labels)},
         },
         notes,
         seed=seed,
@@ -250,6 +251,18 @@ def _run_length(target: Floats, group: NDArray[np.int64]) -> float:
         ends = np.append(edges, len(column))
         runs += [int(ends[np.searchsorted(ends, start, side="right")] - start) for start in starts]
     return float(np.median(runs)) if runs else 0.0
+
+
+def _horizons(record: Record, target: Floats, labels: Sequence[str]) -> dict[str, float]:
+    """How long before a failure each label begins to hold, in s; none where rows stand alone."""
+    if record.time_s is None:
+        return {}
+    period_s, _ = grids.sampling(record)
+    runs = {
+        label: _run_length(column[:, None], record.group)
+        for label, column in zip(labels, target.T, strict=True)
+    }
+    return {label: run * period_s for label, run in runs.items() if period_s and run >= RUN_MIN}
 
 
 def _choose_pairs(
