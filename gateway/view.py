@@ -92,6 +92,13 @@ class View:
             before,
         )
 
+    async def history_json(
+        self, *, start_ns: int, end_ns: int, asset: str, limit: int, before: int
+    ) -> bytes:
+        return await asyncio.to_thread(
+            self._gateway.trends.transitions_json, start_ns, end_ns, asset or None, limit, before
+        )
+
     async def kpis(self) -> AlarmKpis:
         end_ns = self._gateway.clock.wall_ns()
         start_ns = end_ns - DAY_NS

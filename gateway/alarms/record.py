@@ -3,7 +3,7 @@
 import json
 import math
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from gateway.alarms.states import Delay, Life, Shelf, shown
@@ -88,7 +88,10 @@ class Record:
         self.severity = bounded_severity(condition.severity)
         self.priority = condition.priority
         self.text = condition.text[:TEXT_MAX]
-        self.drivers = condition.drivers[:DRIVERS_MAX]
+        self.drivers = tuple(
+            d if math.isfinite(d.share) else replace(d, share=0.0)
+            for d in condition.drivers[:DRIVERS_MAX]
+        )
 
     def transition(self, event: str, wall_ns: int, who: str, note: str) -> Transition:
         """What the log keeps of the step just made."""

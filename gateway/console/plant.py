@@ -264,6 +264,12 @@ class Plant(Protocol):
         """
         ...
 
+    async def history_json(
+        self, *, start_ns: int, end_ns: int, asset: str, limit: int, before: int
+    ) -> bytes:
+        """The same as a JSON list of `{"number": …, "transition": {…}}`."""
+        ...
+
     async def kpis(self) -> AlarmKpis:
         """How well the alarms serve, over the last day."""
         ...

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -65,6 +66,9 @@ _TABLES = (
     "CREATE TABLE position (kind TEXT PRIMARY KEY, seq INTEGER NOT NULL) WITHOUT ROWID",
     "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
 )
+
+COMPACT: Any = {"separators": (",", ":"), "ensure_ascii": False}
+"""A body is what REST answers with; half of what is listed would be blanks and escapes."""
 
 _UPSERT = {
     width: f"""INSERT INTO trend_{width} VALUES (?, ?, ?, ?, ?, ?)
@@ -130,7 +134,7 @@ class TrendFile:
                 self._db.executemany(
                     "INSERT OR REPLACE INTO transition VALUES (?, ?, ?, ?)",
                     (
-                        (seq, item.t_ns, item.asset, json.dumps(asdict(item)))
+                        (seq, item.t_ns, item.asset, json.dumps(asdict(item), **COMPACT))
                         for seq, item in transitions
                     ),
                 )

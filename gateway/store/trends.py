@@ -85,6 +85,12 @@ class Trends:
         """See `TrendReader.numbered_transitions`."""
         return self._reader.numbered_transitions(start_ns, end_ns, asset, limit, before)
 
+    def transitions_json(
+        self, start_ns: int, end_ns: int, asset: str | None, limit: int, before: int = 0
+    ) -> bytes:
+        """See `TrendReader.transitions_json`."""
+        return self._reader.transitions_json(start_ns, end_ns, asset, limit, before)
+
     def _open(self) -> TrendFile:
         file = TrendFile(self._log.directory / FILE_NAME, self._log.epoch())
         positions = file.positions()

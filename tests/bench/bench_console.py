@@ -18,6 +18,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from http.client import HTTPConnection
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -25,6 +26,9 @@ from random import Random
 from typing import Any
 
 import httpx
+
+from gateway.store.trend_file import TrendFile
+from gateway.store.trend_reader import TrendReader
 
 ASSETS = 200
 BROWSERS = 20
@@ -90,7 +94,7 @@ def serve(folder: str, pipe: Connection) -> None:
             loop = asyncio.get_running_loop()
             while (question := await loop.run_in_executor(None, pipe.recv)) != "end":
                 if question == "history":
-                    fill(plant)
+                    fill(plant, folder)
                 # Taken after the filling, which is no part of the console.
                 pipe.send((before_mb, rss_mb(), time.process_time()))
             changing.cancel()
@@ -99,7 +103,7 @@ def serve(folder: str, pipe: Connection) -> None:
     asyncio.run(main())
 
 
-def fill(plant: Any) -> None:
+def fill(plant: Any, folder: str) -> None:
     """10,000 alarms in the history."""
     plant.fail("asset-0")
     first = plant.log[0]
@@ -108,6 +112,22 @@ def fill(plant: Any) -> None:
         replace(first, asset=f"asset-{i % ASSETS}", occurrence=i, t_ns=now_ns - i * 1_000_000)
         for i in range(ALARMS)
     ]
+    # Read as the gateway reads them: from the file of the trends.
+    path = Path(folder) / "trends.db"
+    file = TrendFile(path, "bench")
+    file.write(None, (), enumerate(plant.log, 1), {})
+    file.close()
+    reader = TrendReader(path)
+
+    async def history(**asked: Any) -> Any:
+        asked["asset"] = asked["asset"] or None
+        return await asyncio.to_thread(partial(reader.numbered_transitions, **asked))
+
+    async def history_json(**asked: Any) -> bytes:
+        asked["asset"] = asked["asset"] or None
+        return await asyncio.to_thread(partial(reader.transitions_json, **asked))
+
+    plant.history, plant.history_json = history, history_json
 
 
 def median_ms(work: Callable[[], Any], rounds: int = ROUNDS) -> float:

@@ -1,8 +1,13 @@
 """The history is paged by number: what happened at the same moment is told once, and told."""
 
 import asyncio
+import json
 from pathlib import Path
 
+import pytest
+from pydantic import TypeAdapter
+
+from gateway.console.api.history import HistoryRow
 from gateway.core.clock import SystemClock
 from gateway.core.errors import StoreError
 from gateway.store.config import StoreConfig
@@ -38,6 +43,12 @@ async def test_pages_neither_lose_nor_repeat_what_shares_a_moment(tmp_path: Path
         assert [t for _, t in reversed(seen)] == wanted
         assert [n for n, _ in reversed(seen)] == list(range(1, 8))
         assert trends.numbered_transitions(0, EVER, "press", 10) == []
+        # As JSON they are what the typed ones are, and any reader of JSON takes them.
+        raw = trends.transitions_json(0, EVER, "pump", 5, 7)
+        rows = TypeAdapter(list[HistoryRow]).validate_json(raw)
+        assert [(r.number, r.transition) for r in rows] == seen[1:6]
+        assert json.loads(raw, parse_constant=pytest.fail)[0]["number"] == 6
+        assert trends.transitions_json(0, EVER, "press", 10) == b"[]"
     finally:
         running.cancel()
         await asyncio.wait([running])

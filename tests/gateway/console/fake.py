@@ -1,8 +1,9 @@
 """A plant for the console's tests: seeded, with the real alarm engine behind it."""
 
+import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -206,6 +207,14 @@ class FakePlant:
             and (not before or n < before)
         ]
         return rows[::-1][:limit]
+
+    async def history_json(
+        self, *, start_ns: int, end_ns: int, asset: str, limit: int, before: int
+    ) -> bytes:
+        rows = await self.history(
+            start_ns=start_ns, end_ns=end_ns, asset=asset, limit=limit, before=before
+        )
+        return json.dumps([{"number": n, "transition": asdict(t)} for n, t in rows]).encode()
 
     async def kpis(self) -> AlarmKpis:
         now_ns = time.time_ns()
