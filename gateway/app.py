@@ -35,6 +35,7 @@ from gateway.pipeline.supervise import Supervisor
 from gateway.pipeline.waves import Waves
 from gateway.store.clock_watch import watch_clock
 from gateway.store.log import Log
+from gateway.store.past import Past
 from gateway.store.trends import Trends
 from gateway.store.vitals import log_vitals
 from gateway.view import View
@@ -91,6 +92,7 @@ class Gateway:
         settings = config.settings
         self.log = Log.open(config.data_dir, settings.store, self.clock)
         try:
+            self._past = Past(self.log)
             self._index(config)
             self.trends = Trends(self.log, settings.store.trends, self.clock)
             self.engine = Engine(_alarms(config))
@@ -273,6 +275,7 @@ class Gateway:
             data_dir=folder,
             report=self.flow.report,
             tap=tap,
+            logged=self._past,
         )
         supervisor = Supervisor(protocols.as_source(source), context, self.channel)
         task: asyncio.Task[None] = tasks.create_task(supervisor.run(), name=f"source:{source.id}")

@@ -21,6 +21,8 @@ _COUNTERS = (
     ("samples_bad", "Samples of bad quality"),
     ("samples_history", "Samples fetched from the past"),
     ("samples_lost", "Samples lost on the way"),
+    ("gaps_unfilled", "Gaps of signals that nobody can fill"),
+    ("gaps_unfilled_s", "Seconds of outages with such gaps"),
 )
 
 

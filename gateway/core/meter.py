@@ -34,6 +34,12 @@ class SourceMeter:
     samples_history: int = 0
     samples_lost: int = 0
     """Samples that the peer or a queue between us says were dropped (overflow bits, gaps)."""
+    gaps_unfilled: int = 0
+    """Gaps that an outage left in a signal and that nobody can fill, one for each signal."""
+    gaps_unfilled_s: float = 0.0
+    """How long these outages were together, s; however many signals one of them hit."""
+    gap_text: str = ""
+    """The last of them in words, with its reason; "" where there was none."""
     errors: Counter[str] = field(default_factory=Counter)
     """Errors by kind: `timeout`, `exception_2`, `checksum`, `clock`, `BadNodeIdUnknown`…"""
     quarantined: dict[str, str] = field(default_factory=dict)

@@ -7,7 +7,9 @@ from pathlib import Path
 from random import Random
 from typing import Annotated, Protocol, Self
 
+import numpy as np
 import structlog
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from gateway.core.alarm import Condition
@@ -64,6 +66,44 @@ class SourceConfig(BaseModel):
         return self
 
 
+class Logged(Protocol):
+    """What the log holds, for a source that can ask its peer for what is missing there."""
+
+    async def last(
+        self, signals: Sequence[int], /
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """The last usable sample of each signal that an earlier run of the gateway logged.
+
+        Returns:
+            UTC ns and value of each; 0 and NaN where the end of its log holds none.
+        """
+        ...
+
+    async def stamps(
+        self, signals: Sequence[int], start_ns: int, end_ns: int, /
+    ) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+        """Signal and time of every committed sample of these in [start_ns, end_ns), UTC ns.
+
+        Raises:
+            StoreError: The log cannot be read at present.
+        """
+        ...
+
+
+class NothingLogged:
+    """For tools that look at a source and keep nothing."""
+
+    async def last(
+        self, signals: Sequence[int], /
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        return np.zeros(len(signals), np.int64), np.full(len(signals), np.nan)
+
+    async def stamps(
+        self, _signals: Sequence[int], _start_ns: int, _end_ns: int, /
+    ) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+        return np.zeros(0, np.int32), np.zeros(0, np.int64)
+
+
 @dataclass(frozen=True, slots=True)
 class SourceContext:
     """The world as a source may see it.
@@ -78,6 +118,7 @@ class SourceContext:
         report: Reports a condition about the source itself (a certificate near its end). Never
             blocks; link up and down are the supervisor's to report.
         tap: Takes what crosses the wire, but only while `tap.open`, and no secret ever.
+        logged: What the log already holds.
     """
 
     clock: Clock
@@ -88,6 +129,7 @@ class SourceContext:
     data_dir: Path
     report: Callable[[Condition], None]
     tap: Tap = field(default_factory=Tap)
+    logged: Logged = field(default_factory=NothingLogged)
 
 
 class Session(Protocol):

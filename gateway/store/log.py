@@ -24,7 +24,7 @@ from gateway.store.log_conditions import conditions
 from gateway.store.owner import Owner
 from gateway.store.pending import Pending
 from gateway.store.reader import LogReader
-from gateway.store.record import Item, Kind
+from gateway.store.record import Item, Kind, Record
 from gateway.store.schema import FILE_NAME
 from gateway.store.writer import State, Writer
 
@@ -182,6 +182,10 @@ class Log:
     def samples(self, start_ns: int, end_ns: int, signals: Sequence[int] | None = None) -> Columns:
         """All committed samples of [start_ns, end_ns), oldest first. See `LogReader.samples`."""
         return self._reader.samples(start_ns, end_ns, signals)
+
+    def backwards(self, kind: Kind, before: int) -> Iterator[tuple[int, Record]]:
+        """Committed records below a number, newest first. See `LogReader.backwards`."""
+        return self._reader.backwards(kind, before)
 
     def transitions(
         self, start_ns: int = -(1 << 62), end_ns: int = 1 << 62

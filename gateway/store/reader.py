@@ -31,6 +31,11 @@ _BY_TIME = {
     "WHERE seq > ? AND seq <= ? AND +t_max >= ? AND +t_min <= ? ORDER BY seq LIMIT ?"
     for kind in Kind
 }
+_BACKWARDS = {
+    kind: "SELECT seq, n, t_min, t_max, payload, t_log FROM "  # noqa: S608
+    f"{kind.value} WHERE seq < ? ORDER BY seq DESC LIMIT ?"
+    for kind in Kind
+}
 _WITHIN = {
     kind: f"SELECT min(seq), max(seq) FROM {kind.value} WHERE t_max >= ? AND t_min <= ?"  # noqa: S608
     for kind in Kind
@@ -129,6 +134,13 @@ class LogReader:
             if len(rows) < BLOCKS_MAX:
                 return
             after = rows[-1][0]
+
+    def backwards(self, kind: Kind, before: int) -> Iterator[tuple[int, Record]]:
+        """Records numbered below `before`, newest first, each with the time of its commit."""
+        while rows := self.query(_BACKWARDS[kind], (before, BLOCKS_MAX)):
+            for seq, n, t0, t1, payload, t_log in rows:
+                yield t_log, Record(kind, seq, n, t0, t1, payload)
+            before = rows[-1][0]
 
     def samples(self, start_ns: int, end_ns: int, signals: Sequence[int] | None = None) -> Columns:
         """All samples of [start_ns, end_ns), oldest first; of the given signals, or of all.

@@ -22,6 +22,7 @@ COUNTED = (
     "samples_bad",
     "samples_history",
     "samples_lost",
+    "gaps_unfilled",
 )
 """Counters of a source that become integer fields; their type never changes."""
 
@@ -54,6 +55,7 @@ def vitals(
         }
         fields["errors"] = meter_.errors.total()
         fields["up"] = meter_.state is LinkState.UP
+        fields["gaps_unfilled_s"] = float(meter_.gaps_unfilled_s)
         fields["latency_s"] = float(meter_.latency_s)
         fields["latency_s_max"] = float(meter_.latency_s_max)
         found[meter_.source] = fields

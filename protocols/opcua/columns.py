@@ -18,6 +18,7 @@ class Columns:
         scale, offset: float64, from the configuration.
         deadband: float64, applied here where the server refuses to; in the server's unit, 0 none.
         resumed_ns: int64, time of the last sample of the session before; 0 for none.
+        resumed_value: float64, that sample where the log knows it; NaN elsewhere.
         first_ns: int64, time of the first sample of this session; 0 before it.
         newest_ns: int64, time of the last sample that the server sent.
         last_ns: int64, time of the last sample passed on, repeated ones included.
@@ -35,6 +36,7 @@ class Columns:
         self.offset = np.zeros(size)
         self.deadband = np.zeros(size)
         self.resumed_ns = np.zeros(size, dtype=np.int64)
+        self.resumed_value = np.full(size, np.nan)
         self.first_ns = np.zeros(size, dtype=np.int64)
         self.newest_ns = np.zeros(size, dtype=np.int64)
         self.last_ns = np.zeros(size, dtype=np.int64)
@@ -43,7 +45,14 @@ class Columns:
         self.said_ns = np.full(size, NEVER_NS, dtype=np.int64)
 
     def add(
-        self, number: int, *, group: int, scale: float, offset: float, plain: bool, resumed_ns: int
+        self,
+        number: int,
+        *,
+        group: int,
+        scale: float,
+        offset: float,
+        plain: bool,
+        resumed: tuple[int, float],
     ) -> int:
         """Give the next handle."""
         if self.n == len(self.number):
@@ -55,7 +64,7 @@ class Columns:
         self.plain[handle] = plain
         self.scale[handle] = scale
         self.offset[handle] = offset
-        self.resumed_ns[handle] = resumed_ns
+        self.resumed_ns[handle], self.resumed_value[handle] = resumed
         return handle
 
     def remove(self, handle: int) -> None:
@@ -75,5 +84,5 @@ class Columns:
                 new[: len(old)] = old
                 setattr(self, name, new)
         self.number[self.n :] = -1
-        self.last_value[self.n :] = np.nan
+        self.last_value[self.n :] = self.resumed_value[self.n :] = np.nan
         self.said_ns[self.n :] = NEVER_NS

@@ -1,21 +1,23 @@
 """Fills the gap that an outage left from the server's own history, each sample once."""
 
-import json
+import asyncio
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC
 from typing import Any, cast
 
 import numpy as np
 from asyncua import ua
+from numpy.typing import NDArray
 
 from gateway.core.batch import make_batch
-from gateway.core.errors import PeerError
+from gateway.core.errors import PeerError, StoreError
 from gateway.core.source import SourceContext
 from protocols.opcua.intake import Intake
 from protocols.opcua.items import Item, in_chunks
 from protocols.opcua.link import Link, code_name
 from protocols.opcua.outbox import Outbox
+from protocols.opcua.resume import Resume, Span
 from protocols.opcua.settings import Config
 from protocols.opcua.slow import read_slow
 from protocols.opcua.status import quality_of
@@ -24,135 +26,112 @@ VALUES_MAX = 10_000
 """Of one node in one answer; the server gives a continuation point for more."""
 NODES_MAX = 50
 """In one request, whatever the server allows: every answer is held in memory at once."""
-GAPS_MAX = 20
-"""Of one signal, waiting to be filled; the oldest is given up first."""
+ASKED_MAX = 2
+"""Times that a history is asked which knows nothing of a gap, not even its end: it may lag."""
 _Code = ua.StatusCodes
 NO_HISTORY = frozenset(
     (
         _Code.BadHistoryOperationUnsupported,
         _Code.BadHistoryOperationInvalid,
         _Code.BadNotSupported,
+        _Code.BadServiceUnsupported,
         _Code.BadNoData,
     )
 )
 """Answers of a node that has no history; most have none."""
-MARKS_NAME = "resume.json"
+NONE_KEPT = "the server keeps no history"
 STAMP_NS = 1_000
 """Stamps nearer than this are one stamp: history is decoded by the library, to microseconds."""
+_NOTHING: NDArray[np.int64] = np.zeros(0, dtype=np.int64)
 
 
 @dataclass(slots=True, eq=False)
 class Gap:
     """What is missing of one signal: after `start_ns` and before `end_ns`, UTC.
 
-    The start moves on with each page that was read, so that what breaks off goes on from there.
+    The start moves on with each page that was read, so that what breaks off goes on from there;
+    `whole` is where it was first, and `last_ns` the time of the last sample passed on. `held` are
+    the times in it that the log holds already, in order; `known` counts what the server told of
+    it; `reason` says why nothing can be had.
     """
 
     item: Item
+    number: int
+    whole: Span
     start_ns: int
     end_ns: int
+    held: NDArray[np.int64] = field(default_factory=lambda: _NOTHING)
+    known: int = 0
+    last_ns: int = 0
+    reason: str = ""
 
 
 class GapFiller:
     """Knows per signal where the last session ended, and asks for what came after.
 
-    The marks live in the source's data folder between sessions, so that a restart of the gateway
-    is an outage like any other. They are taken away while a session runs: after a crash they would
-    be old, and filling from them would log samples twice.
+    What cannot be had is counted and told: a loss that nobody sees is the worst kind.
     """
 
     def __init__(
-        self, config: Config, context: SourceContext, link: Link, outbox: Outbox, intake: Intake
+        self,
+        config: Config,
+        context: SourceContext,
+        link: Link,
+        outbox: Outbox,
+        intake: Intake,
+        resume: Resume,
     ) -> None:
         self._config = config
         self._context = context
         self._link = link
         self._outbox = outbox
         self._intake = intake
-        self._path = context.data_dir / MARKS_NAME
-        self._marks: dict[str, int] = {}
-        self._gaps: dict[str, list[tuple[int, int]]] = {}
+        self._resume = resume
+        self._away_since_ns = resume.heard_ns
         self._open: list[Gap] = []
+        self._counted = False
 
-    def recall(self) -> None:
-        """Read where the session before ended, and which gaps it left open."""
-        try:
-            kept = json.loads(self._path.read_text())
-            self._marks = {str(name): int(t_ns) for name, t_ns in kept["marks"].items()}
-            self._gaps = {
-                str(name): [(int(a), int(b)) for a, b in gaps]
-                for name, gaps in kept["gaps"].items()
-            }
-        except FileNotFoundError:
-            return
-        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-            self._context.log.warning("history.marks", error=str(error))
-        self._path.unlink(missing_ok=True)
+    def resumed(self, name: str) -> tuple[int, float]:
+        """UTC ns and value of the last sample of the session before; 0 and NaN for none."""
+        mark = self._resume.marks.get(name)
+        return (mark.t_ns, mark.value) if mark else (0, float("nan"))
 
     def remember(self, items: Iterable[Item]) -> None:
         """Write where each signal stands, and what is still missing of it."""
-        if not self._config.history:
-            return
+        resume, columns = self._resume, self._intake.columns
         self._open_gaps(items)
         for gap in self._open:
-            self._gaps.setdefault(gap.item.name, []).append((gap.start_ns, gap.end_ns))
-        newest_ns = self._intake.columns.newest_ns
+            rest = Span(gap.start_ns, gap.end_ns, gap.whole.doubtful)
+            resume.add_gap(gap.item.name, rest)
+            self._passed_on(gap)
         # What the reader never took is as good as never received.
         unread, unread_past = self._outbox.unread(history=False), self._outbox.unread(history=True)
         for item in items:
-            number = int(self._intake.columns.number[item.handle])
+            number = int(columns.number[item.handle])
             if number in unread_past:
                 first_ns, last_ns = unread_past[number]
-                self._gaps.setdefault(item.name, []).append((first_ns - 1, last_ns + 1))
+                resume.add_gap(item.name, Span(first_ns - 1, last_ns + 1, doubtful=False))
             if number in unread:
-                self._marks[item.name] = unread[number][0] - 1
-            elif newest_ns[item.handle]:
-                self._marks[item.name] = int(newest_ns[item.handle])
-        if not self._marks:
-            return
-        part = self._path.with_suffix(".part")
-        try:
-            self._context.data_dir.mkdir(parents=True, exist_ok=True)
-            part.write_text(json.dumps({"marks": self._marks, "gaps": self._gaps}))
-            part.replace(self._path)
-        except OSError as error:
-            self._context.log.warning("history.marks", error=str(error))
-
-    def resumed_ns(self, name: str) -> int:
-        """UTC ns of the last sample of the session before; 0 for none."""
-        return self._marks.get(name, 0)
+                resume.marks[item.name] = resume.mark(unread[number][0] - 1)
+            elif columns.newest_ns[item.handle]:
+                resume.marks[item.name] = resume.mark(int(columns.newest_ns[item.handle]))
+        resume.heard_ns = self._intake.heard_ns or resume.heard_ns
+        resume.keep()
 
     async def fill(self, items: Mapping[str, Item], per_call: int) -> None:
-        """Ask once for each signal's gaps; the last ends at its first sample of this session."""
-        if not self._config.history or not (self._marks or self._gaps):
-            return
-        waiting = [item for name, item in items.items() if name in self._marks and item.node]
-        await self._intake.first_samples(waiting, timeout_s=self._config.timeout_s)
-        self._open_gaps(items.values())
-        gaps = [
-            Gap(items[name], start_ns, end_ns)
-            for name, open_gaps in self._gaps.items()
-            if name in items
-            for start_ns, end_ns in open_gaps
-        ]
-        gaps = [gap for gap in gaps if gap.item.node is not None]
-        self._gaps.clear()
-        self._open = gaps
-        filled = 0
+        """Ask for each signal's gaps until none is open; the last ends at its first sample here.
 
-        async def read(chunk: Sequence[Gap]) -> None:
-            nonlocal filled
-            filled += await self._read(chunk)
-            done = set(chunk)
-            self._open = [gap for gap in self._open if gap not in done]
-
-        try:
-            await in_chunks(gaps, min(per_call, NODES_MAX), read)
-        except PeerError as error:
-            self._context.log.info("history.none", reason=str(error))
-        self._open = []
-        if filled:
-            self._context.log.info("history.filled", samples=filled)
+        A signal that is silent at first, or refused, has its turn when it speaks.
+        """
+        resume = self._resume
+        while resume.marks or resume.gaps or resume.passed:
+            waiting = [item for name, item in items.items() if name in resume.marks and item.node]
+            await self._intake.first_samples(waiting, timeout_s=self._config.timeout_s)
+            self._open_gaps(items.values())
+            await self._read_all(self._take_gaps(items), per_call)
+            await self._settle()
+            resume.keep()
+            await asyncio.sleep(self._config.timeout_s)
 
     def _open_gaps(self, items: Iterable[Item]) -> None:
         """From each mark to the first sample that came after it."""
@@ -160,15 +139,136 @@ class GapFiller:
         first_ns = self._intake.columns.first_ns
         for item in items:
             end_ns = int(first_ns[item.handle])
-            mark_ns = self._marks.get(item.name)
-            if mark_ns is None or end_ns == 0:
+            mark = self._resume.marks.get(item.name)
+            if mark is None or end_ns == 0:
                 continue
-            del self._marks[item.name]
-            start_ns = max(mark_ns, oldest_ns)
-            if end_ns > start_ns:
-                gaps = self._gaps.setdefault(item.name, [])
-                gaps.append((start_ns, end_ns))
-                del gaps[:-GAPS_MAX]
+            del self._resume.marks[item.name]
+            start_ns = max(mark.from_ns, oldest_ns)
+            # A value that has not changed since has no gap behind it.
+            if end_ns > start_ns and end_ns != mark.t_ns:
+                self._resume.add_gap(item.name, Span(start_ns, end_ns, mark.doubtful))
+
+    def _take_gaps(self, items: Mapping[str, Item]) -> list[Gap]:
+        """The gaps of those signals that can be asked for now."""
+        ready = [item for name, item in items.items() if name in self._resume.gaps and item.node]
+        return [
+            Gap(
+                item,
+                self._context.signals.intern(item.signal.key()),
+                span,
+                span.start_ns,
+                span.end_ns,
+            )
+            for item in ready
+            for span in self._resume.take_gaps(item.name)
+        ]
+
+    async def _read_all(self, gaps: list[Gap], per_call: int) -> None:
+        if not gaps:
+            return
+        self._open = gaps
+        refused = self._no_use()
+        filled = 0
+
+        async def read(chunk: Sequence[Gap]) -> None:
+            nonlocal filled
+            await self._ask_log(chunk)
+            filled += await self._read(chunk)
+            for gap in chunk:
+                self._passed_on(gap)
+            done = set(chunk)
+            self._open = [gap for gap in self._open if gap not in done]
+
+        for _ in range(ASKED_MAX):
+            if refused:
+                break
+            try:
+                await in_chunks(self._open, min(per_call, NODES_MAX), read)
+            except PeerError as error:
+                refused = NONE_KEPT if error.code in NO_HISTORY else str(error)
+            self._open = [gap for gap in gaps if not gap.known and not gap.reason]
+            if not self._open:
+                break
+            await asyncio.sleep(self._config.timeout_s)
+        self._open = []
+        if filled:
+            self._context.log.info("history.filled", samples=filled)
+        for gap in gaps:
+            if not gap.known:
+                gap.reason = gap.reason or refused or NONE_KEPT
+        self._count([gap for gap in gaps if gap.reason])
+
+    def _passed_on(self, gap: Gap) -> None:
+        if gap.last_ns:
+            self._resume.passed.append((gap.item.name, gap.whole, gap.last_ns))
+
+    def _no_use(self) -> str:
+        """Why the configuration itself does not let a gap be filled; "" where it does."""
+        if not self._config.history:
+            return "history = false"
+        if self._config.timestamp == "gateway":
+            return 'timestamp = "gateway", and the past has other clocks'
+        return ""
+
+    def _count(self, gaps: Sequence[Gap]) -> None:
+        """Say what is lost: once an outage, and of a signal that was not at rest."""
+        columns, meter = self._intake.columns, self._context.meter
+        lost = [gap for gap in gaps if gap.end_ns > int(columns.resumed_ns[gap.item.handle])]
+        if not lost:
+            return
+        began_ns = self._intake.began_ns
+        away_s = max(0.0, (began_ns - (self._away_since_ns or began_ns)) / 1e9)
+        meter.gaps_unfilled += len(lost)
+        if not self._counted:
+            self._counted = True
+            meter.gaps_unfilled_s += away_s
+        which = lost[0].item.name if len(lost) == 1 else f"{len(lost)} signals"
+        meter.gap_text = f"gap of {_span_text(away_s)} in {which} not filled: {lost[0].reason}"
+        self._context.log.warning(
+            "history.gap", gap_s=round(away_s, 3), signals=len(lost), text=meter.gap_text
+        )
+
+    async def _settle(self) -> None:
+        """Forget what was passed on and is in the log by now."""
+        passed = self._resume.passed
+        if not passed:
+            return
+        table, keys = self._context.signals, self._keys()
+        numbers = {name: table.intern(keys[name]) for name, _, _ in passed if name in keys}
+        times = [last_ns for _, _, last_ns in passed]
+        try:
+            held = await self._context.logged.stamps(
+                list(numbers.values()), min(times), max(times) + 1
+            )
+        except StoreError:
+            return  # It cannot be read at present; asked again in a while.
+        logged = set(zip(held[0].tolist(), held[1].tolist(), strict=True))
+        self._resume.passed = [
+            entry
+            for entry in passed
+            if entry[0] in numbers and (numbers[entry[0]], entry[2]) not in logged
+        ]
+
+    def _keys(self) -> dict[str, Any]:
+        return {str(signal.key()): signal.key() for signal in self._config.signals}
+
+    async def _ask_log(self, gaps: Sequence[Gap]) -> None:
+        """What the log holds of the gaps that another process may have filled in part."""
+        doubtful = [gap for gap in gaps if gap.whole.doubtful]
+        if not doubtful:
+            return
+        numbers = [gap.number for gap in doubtful]
+        start_ns = min(gap.start_ns for gap in doubtful) - STAMP_NS
+        end_ns = max(gap.end_ns for gap in doubtful) + STAMP_NS
+        while True:
+            try:
+                signal, t_ns = await self._context.logged.stamps(numbers, start_ns, end_ns)
+            except StoreError:
+                await asyncio.sleep(self._config.timeout_s)
+                continue
+            break
+        for gap in doubtful:
+            gap.held = np.sort(t_ns[signal == gap.number])
 
     async def _read(self, gaps: Sequence[Gap]) -> int:
         """Read the gaps' samples, page by page, into the outbox; give how many there were."""
@@ -176,7 +276,8 @@ class GapFiller:
         # The library's defaults ask for what was changed afterwards, and for the ends.
         details.IsReadModified = details.ReturnBounds = cast("ua.Boolean", False)
         details.StartTime = _datetime(min(gap.start_ns for gap in gaps))
-        details.EndTime = _datetime(max(gap.end_ns for gap in gaps))
+        # Past the end: a history that knows the end knows the gap, even if nothing was in it.
+        details.EndTime = _datetime(max(gap.end_ns for gap in gaps) + 1_000_000_000)
         details.NumValuesPerNode = ua.UInt32(VALUES_MAX)
         rest = [(gap, b"") for gap in gaps]
         filled = 0
@@ -197,9 +298,11 @@ class GapFiller:
                 if not result.StatusCode.is_good():
                     if code not in NO_HISTORY:
                         self._context.meter.errors[code_name(code)] += 1
+                        gap.reason = code_name(code)
                     continue
                 data = result.HistoryData
                 values = data.DataValues if isinstance(data, ua.HistoryData) else []
+                gap.known += len(values or [])
                 filled += self._put(gap, values or [])
                 if result.ContinuationPoint:
                     more.append((gap, bytes(result.ContinuationPoint)))
@@ -211,13 +314,13 @@ class GapFiller:
         item, received_ns = gap.item, self._context.clock.wall_ns()
         values, _, _ = read_slow([(item.handle, d) for d in data], {item.handle: item})
         t_ns = self._intake.stamp(values, received_ns)
-        inside = np.flatnonzero((t_ns > gap.start_ns + STAMP_NS) & (t_ns < gap.end_ns - STAMP_NS))
-        rows = inside[np.argsort(t_ns[inside], kind="stable")]
-        number = self._context.signals.intern(item.signal.key())
+        inside = (t_ns > gap.start_ns + STAMP_NS) & (t_ns < gap.end_ns - STAMP_NS)
+        rows = np.flatnonzero(inside & ~_among(t_ns, gap.held))
+        rows = rows[np.argsort(t_ns[rows], kind="stable")]
         self._outbox.put(
             make_batch(
                 self._config.id,
-                np.full(len(rows), number, dtype=np.int32),
+                np.full(len(rows), gap.number, dtype=np.int32),
                 t_ns[rows],
                 values.value[rows] * item.signal.scale + item.signal.offset,
                 quality_of(values.status[rows]),
@@ -226,8 +329,25 @@ class GapFiller:
             )
         )
         if len(rows):
-            gap.start_ns = int(t_ns[rows[-1]])
+            gap.start_ns = gap.last_ns = int(t_ns[rows[-1]])
         return len(rows)
+
+
+def _among(t_ns: NDArray[np.int64], held: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """bool[n], whether each time is one of those held, as near as stamps can be told apart."""
+    at = np.searchsorted(held, t_ns - STAMP_NS, side="right")
+    found = np.zeros(len(t_ns), dtype=np.bool_)
+    inside = at < len(held)
+    found[inside] = held[at[inside]] < t_ns[inside] + STAMP_NS
+    return found
+
+
+def _span_text(seconds: float) -> str:
+    """A length of time as a person says it."""
+    for unit_s, unit in ((86_400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= 2 * unit_s:
+            return f"{seconds / unit_s:.0f} {unit}"
+    return f"{seconds:.3g} s"
 
 
 def _datetime(t_ns: int) -> ua.DateTime:

@@ -25,10 +25,16 @@ from protocols.opcua.wire import Values, join
 
 
 class Intake:
-    """Everything that arrives passes here, whichever way it came."""
+    """Everything that arrives passes here, whichever way it came.
+
+    Attributes:
+        columns: What is known of each monitored item.
+        began_ns, heard_ns: UTC ns at which the server first and last said something; 0 before.
+    """
 
     def __init__(self, config: Config, context: SourceContext, outbox: Outbox) -> None:
         self.columns = Columns()
+        self.began_ns = self.heard_ns = 0
         self._source = config.id
         self._context = context
         self._outbox = outbox
@@ -51,6 +57,7 @@ class Intake:
         polled: bool = False,
     ) -> None:
         """Pass on what one publication, or one answer to a poll, holds."""
+        self._hear(received_ns)
         meter = self._context.meter
         bursts: list[Burst] = []
         unreadable = self._not_structures(values, items)
@@ -94,6 +101,7 @@ class Intake:
         The stamp is the server's time of publication where that clock is believed, since a value
         that is unchanged is as true then as when it last changed.
         """
+        self._hear(received_ns)
         columns, now_ns = self.columns, self._context.clock.mono_ns()
         n = columns.n
         due = (
@@ -121,6 +129,10 @@ class Intake:
                 received_ns,
             )
         )
+
+    def _hear(self, received_ns: int) -> None:
+        self.began_ns = self.began_ns or received_ns
+        self.heard_ns = received_ns
 
     def stamp(self, values: Values, received_ns: int) -> NDArray[np.int64]:
         """UTC ns of each value by the source's rule; a clock that is off is counted."""
@@ -162,11 +174,14 @@ class Intake:
         """Which samples are news, remembering them as each signal's last.
 
         Not news is the sample that ended the session before, and a change within a deadband that
-        the server would not apply.
+        the server would not apply. Of a session that was killed the log knows a later repetition.
         """
         columns = self.columns
         first = columns.last_ns[handle] == 0
-        known_before = first & (t_ns == columns.resumed_ns[handle])
+        resumed_ns = columns.resumed_ns[handle]
+        value = raw * columns.scale[handle] + columns.offset[handle]
+        repeated = np.isclose(value, columns.resumed_value[handle], rtol=1e-6, atol=0.0)
+        known_before = first & ((t_ns == resumed_ns) | (t_ns < resumed_ns) & repeated)
         within = np.zeros(len(handle), dtype=np.bool_)
         for row in np.flatnonzero(columns.deadband[handle] > 0):
             at = handle[row]
@@ -186,7 +201,7 @@ class Intake:
         columns.first_ns[seen[begun][::-1]] = t_ns[fresh][begun][::-1]
         columns.newest_ns[seen] = columns.last_ns[seen] = t_ns[fresh]
         self._arrived.set()
-        columns.last_value[seen] = raw[fresh] * columns.scale[seen] + columns.offset[seen]
+        columns.last_value[seen] = value[fresh]
         columns.last_quality[seen] = np.where(
             np.isfinite(raw[fresh]), quality[fresh], np.uint8(Quality.BAD)
         )

@@ -18,6 +18,7 @@ from protocols.opcua.link import UNREADABLE, Link, open_link
 from protocols.opcua.outbox import Outbox
 from protocols.opcua.poll import Poller
 from protocols.opcua.publish import PUBLISH_REQUESTS, Publisher
+from protocols.opcua.resume import Resume, recall
 from protocols.opcua.settings import Config, SignalSettings
 from protocols.opcua.subscription import Subscription, create_subscription
 
@@ -25,8 +26,10 @@ from protocols.opcua.subscription import Subscription, create_subscription
 @asynccontextmanager
 async def open_session(config: Config, context: SourceContext) -> AsyncIterator[Session]:
     """Connect, subscribe, and serve until the block ends."""
+    # Before the link: a gateway that is killed while the server is away knows it all the same.
+    resume = await recall(config, context)
     async with open_link(config, context) as link:
-        session = OpcUaSession(config, context, link)
+        session = OpcUaSession(config, context, link, resume)
         async with Crew(session.outbox.fail) as crew:
             try:
                 await session.start(crew)
@@ -38,7 +41,7 @@ async def open_session(config: Config, context: SourceContext) -> AsyncIterator[
 class OpcUaSession:
     """Reads what the tasks of its crew gather."""
 
-    def __init__(self, config: Config, context: SourceContext, link: Link) -> None:
+    def __init__(self, config: Config, context: SourceContext, link: Link, resume: Resume) -> None:
         self.outbox = Outbox()
         self._config = config
         self._context = context
@@ -49,7 +52,7 @@ class OpcUaSession:
         self._subscriptions: dict[str, Subscription] = {}
         self._publisher = Publisher(link, context, self._intake, self.outbox, self._by_handle)
         self._pollers: dict[str, Poller] = {}
-        self._gaps = GapFiller(config, context, link, self.outbox, self._intake)
+        self._gaps = GapFiller(config, context, link, self.outbox, self._intake, resume)
         self._groups = ["", *(group.name for group in config.groups)]
         self._uris: list[str] = []
         self._limits = Limits(1, 1, 1, 1)
@@ -81,7 +84,6 @@ class OpcUaSession:
     async def start(self, crew: Crew) -> None:
         """Learn about the server, subscribe, and start what keeps the session alive."""
         self._crew = crew
-        self._gaps.recall()
         try:
             self._uris, self._limits = await read_server(self._link, self._config)
             await self._add(self._config.signals)
@@ -114,7 +116,7 @@ class OpcUaSession:
                 scale=signal.scale,
                 offset=signal.offset,
                 plain=not steps,
-                resumed_ns=self._gaps.resumed_ns(name),
+                resumed=self._gaps.resumed(name),
             )
             item = Item(signal, name, handle, steps)
             self._items[item.name] = self._by_handle[handle] = item

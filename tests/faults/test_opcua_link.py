@@ -39,7 +39,7 @@ async def made() -> AsyncIterator[Plant]:
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def historian() -> AsyncIterator[Plant]:
-    """Of its own for each test: the library's server ends its own recording after 30 s."""
+    """A plant that keeps the past, of its own for each test."""
     async with plant() as running:
         await running.historize("speed")
         yield running

@@ -22,7 +22,7 @@ from .storing import T0_NS, numbered, opened
 
 
 async def test_vitals_become_lines_of_the_gateway_measurement(tmp_path: Path) -> None:
-    meter = SourceMeter("press-1", "modbus", state=LinkState.UP, samples=7)
+    meter = SourceMeter("press-1", "modbus", state=LinkState.UP, samples=7, gaps_unfilled=2)
     async with opened(tmp_path) as log:
         log.append(health_record(T0_NS, vitals(log, [meter])))
         await log.flush()
@@ -33,6 +33,7 @@ async def test_vitals_become_lines_of_the_gateway_measurement(tmp_path: Path) ->
     assert source.startswith("gateway,gateway=hall\\ 3,source=press-1 connects=0i,")
     assert ",samples=7i," in source
     assert "up=true" in source
+    assert ",gaps_unfilled=2i," in source
     assert "latency_s" not in source  # It is no number yet.
     assert source.endswith(f" {T0_NS}")
 

@@ -84,8 +84,11 @@ class Plant:
         """Add a variable whose past the server keeps."""
         if name in self._kept:
             return
-        node = self._kept[name] = await self.add(name, 0.0)
-        await self.server.historize_node_data_change(node, period=timedelta(days=1), count=1000)
+        self._kept[name] = node = await self.add(name, 0.0)
+        # Kept by the server's own store, but written by `set`: the subscription by which the
+        # library would record ends after 30 s, for nobody publishes for it.
+        store = self.server.iserver.history_manager.storage
+        await store.new_historized_node(node.nodeid, timedelta(days=1), count=100_000)
 
     async def set(
         self,
@@ -98,15 +101,16 @@ class Plant:
     ) -> None:
         """Give a variable a value, now unless told otherwise."""
         when = at or datetime.now(UTC)
-        await self.server.write_attribute_value(
-            self.nodes[name].nodeid,
-            ua.DataValue(
-                ua.Variant(value, kind),
-                ua.StatusCode(ua.UInt32(status)),
-                SourceTimestamp=ua.DateTime.fromtimestamp(when.timestamp(), UTC),
-                ServerTimestamp=ua.DateTime.now(UTC),
-            ),
+        data = ua.DataValue(
+            ua.Variant(value, kind),
+            ua.StatusCode(ua.UInt32(status)),
+            SourceTimestamp=ua.DateTime.fromtimestamp(when.timestamp(), UTC),
+            ServerTimestamp=ua.DateTime.now(UTC),
         )
+        await self.server.write_attribute_value(self.nodes[name].nodeid, data)
+        if name in self._kept:
+            store = self.server.iserver.history_manager.storage
+            await store.save_node_value(self.nodes[name].nodeid, data)
 
 
 @asynccontextmanager

@@ -2,9 +2,11 @@
 
 import asyncio
 import itertools
+import re
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -277,6 +279,41 @@ async def test_the_gap_of_an_outage_is_filled_from_history_once(
         past_wanted = False
         await watch(7.0)
         assert past == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        ({}, "the server keeps no history"),
+        ({"history": False}, "history = false"),
+        ({"timestamp": "gateway"}, 'timestamp = "gateway", and the past has other clocks'),
+    ],
+)
+async def test_a_gap_that_cannot_be_filled_is_counted_with_its_reason(
+    made: Plant, tmp_path: Path, settings: dict[str, Any], reason: str
+) -> None:
+    for name in ("load", "torque", "resting"):
+        await made.add(name, 1.0)
+    signals = [signal(name) for name in ("load", "torque", "resting")]
+    config = source(made.url, *signals, timeout_s=0.3, **settings)
+    world = bench("p1", "opcua", tmp_path)
+    meter = world.meter
+    async with config.open(world.context) as session:
+        await read_until(session, world, lambda got: len(got) >= 3)
+    for name in ("load", "torque"):
+        await made.set(name, 2.0)
+    async with config.open(world.context) as session:
+        await read_until(session, world, lambda got: len(latest(got)) >= 2)
+        await eventually(lambda: meter.gaps_unfilled > 0)
+    # What was at rest has lost nothing, unless the gateway's clock stamps it.
+    assert meter.gaps_unfilled == (3 if "timestamp" in settings else 2)
+    assert 0 < meter.gaps_unfilled_s < 10
+    assert re.fullmatch(
+        r"gap of [\d.]+ s in . signals not filled: " + re.escape(reason), meter.gap_text
+    )
+    # The next session has nothing more to say of it.
+    async with config.open(world.context):
+        await eventually(lambda: not (tmp_path / "resume.json").exists())
 
 
 async def test_the_servers_limits_are_read(made: Plant, tmp_path: Path) -> None:

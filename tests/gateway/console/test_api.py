@@ -139,6 +139,19 @@ def test_health_readiness_and_metrics(console: Running) -> None:
     assert far.status_code == 401, "through a proxy it takes a token"
 
 
+def test_a_gap_that_nobody_can_fill_is_shown(console: Running) -> None:
+    meter = console.plant.meters[0]
+    meter.gaps_unfilled, meter.gaps_unfilled_s = 3, 12.0
+    meter.gap_text = "gap of 12 s in 3 signals not filled: the server keeps no history"
+    client = console.client("eva")
+    assert meter.gap_text in client.get("/sources").text
+    row = next(m for m in client.get("/api/v1/sources").json() if m["source"] == meter.source)
+    assert (row["gaps_unfilled"], row["gap_text"]) == (3, meter.gap_text)
+    text = client.get("/metrics").text
+    assert f'forewarn_source_gaps_unfilled_total{{source="{meter.source}"}} 3.0' in text
+    assert f'forewarn_source_gaps_unfilled_s_total{{source="{meter.source}"}} 12.0' in text
+
+
 BAD_REQUESTS = [
     ("GET", "/api/v1/asset?id=nothing", 404),
     ("GET", "/api/v1/series?asset=../../etc/passwd&signal=x", 404),
