@@ -3,16 +3,21 @@
 import asyncio
 import os
 import socket
+import ssl
 import struct
 import tty
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any, Literal
 
-from protocols.modbus.frame import crc16
+from typing_extensions import override
+
+from protocols.modbus.frame import crc16, lrc
 from tests.eventually import eventually
 
 Write = Callable[[bytes], None]
+Framing = Literal["mbap", "rtu", "ascii"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +48,10 @@ class Asked:
         frame = bytes([self.unit if unit is None else unit]) + pdu
         return frame + crc16(frame).to_bytes(2, "little")
 
+    def ascii(self, pdu: bytes, *, unit: int | None = None) -> bytes:
+        frame = bytes([self.unit if unit is None else unit]) + pdu
+        return b":" + (frame + bytes([lrc(frame)])).hex().upper().encode() + b"\r\n"
+
 
 Behaviour = Callable[["Device", Asked, Write], Awaitable[None]]
 
@@ -56,19 +65,58 @@ async def right(device: "Device", asked: Asked, write: Write) -> None:
 class Device:
     """A device on one link. Set `behaviour`; read `asked`."""
 
-    rtu: bool = False
+    framing: Framing = "mbap"
     behaviour: Behaviour = right
     asked: list[Asked] = field(default_factory=list)
     connections: int = 0
     writers: list[asyncio.StreamWriter] = field(default_factory=list)
     serving: int = 0
+    timers: list[asyncio.TimerHandle] = field(default_factory=list)
 
-    def frame(self, asked: Asked, pdu: bytes) -> bytes:
-        return asked.rtu(pdu) if self.rtu else asked.tcp(pdu)
+    def frame(self, asked: Asked, pdu: bytes, *, unit: int | None = None) -> bytes:
+        match self.framing:
+            case "mbap":
+                return asked.tcp(pdu, unit=unit)
+            case "rtu":
+                return asked.rtu(pdu, unit=unit)
+            case "ascii":
+                return asked.ascii(pdu, unit=unit)
+
+    def parse(self, data: bytes) -> tuple[list[Asked], bytes]:
+        """The requests in what came, and what is left of it."""
+        found: list[Asked] = []
+        while True:
+            if self.framing == "mbap" and len(data) >= 12:
+                t, _, _, *request = struct.unpack(">HHHBBHH", data[:12])
+                unit, function, start, count = request
+                found.append(Asked(unit, function, start, count, t))
+                data = data[12:]
+            elif self.framing == "rtu" and len(data) >= 8:
+                assert crc16(data[:6]) == int.from_bytes(data[6:8], "little")
+                found.append(Asked(*struct.unpack(">BBHH", data[:6])))
+                data = data[8:]
+            elif self.framing == "ascii" and b"\r\n" in data:
+                line, _, data = data.partition(b"\r\n")
+                frame = bytes.fromhex(line.removeprefix(b":").decode())
+                assert lrc(frame[:-1]) == frame[-1]
+                found.append(Asked(*struct.unpack(">BBHH", frame[:-1])))
+            else:
+                return found, data
 
     async def take(self, asked: Asked, write: Write) -> None:
         self.asked.append(asked)
         await self.behaviour(self, asked, write)
+
+    def later(self, delay_s: float, action: Callable[[], None]) -> None:
+        """Do something by itself after a while, unless the device is gone by then."""
+        loop = asyncio.get_running_loop()
+        self.timers = [timer for timer in self.timers if timer.when() > loop.time()]
+        self.timers.append(loop.call_later(delay_s, action))
+
+    def end(self) -> None:
+        """Do nothing more by itself."""
+        for timer in self.timers:
+            timer.cancel()
 
     def hang_up(self, *, reset: bool) -> None:
         """End every connection, by RST or by FIN."""
@@ -87,67 +135,97 @@ class Device:
 
 
 @asynccontextmanager
-async def on_tcp(device: Device) -> AsyncIterator[str]:
-    """Serve the device on TCP, by MBAP or RTU frames; gives its URL."""
+async def on_tcp(device: Device, secure: ssl.SSLContext | None = None) -> AsyncIterator[str]:
+    """Serve the device on TCP or TLS; gives its URL."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         device.connections += 1
         device.writers.append(writer)
         device.serving += 1
+        rest = b""
         try:
-            while True:
-                if device.rtu:
-                    frame = await reader.readexactly(8)
-                    unit, function, start, count = struct.unpack(">BBHH", frame[:6])
-                    asked = Asked(unit, function, start, count)
-                else:
-                    frame = await reader.readexactly(12)
-                    t, _, _, unit, function, start, count = struct.unpack(">HHHBBHH", frame)
-                    asked = Asked(unit, function, start, count, t)
-                await device.take(asked, writer.write)
-        except (asyncio.IncompleteReadError, OSError):
+            while data := await reader.read(4096):
+                requests, rest = device.parse(rest + data)
+                for asked in requests:
+                    await device.take(asked, writer.write)
+        except OSError:
             pass
         finally:
             writer.close()
             device.serving -= 1
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    scheme = {"mbap": "tls" if secure else "tcp", "rtu": "rtu-over-tcp", "ascii": "ascii-over-tcp"}
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=secure)
     async with server:
         port = server.sockets[0].getsockname()[1]
         try:
-            yield f"{'rtu-over-tcp' if device.rtu else 'tcp'}://127.0.0.1:{port}"
+            yield f"{scheme[device.framing]}://127.0.0.1:{port}"
         finally:
+            device.end()
             device.hang_up(reset=True)
             await eventually(lambda: device.serving == 0)
 
 
 @asynccontextmanager
+async def on_udp(device: Device) -> AsyncIterator[str]:
+    """Serve the device on UDP; gives its URL."""
+    assert device.framing == "mbap"
+    incoming: asyncio.Queue[tuple[bytes, Any]] = asyncio.Queue()
+
+    class Inbox(asyncio.DatagramProtocol):
+        @override
+        def datagram_received(self, data: bytes, addr: Any) -> None:
+            incoming.put_nowait((data, addr))
+
+    async def serve(transport: asyncio.DatagramTransport) -> None:
+        while True:
+            data, addr = await incoming.get()
+            requests, _ = device.parse(data)
+            for asked in requests:
+                await device.take(asked, lambda reply, to=addr: transport.sendto(reply, to))  # type: ignore[misc]
+
+    loop = asyncio.get_running_loop()
+    transport, _ = await loop.create_datagram_endpoint(Inbox, local_addr=("127.0.0.1", 0))
+    async with asyncio.TaskGroup() as tasks:
+        serving = tasks.create_task(serve(transport), name="device")
+        try:
+            yield f"udp://127.0.0.1:{transport.get_extra_info('sockname')[1]}"
+        finally:
+            device.end()
+            serving.cancel()
+            transport.close()
+
+
+@asynccontextmanager
 async def on_tty(device: Device) -> AsyncIterator[str]:
-    """Serve the device on a real tty with RTU frames; gives its URL."""
-    assert device.rtu
+    """Serve the device on a real tty with RTU or ASCII frames; gives its URL."""
+    assert device.framing != "mbap"
     master, slave = os.openpty()
     tty.setraw(slave)
+    os.set_blocking(master, False)
     loop = asyncio.get_running_loop()
     incoming: asyncio.Queue[bytes] = asyncio.Queue()
     loop.add_reader(master, lambda: incoming.put_nowait(os.read(master, 4096)))
 
     def write(data: bytes) -> None:
-        assert os.write(master, data) == len(data)
+        try:
+            os.write(master, data)
+        except BlockingIOError:
+            pass  # Nobody reads: as on a real line, what is sent then is gone.
 
     async def serve() -> None:
         rest = b""
         while True:
-            rest += await incoming.get()
-            while len(rest) >= 8:
-                unit, function, start, count = struct.unpack(">BBHH", rest[:6])
-                rest = rest[8:]
-                await device.take(Asked(unit, function, start, count), write)
+            requests, rest = device.parse(rest + await incoming.get())
+            for asked in requests:
+                await device.take(asked, write)
 
     async with asyncio.TaskGroup() as tasks:
         serving = tasks.create_task(serve(), name="device")
         try:
-            yield f"rtu://{os.ttyname(slave)}"
+            yield f"{device.framing}://{os.ttyname(slave)}"
         finally:
+            device.end()
             serving.cancel()
             loop.remove_reader(master)
             os.close(slave)

@@ -9,7 +9,7 @@ import pytest
 
 from gateway.core.batch import Batch, Quality
 from gateway.core.errors import LinkError
-from tests.faults import test_modbus_link as faults
+from tests.faults import modbus_faults as faults
 from tests.faults.modbus_device import Asked, Behaviour, Device, Write, on_tcp, on_tty, right
 from tests.protocols.modbus_peers import make_config, make_context
 
@@ -50,7 +50,7 @@ def chaos(random: Random, rtu: bool, share: float) -> Behaviour:
 
 async def survive(rtu: bool, seed: int, sweeps: int, folder: Path) -> Counter[str]:
     """Poll through chaos, then through health; give the errors counted."""
-    device = Device(rtu=rtu, behaviour=chaos(Random(seed), rtu, 0.2))
+    device = Device("rtu" if rtu else "mbap", behaviour=chaos(Random(seed), rtu, 0.2))
     context = make_context(folder)
     expected = {f"{unit}.{a}": 1000 * unit + a for unit in UNITS for a in REGISTERS}
     async with on_tty(device) if rtu else on_tcp(device) as url:

@@ -1,10 +1,7 @@
 """Modbus against others' servers, and what every adapter must do."""
 
 import asyncio
-import datetime as dt
-import ipaddress
 import socket
-import ssl
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -12,10 +9,6 @@ from pathlib import Path
 from typing import cast
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 from modbus_tk import defines, modbus_rtu, modbus_tcp
 from pymodbus.server import ModbusTlsServer, ModbusUdpServer
 from pyModbusTCP.server import ModbusServer
@@ -24,9 +17,10 @@ from gateway.core.batch import Batch
 from gateway.core.errors import ConfigError, LinkError, LinkRefused
 from gateway.core.source import Source
 from protocols.modbus import Config
+from tests.authority import Authority
 from tests.conformance import check_module, check_source
 from tests.eventually import eventually
-from tests.faults.modbus_device import Asked, Device, Write, on_tcp
+from tests.faults.modbus_device import Asked, Device, Framing, Write, on_tcp
 from tests.protocols.modbus_peers import faults_of, make_config, make_context, pty_pair, registers
 
 
@@ -144,63 +138,12 @@ async def test_udp(tmp_path: Path) -> None:
         await server.shutdown()  # type: ignore[no-untyped-call]
 
 
-class Authority:
-    """A certificate authority for one test."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._key = ec.generate_private_key(ec.SECP256R1())
-        self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Plant CA")])
-        self.path = self.write("ca", self._build(self._name, self._key.public_key(), ca=True))
-
-    def _build(
-        self, name: x509.Name, key: ec.EllipticCurvePublicKey, *, ca: bool = False
-    ) -> x509.Certificate:
-        now = dt.datetime.now(dt.UTC)
-        builder = (
-            x509.CertificateBuilder()
-            .subject_name(name)
-            .issuer_name(self._name)
-            .public_key(key)
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - dt.timedelta(days=1))
-            .not_valid_after(now + dt.timedelta(days=1))
-            .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
-            .add_extension(
-                x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]),
-                critical=False,
-            )
-        )
-        return builder.sign(self._key, hashes.SHA256())
-
-    def issue(self, name: str) -> tuple[Path, Path]:
-        """Certificate and key of one end, as files."""
-        key = ec.generate_private_key(ec.SECP256R1())
-        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-        key_path = self._folder / f"{name}.key"
-        key_path.write_bytes(
-            key.private_bytes(
-                serialization.Encoding.PEM,
-                serialization.PrivateFormat.PKCS8,
-                serialization.NoEncryption(),
-            )
-        )
-        return self.write(name, self._build(subject, key.public_key())), key_path
-
-    def write(self, name: str, certificate: x509.Certificate) -> Path:
-        path = self._folder / f"{name}.pem"
-        path.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-        return path
-
-
 @asynccontextmanager
 async def tls_server(authority: Authority) -> AsyncIterator[int]:
     """A pymodbus server that asks for a certificate of the authority."""
-    certificate, key = authority.issue("plc")
-    secure = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=authority.path)
-    secure.load_cert_chain(certificate, key)
-    secure.verify_mode = ssl.CERT_REQUIRED
-    server = ModbusTlsServer(registers({0: [7, 8, 9]}), sslctx=secure, address=("127.0.0.1", 0))
+    server = ModbusTlsServer(
+        registers({0: [7, 8, 9]}), sslctx=authority.server("plc"), address=("127.0.0.1", 0)
+    )
     await server.serve_forever(background=True)
     try:
         yield cast("asyncio.Server", server.transport).sockets[0].getsockname()[1]
@@ -291,11 +234,11 @@ class Polled:
         self._device.hang_up(reset=reset)
 
 
-@pytest.mark.parametrize("rtu", [False, True], ids=["tcp", "rtu-over-tcp"])
-async def test_conformance(tmp_path: Path, rtu: bool) -> None:
+@pytest.mark.parametrize("framing", ["mbap", "rtu", "ascii"])
+async def test_conformance(tmp_path: Path, framing: Framing) -> None:
     @asynccontextmanager
     async def make() -> AsyncIterator[Polled]:
-        device = Device(rtu=rtu)
+        device = Device(framing)
         async with on_tcp(device) as url:
             yield Polled(device, url)
 

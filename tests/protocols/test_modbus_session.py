@@ -223,7 +223,7 @@ async def test_the_pause_of_a_slow_device_is_kept(tmp_path: Path) -> None:
         asked_s.append(asyncio.get_running_loop().time())
         await right(device, asked, write)
 
-    device = Device(rtu=True, behaviour=note)
+    device = Device("rtu", behaviour=note)
     async with on_tty(device) as url, asyncio.timeout(10):
         signals = [{"address": f"holding:{200 * a}"} for a in range(5)]
         devices = [{"unit_id": 1, "turnaround_s": 0.03}]

@@ -251,7 +251,7 @@ async def test_a_silent_unit_is_asked_once(tmp_path: Path) -> None:
         if asked.unit == 2:
             write(device.frame(asked, asked.pdu()))
 
-    device = Device(rtu=True, behaviour=only_two)
+    device = Device("rtu", behaviour=only_two)
     async with on_tty(device) as url, asyncio.timeout(10):
         config = make_config(url, [{"address": "holding:0"}])
         async with open_probe(config, make_context(tmp_path), timeout_s=0.3, pause_s=0) as probe:
