@@ -168,6 +168,11 @@ class Flow:
         self._derive, self._waves = derive, waves
         self.posts = tuple(posts)
         self.latest.forget(posts)
+        for judge in (post.judge for post in posts):
+            for asset in judge.assets if judge.following is not None else ():
+                state = self._log.state_get("follow", f"{judge.bundle.id}/{asset}")
+                if state is not None and judge.following is not None:
+                    judge.following.restore(asset, state)
         self._limits = limits
         self.builder = WindowBuilder([post.watch for post in posts], len(self._log.signals))
 
@@ -312,9 +317,19 @@ class Flow:
         assessments = judged.assessments
         self._log.append(assessments)
         self.latest.judge(post, judged)
+        self._follow(post, windows, judged)
         self.on_judged(post, judged)
         self.assessed += len(assessments)
         return post.judge.conditions(windows, judged)
+
+    def _follow(self, post: Post, windows: Windows, judged: Judged) -> None:
+        """Let slow healthy change be followed; what moved is logged, and kept for a restart."""
+        following = post.judge.following
+        if following is None:
+            return
+        ails = np.array([self._engine.ails(asset) for asset in judged.assessments.assets])
+        for asset, state in following.saw(windows.rows, judged.assessments, ails):
+            self._log.state_put("follow", f"{post.judge.bundle.id}/{asset}", state)
 
     def _device_condition(self, post: Post, error: str) -> Condition:
         name = post.judge.bundle.id

@@ -1,9 +1,6 @@
 """Carries learning out: looks at what was recorded, trains beside the work, checks, promotes."""
 
 import asyncio
-import os
-import resource
-import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -13,53 +10,33 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
+from gateway.background import run_low
 from gateway.core.alarm import Cause, Condition, Priority
-from gateway.core.assessment import Abstained
+from gateway.core.assessment import ModelKind
 from gateway.core.clock import Clock, sleep_until
 from gateway.core.errors import DataError, Refused, StoreError
 from gateway.core.signals import Signal
+from gateway.pipeline import trial
 from gateway.pipeline.assess import Judged
 from gateway.pipeline.config import AssetConfig, LearnConfig
 from gateway.pipeline.fleet import Assignment, Post
 from gateway.pipeline.learn import Event, Progress, Stage
+from gateway.pipeline.trial import Seen
 from gateway.store.log import Log
 from gateway.store.trends import Trends
-from models.bundle import Manifest, read
+from models.bundle import read
 from models.errors import ModelError
+from models.follow import Held
 from models.training.readiness import readiness
 
 POINTS_MAX = 2000
 PATIENCE = 3.0
 """After so many times the least time, what is there is learned, settled or not."""
 LOOK_S_MIN, LOOK_S_MAX = 2.0, 600.0
-TRAIN_MEMORY_BYTES_MAX = 2 << 30
-TRAIN_S_MAX = 1800.0
-COVERED = 0.95
-NOT_FINITE_MAX = 10
-"""Windows in a row without a number before a new bundle is taken back."""
-DRIFT_WINDOWS = 2000
-DRIFT_AT, DRIFT_OVER = 0.75, 0.6
-"""Severity around which a healthy machine's score may settle before a new baseline is offered."""
-FLAGGED_SHARE_MAX = 0.01
-PROBATION_WINDOWS = 500
-PROBATION_SHARE_MAX = 0.2
 
 _events = structlog.get_logger()
 
 Restation = Callable[[], Awaitable[None]]
-
-
-@dataclass(slots=True)
-class _Seen:
-    """What the windows of one asset's bundles said since the last look."""
-
-    windows: int = 0
-    flagged: int = 0
-    not_finite: int = 0
-    level: float = 0.0
-    levels: int = 0
-    judged_since_swap: int = 0
-    flagged_since_swap: int = 0
 
 
 @dataclass(slots=True)
@@ -70,8 +47,8 @@ class _Pupil:
     learn: LearnConfig
     progress: Progress
     signals: tuple[tuple[int, Signal], ...]
-    candidate: _Seen = field(default_factory=_Seen)
-    active: _Seen = field(default_factory=_Seen)
+    candidate: Seen = field(default_factory=Seen)
+    active: Seen = field(default_factory=Seen)
 
 
 class Learning:
@@ -98,6 +75,7 @@ class Learning:
         self._trends = trends
         self._report = report
         self._pupils: dict[str, _Pupil] = {}
+        self._offered: set[str] = set()
         self._changed = asyncio.Event()
 
     def enroll(
@@ -148,33 +126,28 @@ class Learning:
             raise Refused(f"{asset}: {event} makes no sense while it is {before.stage}")
 
     def saw(self, post: Post, judged: Judged) -> None:
-        """Count what a learned bundle said; called for every judged set of windows."""
+        """Count what a bundle said; called for every judged set of windows."""
         a = judged.assessments
-        severity = a.severity
+        if a.kind is not ModelKind.ANOMALY:
+            return
+        severity = a.severity.tolist()
+        path, following = post.judge.bundle.path, post.judge.following
         for row, asset in enumerate(a.assets):
+            held = following.held(asset) if following is not None else Held.NO
             pupil = self._pupils.get(asset)
-            if pupil is None or post.judge.bundle.path is None:
+            if pupil is None:
+                self._offer_untaught(asset, full=held is Held.FULL)
                 continue
-            name = post.judge.bundle.path.name
-            if name == pupil.progress.candidate:
+            if path is None:
+                continue
+            if path.name == pupil.progress.candidate:
                 seen = pupil.candidate
-            elif name == pupil.progress.bundle:
+            elif path.name == pupil.progress.bundle:
                 seen = pupil.active
             else:
                 continue
-            if a.abstained[row] is Abstained.NOT_FINITE:
-                # Half-empty windows after an outage may have no score; no fault of the bundle.
-                seen.not_finite += a.coverage[row] > COVERED
-            elif a.abstained[row] is Abstained.NO:
-                level = float(severity[row])
-                seen.windows += 1
-                seen.flagged += level > 1
-                seen.not_finite = 0
-                seen.judged_since_swap += 1
-                seen.flagged_since_swap += level > 1
-                if level <= 1:
-                    seen.levels += 1
-                    seen.level += (level - seen.level) / min(seen.levels, DRIFT_WINDOWS)
+            seen.held = held
+            seen.take(severity[row], a.abstained[row], float(a.coverage[row]), int(a.t_ns[row]))
 
     async def run(self, restation: Restation) -> None:
         """Look at every asset from time to time, until cancelled."""
@@ -253,73 +226,44 @@ class Learning:
             *("--out", str(place / name), "--false-alarms", pupil.learn.false_alarms),
         ]
         _events.info("learn.training", asset=asset, generation=generation)
-        error = await _run_low(arguments)
+        error = await run_low(arguments)
         pupil.progress = replace(pupil.progress, generation=generation)
         if error:
-            self._step(pupil, Event.FAILED, error)
+            self._step(pupil, Event.FAILED, f"training {error}")
             return
-        pupil.candidate = _Seen()
+        pupil.candidate = Seen()
         self._step(pupil, Event.TRAINED)
         pupil.progress = replace(pupil.progress, candidate=name)
 
     def _check(self, pupil: _Pupil) -> None:
+        """Promote a candidate that kept its promise, send one back that did not."""
         seen, progress = pupil.candidate, pupil.progress
         place = self.folder / _safe(pupil.config.id) / progress.candidate
         try:
-            manifest = _manifest(place)
+            manifest = read(place).manifest
         except ModelError as error:
             self._step(pupil, Event.BROKEN, str(error))
             return
         pupil.progress = progress = replace(progress, windows=seen.windows, flagged=seen.flagged)
-        if seen.not_finite >= NOT_FINITE_MAX:
-            self._step(pupil, Event.BROKEN, "its score is not a number")
+        event, why = trial.candidate(seen, manifest, pupil.learn, progress)
+        if event is None:
+            pupil.progress = replace(progress, missing=(why,))
             return
-        hop_s = (manifest.window.period_s or 1.0) * manifest.window.hop_cells
-        needed = max(20.0, pupil.learn.shadow_s / hop_s)
-        if seen.windows < needed:
-            done = f"{seen.windows} of {needed:.0f} windows checked"
-            pupil.progress = replace(progress, missing=(done,))
-            return
-        if seen.flagged > FLAGGED_SHARE_MAX * seen.windows:
-            said = f"{seen.flagged} of {seen.windows} fresh healthy windows were flagged"
-            self._step(pupil, Event.BROKEN, said)
-        elif manifest.limit is None or not manifest.limit.supported:
-            why = manifest.limit.reason if manifest.limit else "it has no limit"
-            pupil.progress = replace(progress, missing=(f"the record is too short: {why}",))
-            # More is recorded all the while; train again when there is half as much again.
-            if seen.windows * hop_s > 0.5 * pupil.learn.collect_s * progress.needed_factor:
-                self._step(pupil, Event.BROKEN, why)
-        elif pupil.learn.promote:
-            self._step(pupil, Event.CHECKED)
-            pupil.active = _Seen()
-        else:
-            pupil.progress = replace(
-                progress, missing=("checked; waits for an operator to promote it",)
-            )
+        self._step(pupil, event, why)
 
     def _follow(self, pupil: _Pupil) -> None:
         """Watch an active model: take it back where it fails, offer a baseline where it drifts."""
-        seen, progress = pupil.active, pupil.progress
-        if seen.not_finite >= NOT_FINITE_MAX and progress.previous:
-            self._step(pupil, Event.ROLL_BACK, "its score was not a number")
-            pupil.active = _Seen()
-            return
-        fresh = 20 <= seen.judged_since_swap <= PROBATION_WINDOWS
-        jumped = seen.flagged_since_swap > PROBATION_SHARE_MAX * seen.judged_since_swap
-        if fresh and jumped and progress.previous:
-            self._step(pupil, Event.ROLL_BACK, "its alarm rate jumped after the change")
-            pupil.active = _Seen()
-            return
-        settled = seen.levels >= DRIFT_WINDOWS // 4
-        if progress.stage is Stage.ACTIVE and settled and seen.level > DRIFT_AT:
-            self._step(pupil, Event.DRIFTED, "it runs steadily unlike its baseline; new baseline?")
-            self._offer(pupil, active=True)
-        elif progress.stage is Stage.DRIFTING and seen.level < DRIFT_OVER:
-            self._step(pupil, Event.SETTLED)
-            self._offer(pupil, active=False)
+        said = trial.judging(pupil.active, pupil.progress)
+        if said is not None:
+            self._step(pupil, *said)
 
-    def _offer(self, pupil: _Pupil, *, active: bool) -> None:
-        asset = pupil.config.id
+    def _offer_untaught(self, asset: str, *, full: bool) -> None:
+        """The same offer where the bundle was not learned here: it has to be trained anew."""
+        if full != (asset in self._offered):
+            (self._offered.add if full else self._offered.discard)(asset)
+            self._offer(asset, "it has moved slowly as far as may be followed", active=full)
+
+    def _offer(self, asset: str, why: str, *, active: bool) -> None:
         self._report(
             Condition(
                 asset=asset,
@@ -328,8 +272,8 @@ class Learning:
                 active=active,
                 t_ns=self._clock.wall_ns(),
                 priority=Priority.LOW,
-                text=f"{asset} has settled away from its baseline without alarming. If it was "
-                "serviced or is meant to run so, give it a new baseline.",
+                text=f"{asset}: {why.removesuffix('; new baseline?')}. If it was serviced or is "
+                "meant to run so, give it a new baseline; if not, find out why.",
             )
         )
 
@@ -342,6 +286,11 @@ class Learning:
             "learn.stage", asset=pupil.config.id, stage=pupil.progress.stage, why=reason or event
         )
         self._keep(pupil)
+        if pupil.progress.bundle != before.bundle:
+            pupil.active = Seen()
+        drifts = pupil.progress.stage is Stage.DRIFTING
+        if drifts != (before.stage is Stage.DRIFTING):
+            self._offer(pupil.config.id, pupil.progress.reason, active=drifts)
         if _judged_by(pupil.progress) != _judged_by(before):
             self._changed.set()
 
@@ -367,43 +316,3 @@ def _judged_by(progress: Progress) -> tuple[str, str]:
 
 def _safe(asset: str) -> str:
     return "".join(c if c.isalnum() or c in "._-" else "_" for c in asset)
-
-
-def _manifest(path: Path) -> Manifest:
-    return read(path).manifest
-
-
-async def _run_low(arguments: Sequence[str]) -> str:
-    """Run our own interpreter at low priority, bounded in memory and time; give its last words.
-
-    Returns:
-        "" where it succeeded, else what it said last.
-    """
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        *arguments,
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.DEVNULL,
-        stderr=asyncio.subprocess.PIPE,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
-        preexec_fn=_low,  # Only system calls; no lock of ours is held.
-    )
-    try:
-        async with asyncio.timeout(TRAIN_S_MAX):
-            _, said = await process.communicate()
-    except TimeoutError:
-        return f"training took longer than {TRAIN_S_MAX:g} s"
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-    if process.returncode == 0:
-        return ""
-    lines = [line for line in said.decode(errors="replace").splitlines() if line.strip()]
-    return lines[-1].strip() if lines else f"training ended with code {process.returncode}"
-
-
-def _low() -> None:
-    """In the child: last in line for the processor, and bounded in memory."""
-    os.nice(15)
-    resource.setrlimit(resource.RLIMIT_AS, (TRAIN_MEMORY_BYTES_MAX, TRAIN_MEMORY_BYTES_MAX))

@@ -1,5 +1,6 @@
 """Replays a record through a bundle as the gateway would have: each row sees only rows up to it."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 from models.bundle import Bundle, Manifest
 from models.errors import RecordError
 from models.features.plan import FeaturePlan
+from models.follow import Bounds, Follow, turn_of
 from models.record import Record
 from models.runtime import open_session
 from models.sensors import Sensors
@@ -78,6 +80,7 @@ def score(
     device: str = "cpu",
     precision: Literal["int8", "fp32"] = "int8",
     hop: int | None = 1,
+    follow: bool = False,
 ) -> Scored:
     """Score every row of a record.
 
@@ -87,9 +90,11 @@ def score(
         device: As for `models.runtime.open_session`.
         precision: Which of the bundle's graphs runs.
         hop: Cells from one assessment to the next; None for the model's own.
+        follow: Follow slow healthy change as the gateway does, each sequence from a fresh start.
 
     Raises:
-        RecordError: A signal is missing or in another unit; the model is of another kind.
+        RecordError: A signal is missing or in another unit; the model is of another kind; or there
+            is nothing to follow by.
     """
     manifest = bundle.manifest
     if manifest.kind != "anomaly" or manifest.limit is None:
@@ -116,18 +121,51 @@ def score(
     ready = np.flatnonzero(cover >= COVERAGE_MIN)
     session = open_session(bundle, device, precision=precision)
     try:
-        for start in range(0, len(ready), CHUNK_ROWS):
-            at = ready[start : start + CHUNK_ROWS]
-            made = session.run(np.ascontiguousarray(x[at]))
+        for at, follower in _chunks(ready, mine, _bounds(bundle, mine) if follow else None):
+            seen = np.ascontiguousarray(x[at])
+            if follower is not None:
+                seen = follower.corrected(np.zeros(len(at), np.int64), seen)
+            made = session.run(seen)
             out[at] = made["score"]
             contribution[at] = made["contribution"]
-            direction[at] = made["direction"].astype(np.int8)
+            direction[at] = np.sign(made["direction"]).astype(np.int8)
+            if follower is not None:
+                assert mine.time_s is not None
+                t_ns = (mine.time_s[at] * 1e9).astype(np.int64)
+                severity = out[at] / np.float32(manifest.limit.value)
+                follower.saw(np.zeros(len(at), np.int64), t_ns, severity, direction[at])
     finally:
         session.close()
     limit = np.full(n, manifest.limit.value, np.float32)
     for _, rows in mine.sequences():
         limit[rows] = held(out[rows], manifest.limit.value)
     return Scored(out, limit, cover, contribution, direction, plan.signals, x)
+
+
+def _bounds(bundle: Bundle, record: Record) -> Bounds:
+    bounds = Bounds.of(bundle.manifest)
+    if bounds is None or record.time_s is None:
+        lacks = "this record has no time" if bounds else "its training measured no spreads"
+        raise RecordError(f"{bundle.id}: cannot follow slow change: {lacks}")
+    return bounds
+
+
+def _chunks(
+    ready: NDArray[np.int64], record: Record, bounds: Bounds | None
+) -> Iterator[tuple[NDArray[np.int64], Follow | None]]:
+    """The rows to score, some at a time; where change is followed, one step of it at a time."""
+    if bounds is None:
+        for start in range(0, len(ready), CHUNK_ROWS):
+            yield ready[start : start + CHUNK_ROWS], None
+        return
+    assert record.time_s is not None
+    for _, rows in record.sequences():
+        mine = rows[np.isin(rows, ready)]
+        turn = turn_of((record.time_s[mine] * 1e9).astype(np.int64))
+        follower = Follow(bounds, 1)
+        for part in np.split(mine, np.flatnonzero(np.diff(turn)) + 1):
+            if len(part):
+                yield part, follower
 
 
 def held(score: NDArray[np.float32], limit: float) -> NDArray[np.float32]:

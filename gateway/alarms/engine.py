@@ -8,6 +8,7 @@ from dataclasses import replace
 from enum import IntEnum
 
 from gateway.alarms.config import AlarmsConfig
+from gateway.alarms.feedback import OF_THE_MACHINE
 from gateway.alarms.record import Record, bounded_severity, dump, load
 from gateway.alarms.states import (
     DELAY,
@@ -140,6 +141,11 @@ class Engine:
             key=lambda v: (v.state not in ACTIVE, -v.priority, -v.active_since_ns, v.asset, v.alarm)
         )
         return views
+
+    def ails(self, asset: str) -> bool:
+        """Whether an alarm on the machine itself stands, rather than on its data or the gateway."""
+        keys = self._in_alarm.get(asset, ())
+        return any(self._records[key].cause in OF_THE_MACHINE for key in keys)
 
     def find(self, asset: str, alarm: str, mono_ns: int) -> AlarmView | None:
         """One alarm, whatever its state; None if it never alarmed."""

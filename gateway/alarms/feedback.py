@@ -10,7 +10,7 @@ from gateway.core.alarm import Cause, Transition, Verdict
 
 LEAD_NS = 60 * 10**9
 """A machine was not healthy up to the moment of its alarm; so much before it counts as well."""
-OF_THE_MACHINE = frozenset({Cause.ANOMALY, Cause.FAILURE, Cause.LIMIT})
+OF_THE_MACHINE = frozenset({Cause.ANOMALY, Cause.FAILURE, Cause.LIMIT, Cause.RUL})
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="The CSV to write.")
 @click.option("--precision", type=click.Choice(["int8", "fp32"]), default="int8", show_default=True)
 @click.option("--device", default="cpu", show_default=True, help="As `forewarn devices` names it.")
+@click.option(
+    "--follow", is_flag=True, help="Follow slow healthy change, as a gateway does (anomaly)."
+)
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable summary.")
 def command(
     *,
@@ -35,17 +38,20 @@ def command(
     rows: str | None,
     precision: Literal["int8", "fp32"],
     device: str,
+    follow: bool,
     as_json: bool,
 ) -> None:
     """Replay data through a bundle and write one row per input row, in order.
 
     A row's score uses only rows up to it. Rows before the first full window hold empty cells.
     `anomalous` is the verdict by the model's limit; it is taken back 20 % below it. Whether the
-    gateway may alarm on it is the bundle's state.
+    gateway may alarm on it is the bundle's state. With --follow, levels are corrected step by step
+    for the slow change that a gateway would have followed by then.
 
     \b
-    Example:
+    Examples:
       forewarn score pump.fwm --data january.csv --out scores.csv
+      forewarn score pump.fwm --data year.csv --follow --out scores.csv
     """
     from rich.console import Console
 
@@ -69,7 +75,7 @@ def command(
     with Console(stderr=True).status("scoring") as status:
         record = read(data, columns)
         status.update(f"scoring {len(record)} rows")
-        names, lines, summary = _scored(bundle, record, device, precision)
+        names, lines, summary = _scored(bundle, record, device, precision, follow=follow)
         try:
             _write(out, record, names, lines)
         except OSError as error:
@@ -81,16 +87,23 @@ def command(
 
 
 def _scored(
-    bundle: "Bundle", record: "Record", device: str, precision: Literal["int8", "fp32"]
+    bundle: "Bundle",
+    record: "Record",
+    device: str,
+    precision: Literal["int8", "fp32"],
+    *,
+    follow: bool,
 ) -> tuple[list[str], Iterator[Sequence[str]], dict[str, Any]]:
     """Column names, rows of text, and a summary."""
     if bundle.manifest.kind != "anomaly":
+        if follow:
+            raise click.UsageError("--follow: is for anomaly models")
         return _heads(bundle, record, device, precision)
     import numpy as np
 
     from models.score import score
 
-    made = score(bundle, record, device=device, precision=precision)
+    made = score(bundle, record, device=device, precision=precision, follow=follow)
     anomalous = made.anomalous
     judged = np.isfinite(made.score)
 

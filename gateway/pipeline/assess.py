@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from gateway.core.alarm import Cause, Condition, Driver, Priority
 from gateway.core.assessment import Abstained, Assessments, ModelKind
 from gateway.pipeline import forecast
+from gateway.pipeline.following import Following
 from gateway.pipeline.windows import Windows
 from models.bundle import Bundle, Manifest
 from models.explain import drivers, healthy_of
@@ -33,7 +34,7 @@ class Judged:
 
     Attributes:
         assessments: As they are recorded.
-        features: float32[n, d], what the model saw; texts are made of it.
+        features: float32[n, d], as measured; texts are made of it.
         sensors: uint8[n, k], `SensorFault` of each signal; None where the bundle cannot tell.
     """
 
@@ -68,6 +69,7 @@ class Judge:
         shadow: bool | None = None,
         failure_at: Sequence[float] = (),
         life_h: Sequence[float | None] = (),
+        follow: Sequence[bool] = (),
     ) -> None:
         """Judge `assets` by `bundle`.
 
@@ -78,6 +80,7 @@ class Judge:
             shadow: Overrules the bundle's own state.
             failure_at: For each asset, the probability at which a failure mode alarms.
             life_h: For each asset, the remaining hours at which it alarms; None for the default.
+            follow: For each asset, whether its slow healthy change is followed; all by default.
         """
         manifest = bundle.manifest
         n = len(assets)
@@ -96,6 +99,7 @@ class Judge:
         held = manifest.detail.get("sensors")
         self._sensors = Sensors.unpack(held) if held else None
         self._faulty = np.zeros((len(assets), len(self.plan.signals)), dtype=np.uint8)
+        self.following = None if self.shadow else Following.of(manifest, assets, follow)
 
     @property
     def kind(self) -> ModelKind:
@@ -117,7 +121,10 @@ class Judge:
         if self._sensors is not None:
             value, faults = self._sensors.masked(value)
         features = self.plan.compute(value)
-        outputs = self.session.run(features)
+        followed = features
+        if self.following is not None:
+            followed = self.following.corrected(windows.rows, features)
+        outputs = self.session.run(followed)
         n, k = len(windows.rows), len(self.plan.signals)
         coverage = windows.coverage.mean(axis=1).astype(np.float32)
         score = outputs["score"] if "score" in outputs else np.full(n, np.nan, np.float32)

@@ -103,6 +103,10 @@ class AssetConfig(BaseModel):
         description="Alarm when the remaining life may be less, in hours; unset: 24, or a quarter"
         " of the longest life that the model tells apart.",
     )
+    follow: bool = Field(
+        default=True,
+        description="Follow slow change of the healthy machine, within the bounds of its bundle.",
+    )
     bearing: BearingConfig | None = Field(
         default=None, description="Its bearing: waveforms are searched for its defects' orders."
     )

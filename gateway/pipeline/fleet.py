@@ -112,6 +112,7 @@ def muster(
                     shadow=shadow,
                     failure_at=[asset.failure_at for asset in fitting],
                     life_h=[asset.life_h for asset in fitting],
+                    follow=[asset.follow for asset in fitting],
                 )
                 posts.append(_post(judge, fitting, sources_of, signals))
         except ModelError as error:

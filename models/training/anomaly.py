@@ -17,6 +17,7 @@ from models.features.plan import FeaturePlan
 from models.quantise import golden_rows, run
 from models.record import Record
 from models.sensors import Sensors
+from models.training.detail import explained, following, operating
 from models.training.detector_graph import graph_of, int8_of
 from models.training.learn import learn
 from models.training.screen import Screened
@@ -124,6 +125,9 @@ def train(
             "notes": list(learned.notes),
             "stale_cells": grid.stale_cells,
             "conditions": [round(share, 4) for share in states.share],
+            "operating": operating(states, plan),
+            "follow": following(states, plan),
+            "explained": [round(float(v), 4) for v in explained(states, plan)],
             "sensors": _sensors(learned.screened, grid).pack(),
             "independent": {
                 name: round(float(value), 1)

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -25,6 +25,7 @@ from gateway.store.config import StoreConfig, TrendBounds
 from gateway.store.log import Log
 from gateway.store.trends import Trends
 from models import bundle
+from models.follow import Held
 from tests.models import bundles
 
 SHADOW_S = 60.0
@@ -47,7 +48,15 @@ class Desk:
     def stage(self) -> Stage:
         return self.progress.stage
 
-    def say(self, severity: float, *, windows: int, name: str, abstained: str = "") -> None:
+    def say(
+        self,
+        severity: float,
+        *,
+        windows: int,
+        name: str,
+        abstained: str = "",
+        held: Held = Held.NO,
+    ) -> None:
         """Let the bundle of that file judge so many windows alike."""
         reason = Abstained(abstained)
         assessments = Assessments(
@@ -64,7 +73,9 @@ class Desk:
             contribution=np.zeros((1, 0), np.float32),
             direction=np.zeros((1, 0), np.int8),
         )
-        post = SimpleNamespace(judge=SimpleNamespace(bundle=SimpleNamespace(path=Path(name))))
+        following = SimpleNamespace(held=lambda _asset: held)
+        bundle = SimpleNamespace(path=Path(name))
+        post = SimpleNamespace(judge=SimpleNamespace(bundle=bundle, following=following))
         judged = Judged(assessments, np.zeros((1, 0), np.float32))
         for _ in range(windows):
             self.learning.saw(cast("Post", post), judged)
@@ -195,11 +206,52 @@ def test_slow_drift_is_offered_as_a_new_baseline_and_never_learned(tmp_path: Pat
             assert one.stage() is Stage.DRIFTING
             (offer,) = one.conditions
             assert (offer.asset, offer.alarm, offer.active) == ("press", "model.drift", True)
+            assert offer.text.startswith("press: it runs steadily unlike its baseline. If it was")
             assert "new baseline" in offer.text
             assert assigned(one) == {"0002.fwm": False}
             one.learning.command("press", Event.REBASELINE, "ana")
             assert one.stage() is Stage.COLLECTING
             assert one.progress.bundle == "0002.fwm"  # It judges on until there is a better one.
+            assert one.conditions[-1].active is False  # The question has been answered.
+
+    asyncio.run(main())
+
+
+def test_a_change_that_was_followed_to_its_end_is_offered_as_a_new_baseline(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with desk(tmp_path, ACTIVE) as one:
+            one.say(0.5, windows=30, name="0002.fwm")
+            await one.look()
+            assert one.stage() is Stage.ACTIVE
+            one.say(0.5, windows=1, name="0002.fwm", held=Held.FULL)
+            await one.look()
+            assert one.stage() is Stage.DRIFTING
+            assert "moved slowly as far as may be followed" in one.conditions[0].text
+            one.say(0.5, windows=1, name="0002.fwm")
+            await one.look()
+            assert one.stage() is Stage.ACTIVE
+            assert one.conditions[-1].active is False
+
+    asyncio.run(main())
+
+
+def test_a_sudden_change_that_stays_even_is_offered_and_a_growing_one_is_not(
+    tmp_path: Path,
+) -> None:
+    async def main() -> None:
+        progress = replace(ACTIVE, previous="")
+        async with desk(tmp_path / "even", progress) as one:
+            one.say(0.4, windows=50, name="0002.fwm")
+            one.say(2.0, windows=600, name="0002.fwm")
+            await one.look()
+            assert one.stage() is Stage.DRIFTING
+            assert "changed on" in one.progress.text()
+        async with desk(tmp_path / "growing", progress) as one:
+            one.say(0.4, windows=50, name="0002.fwm")
+            for step in range(600):
+                one.say(1.1 + step / 300, windows=1, name="0002.fwm")
+            await one.look()
+            assert one.stage() is Stage.ACTIVE
 
     asyncio.run(main())
 

@@ -1,0 +1,83 @@
+"""Slow healthy change of the assets that share a bundle: followed, told, and kept for a restart."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import structlog
+from numpy.typing import NDArray
+
+from gateway.core.assessment import Assessments
+from models.bundle import Manifest
+from models.follow import Bounds, Follow, Held
+
+_events = structlog.get_logger()
+
+
+class Following:
+    """What `models.follow` keeps, by the assets' names."""
+
+    def __init__(self, bounds: Bounds, assets: Sequence[str], wanted: Sequence[bool]) -> None:
+        self._follow = Follow(bounds, len(assets))
+        self._row = {asset: row for row, asset in enumerate(assets)}
+        self._assets = tuple(assets)
+        self._wanted = np.array(tuple(wanted) or (True,) * len(assets), dtype=bool)
+
+    @classmethod
+    def of(
+        cls, manifest: Manifest, assets: Sequence[str], wanted: Sequence[bool]
+    ) -> "Following | None":
+        """None where the bundle's training measured nothing to follow by, or nobody wants it."""
+        bounds = Bounds.of(manifest)
+        return (
+            cls(bounds, assets, wanted) if bounds is not None and any(wanted or (True,)) else None
+        )
+
+    def corrected(
+        self, rows: NDArray[np.int64], features: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        """float32[n, d], features without what was followed; see `Follow.corrected`."""
+        return self._follow.corrected(rows, features)
+
+    def saw(
+        self, rows: NDArray[np.int64], a: Assessments, ails: NDArray[np.bool_]
+    ) -> Iterator[tuple[str, bytes]]:
+        """Take one set of verdicts.
+
+        Args:
+            rows: int64[n], which of the assets each verdict is of.
+            a: The verdicts.
+            ails: bool[n], whether an alarm stands on the machine.
+
+        Yields:
+            Asset and state, to be kept, of each asset for which a step was due.
+        """
+        mine = self._wanted[rows]
+        before = list(self._follow.held)
+        for step in self._follow.saw(
+            rows[mine], a.t_ns[mine], a.severity[mine], a.direction[mine], alarmed=ails[mine]
+        ):
+            asset = self._assets[step.row]
+            if step.moved or step.held is not before[step.row]:
+                _events.info(
+                    "model.followed",
+                    asset=asset,
+                    bundle=a.bundle,
+                    offset={name: float(f"{value:.4g}") for name, value in step.moved.items()},
+                    held=str(step.held),
+                )
+            yield asset, self._follow.pack(step.row)
+
+    def restore(self, asset: str, state: bytes) -> None:
+        """Take up what `saw` gave before a restart; what cannot be read is begun anew, and told."""
+        try:
+            self._follow.unpack(self._row[asset], state)
+        except (ValueError, KeyError, TypeError) as error:
+            _events.error("model.follow_forgotten", asset=asset, error=str(error))
+
+    def held(self, asset: str) -> Held:
+        """Why an asset is not followed at present."""
+        return self._follow.held[self._row[asset]]
+
+    def text(self, asset: str) -> tuple[str, ...]:
+        """What is followed of an asset, signal by signal, in words."""
+        return self._follow.text(self._row[asset])

@@ -1,0 +1,166 @@
+"""What the verdicts of a learned bundle say of the bundle itself: promote it, or take it back.
+
+Pure: counts go in, an event of the learning table with its reason comes out.
+"""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import numpy as np
+
+from gateway.core.assessment import Abstained
+from gateway.pipeline.config import LearnConfig
+from gateway.pipeline.learn import Event, Progress, Stage
+from models.bundle import Manifest
+from models.follow import Held
+
+COVERED = 0.95
+NOT_FINITE_MAX = 10
+"""Windows in a row without a number before a new bundle is taken back."""
+FLAGGED_SHARE_MAX = 0.01
+CHECKED_MIN = 20
+PROBATION_WINDOWS = 500
+PROBATION_SHARE_MAX = 0.2
+DRIFT_WINDOWS = 2000
+DRIFT_AT, DRIFT_OVER = 0.75, 0.6
+"""Severity around which a healthy machine's score may settle before a new baseline is offered."""
+CHANGED_WINDOWS = 500
+"""So long above the limit, at an even height, and a machine was changed rather than is failing."""
+EVEN = 0.25
+"""Largest change of the mean severity from that time's first half to its second, as a share."""
+
+Said = tuple[Event, str]
+
+
+@dataclass(slots=True)
+class Seen:
+    """What the windows of one asset's bundle said.
+
+    Attributes:
+        windows, flagged: Judged, and of these above the limit.
+        not_finite: In a row, without a number though nothing was missing.
+        level, levels: Running mean of the severities below the limit, and of how many.
+        held: Why the slow change of the machine is not followed at present.
+        above, above_early, above_late: Windows above the limit since it was last calm, and their
+            mean severity in the first half of `CHANGED_WINDOWS` and since.
+        above_ns: UTC ns of the first of them.
+    """
+
+    windows: int = 0
+    flagged: int = 0
+    not_finite: int = 0
+    level: float = 0.0
+    levels: int = 0
+    held: Held = Held.NO
+    above: int = 0
+    above_early: float = 0.0
+    above_late: float = 0.0
+    above_ns: int = 0
+
+    def take(self, severity: float, abstained: Abstained, coverage: float, t_ns: int) -> None:
+        """Count one window."""
+        if abstained is Abstained.NOT_FINITE:
+            # Half-empty windows after an outage may have no score; no fault of the bundle.
+            self.not_finite += coverage > COVERED
+        if abstained is not Abstained.NO:
+            return
+        self.windows += 1
+        self.not_finite = 0
+        if severity > 1:
+            self.flagged += 1
+            self._take_above(severity, t_ns)
+            return
+        if severity < DRIFT_AT:
+            self.above = 0
+        self.levels += 1
+        self.level += (severity - self.level) / min(self.levels, DRIFT_WINDOWS)
+
+    def _take_above(self, severity: float, t_ns: int) -> None:
+        self.above += 1
+        if self.above == 1:
+            self.above_ns, self.above_early, self.above_late = t_ns, 0.0, 0.0
+        half = CHANGED_WINDOWS // 2
+        if self.above <= half:
+            self.above_early += (severity - self.above_early) / self.above
+        else:
+            after = min(self.above - half, half)
+            self.above_late += (severity - self.above_late) / after
+
+    @property
+    def changed(self) -> bool:
+        """It went above the limit at once and has run evenly there since."""
+        return (
+            self.above >= CHANGED_WINDOWS
+            and abs(self.above_late - self.above_early) <= EVEN * self.above_early
+        )
+
+    @property
+    def drifts(self) -> str:
+        """Why a new baseline is worth offering; "" where it is not."""
+        if self.changed:
+            at = datetime.fromtimestamp(self.above_ns / 1e9, UTC)
+            return f"it changed on {at:%d %b %H:%M} UTC and has run evenly since; new baseline?"
+        if self.held is Held.FULL:
+            return "it has moved slowly as far as may be followed; new baseline?"
+        if self.levels >= DRIFT_WINDOWS // 4 and self.level > DRIFT_AT:
+            return "it runs steadily unlike its baseline; new baseline?"
+        return ""
+
+
+def needed(learn: LearnConfig, manifest: Manifest) -> float:
+    """Windows that a candidate must judge before it is believed."""
+    return max(float(CHECKED_MIN), learn.shadow_s / hop_s(manifest))
+
+
+def hop_s(manifest: Manifest) -> float:
+    """Seconds from one window to the next."""
+    return (manifest.window.period_s or 1.0) * manifest.window.hop_cells
+
+
+def candidate(
+    seen: Seen, manifest: Manifest, learn: LearnConfig, progress: Progress
+) -> Said | tuple[None, str]:
+    """What becomes of a bundle in shadow; an event, or None and what it waits for."""
+    if seen.not_finite >= NOT_FINITE_MAX:
+        return Event.BROKEN, "its score is not a number"
+    least = needed(learn, manifest)
+    if seen.windows < least:
+        return None, f"{seen.windows} of {least:.0f} windows checked"
+    if seen.flagged > FLAGGED_SHARE_MAX * seen.windows:
+        said = f"{seen.flagged} of {seen.windows} fresh healthy windows were flagged"
+        return Event.BROKEN, said
+    limit = manifest.limit
+    if limit is None or not limit.supported:
+        why = limit.reason if limit else "it has no limit"
+        # More is recorded all the while; train again when there is half as much again.
+        if seen.windows * hop_s(manifest) > 0.5 * learn.collect_s * progress.needed_factor:
+            return Event.BROKEN, why
+        return None, f"the record is too short: {why}"
+    if not learn.promote:
+        return None, "checked; waits for an operator to promote it"
+    return Event.CHECKED, f"0 of {seen.windows} flagged" if not seen.flagged else (
+        f"{seen.flagged} of {seen.windows} flagged"
+    )
+
+
+def judging(seen: Seen, progress: Progress) -> Said | None:
+    """What becomes of the bundle that judges: taken back, drifting, settled, or nothing."""
+    if progress.previous:
+        if seen.not_finite >= NOT_FINITE_MAX:
+            return Event.ROLL_BACK, "its score was not a number"
+        fresh = CHECKED_MIN <= seen.windows <= PROBATION_WINDOWS
+        if fresh and seen.flagged > PROBATION_SHARE_MAX * seen.windows:
+            return Event.ROLL_BACK, "its alarm rate jumped after the change"
+    why = seen.drifts
+    if progress.stage is Stage.ACTIVE and why:
+        return Event.DRIFTED, why
+    if progress.stage is Stage.DRIFTING and not why and settled(seen):
+        return Event.SETTLED, ""
+    return None
+
+
+def settled(seen: Seen) -> bool:
+    """Whether a machine that had drifted runs as its baseline again."""
+    return bool(
+        seen.levels and seen.level < DRIFT_OVER and not seen.above and np.isfinite(seen.level)
+    )
