@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from importlib import import_module
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING
@@ -14,7 +13,7 @@ import protocols
 from gateway.alarms.config import AlarmsConfig, SuppressConfig
 from gateway.alarms.engine import Engine
 from gateway.alarms.limits import Limits
-from gateway.alarms.notify import Channel as NotifyChannel
+from gateway.changes import fixed, waiting
 from gateway.config import Asset, Config, load
 from gateway.core.alarm import Cause, Condition, Priority
 from gateway.core.channel import Channel, WhenFull
@@ -24,11 +23,12 @@ from gateway.core.meter import SourceMeter
 from gateway.core.signals import Signal
 from gateway.core.source import SourceConfig, SourceContext
 from gateway.core.tap import Tap
+from gateway.desk import Desk
 from gateway.egress import Egress
 from gateway.flow import Flow, Latest
 from gateway.health import HEALTH_SOCKET, answer_health
 from gateway.learning import Learning
-from gateway.notices import LogLedger
+from gateway.notices import Notices
 from gateway.pipeline.derive import Derive
 from gateway.pipeline.fleet import Post, assignments, muster
 from gateway.pipeline.supervise import Supervisor
@@ -46,9 +46,6 @@ if TYPE_CHECKING:
 CHANNEL_SAMPLES_MAX = 1_000_000
 TICK_NS = 200_000_000
 CONFIG_POLL_NS = 2_000_000_000
-CONSOLE_WAIT_NS = 3_000_000_000
-"""The console waits this long for the first sample, which goes first."""
-CONSOLE_RETRY_NS = 30_000_000_000
 STOP_S_MAX = 3.0
 """How long the log may take at the end; together with the rest this keeps a stop under 5 s."""
 
@@ -67,7 +64,9 @@ class Gateway:
         engine: Every alarm.
         flow: What becomes of the samples.
         channel: Between the sources and the flow.
-        sampled: Set as soon as the first sample has come out of the channel.
+        notices: Who is told.
+        desk: Where the console is served.
+        waiting: Changed settings that wait for a restart, in words.
     """
 
     def __init__(
@@ -80,6 +79,7 @@ class Gateway:
             StoreError: The data directory is in use, or cannot be written.
         """
         self.config = config
+        self._fixed = fixed(config.as_table())
         # Taken now: a change while everything starts is a change, too.
         self._stamp = _stamp(config)
         self.clock: Clock = clock or SystemClock()
@@ -121,11 +121,15 @@ class Gateway:
             self.egress: Egress | None = None
             self._leaving: asyncio.Task[None] | None = None
             self.egress = self._egress(config)
-            self.channels = self._channels(config)
         except BaseException:
             self.log.close()
             raise
+        self.notices = Notices(self.log, self.clock, self._random, self._report)
+        self.waiting: Sequence[str] = ()
         self.view = View(self)
+        self.desk = Desk(
+            self.view, config.data_dir, self.clock, self._report, lambda: self.flow.samples
+        )
 
     def asset_ids(self) -> Sequence[str]:
         """Every asset that is configured, or that a source has a signal of."""
@@ -191,19 +195,16 @@ class Gateway:
                     tasks.create_task(self.learning.run(self._restation), name="learning"),
                     tasks.create_task(answer_health(self.health_path, self._health), name="health"),
                 ]
-                console = tasks.create_task(self._console(), name="console")
+                await self.desk.follow(tasks, self.config.settings.console)
                 if self.influx is not None:
                     readers.append(tasks.create_task(self.influx.run(), name="influx"))
                 await self._go_out(tasks, self.egress)
-                readers += [
-                    tasks.create_task(channel.run(), name=f"notify:{name}")
-                    for name, channel in self.channels.items()
-                ]
+                self.notices.follow(tasks, self.config.settings)
                 flow = tasks.create_task(self.flow.run(self.channel), name="flow")
                 for source in self.config.sources:
                     self._start(tasks, source)
                 await stop.wait()
-                console.cancel()
+                self.desk.cancel()
                 await self._stop_sources()
                 flow.cancel()
                 await asyncio.wait([flow])
@@ -216,6 +217,7 @@ class Gateway:
                     _events.error("log.unflushed", held=self.log.held)
                 for task in readers:
                     task.cancel()
+                self.notices.cancel()
                 if self._leaving is not None:
                     self._leaving.cancel()
         finally:
@@ -233,7 +235,7 @@ class Gateway:
         self._leaving = tasks.create_task(egress.run(), name="cloud") if egress else None
 
     async def reload(self, tasks: asyncio.TaskGroup, config: Config) -> None:
-        """Go over to another configuration; links whose settings did not change stay up.
+        """Go over to another configuration; what did not change is not touched.
 
         Raises:
             ConfigError: It cannot run; nothing has changed.
@@ -257,9 +259,15 @@ class Gateway:
         await self.flow.restation(
             posts, self._source_of(config), limits=limits, derive=derive, waves=waves
         )
+        self.flow.reconfigure(_alarms(config))
+        self.notices.follow(tasks, config.settings)
         if egress is not self.egress:
             await self._go_out(tasks, egress)
-        _events.info("config.reloaded", sources=len(config.sources))
+        await self.desk.follow(tasks, config.settings.console)
+        self.waiting = waiting(self._fixed, config.as_table())
+        _events.info(
+            "config.reloaded", sources=len(config.sources), waits_for_restart=list(self.waiting)
+        )
 
     def _start(self, tasks: asyncio.TaskGroup, source: SourceConfig) -> None:
         meter = self.meters[source.id] = SourceMeter(source.id, source.kind)
@@ -288,36 +296,6 @@ class Gateway:
         if running:
             await asyncio.wait(running, timeout=STOP_S_MAX)
 
-    async def _console(self) -> None:
-        """Serve the pages once samples flow. A port that is taken is an alarm, never an end."""
-        config = self.config.settings.console
-        if not config.enabled:
-            return
-        latest_ns = self.clock.mono_ns() + CONSOLE_WAIT_NS
-        while not self.flow.samples and self.clock.mono_ns() < latest_ns:
-            await sleep_until(self.clock, self.clock.mono_ns() + TICK_NS)
-        # FastAPI takes most of a second to import; beside the loop, for nobody waits for it.
-        module = await asyncio.to_thread(import_module, "gateway.console.app")
-        while True:
-            fault = ""
-            try:
-                await module.Console(config, self.view, self.config.data_dir).serve()
-            except ConfigError as error:
-                fault = str(error)
-                _events.error("console.refused", error=fault)
-            self.flow.report(
-                Condition(
-                    asset="",
-                    alarm="console.refused",
-                    cause=Cause.SYSTEM,
-                    active=bool(fault),
-                    t_ns=self.clock.wall_ns(),
-                    priority=Priority.LOW,
-                    text=f"The console cannot be served: {fault}",
-                )
-            )
-            await sleep_until(self.clock, self.clock.mono_ns() + CONSOLE_RETRY_NS)
-
     async def _log_vitals(self) -> None:
         every_s = self.config.settings.store.vitals_s
         await log_vitals(self.log, self.meters.values, self.clock, every_s, self.influx)
@@ -344,38 +322,23 @@ class Gateway:
             except ConfigError as fault:
                 error = str(fault)
                 _events.error("config.refused", error=error)
-            self.flow.report(
-                Condition(
-                    asset="",
-                    alarm="config.refused",
-                    cause=Cause.SYSTEM,
-                    active=bool(error),
-                    t_ns=self.clock.wall_ns(),
-                    priority=Priority.LOW,
-                    text=f"The changed configuration is not used: {error}" if error else "",
-                )
-            )
+            refused = f"The changed configuration is not used: {error}" if error else ""
+            self._tell("config.refused", refused)
+            waits = "Changed settings wait for a restart: " + "; ".join(self.waiting)
+            self._tell("config.waiting", waits if self.waiting else "")
 
-    def _channels(self, config: Config) -> dict[str, NotifyChannel]:
-        settings = config.settings
-        lines = {asset.id: asset.line or asset.site for asset in settings.asset}
-        console = settings.console
-        scheme = "https" if console.tls_certificate else "http"
-        link = f"{scheme}://{console.hosts[0]}/alarms" if console.hosts else ""
-        return {
-            table.id: NotifyChannel(
-                table,
-                settings.alarms,
-                LogLedger(self.log, table.id),
-                self.clock,
-                self._random,
-                self._report,
-                gateway=settings.gateway.id,
-                link=link,
-                area_of=lambda asset: settings.alarms.area_of(asset) or lines.get(asset) or "",
+    def _tell(self, alarm: str, text: str) -> None:
+        self.flow.report(
+            Condition(
+                asset="",
+                alarm=alarm,
+                cause=Cause.SYSTEM,
+                active=bool(text),
+                t_ns=self.clock.wall_ns(),
+                priority=Priority.LOW,
+                text=text,
             )
-            for table in settings.notify
-        }
+        )
 
     def _influx(self, config: Config) -> "InfluxWriter | None":
         if config.settings.influx is None:
@@ -406,6 +369,8 @@ class Gateway:
             "sources_up": links.count("up"),
             "samples": self.flow.samples,
             "cloud": None if self.egress is None else self.egress.state(),
+            "waits_for_restart": list(self.waiting),
+            "fixed": self._fixed,
         }
 
     def _egress(self, config: Config) -> Egress | None:

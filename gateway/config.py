@@ -65,6 +65,13 @@ class Settings(BaseModel):
     cloud: CloudConfig = CloudConfig()
     derive: tuple[DeriveConfig, ...] = ()
 
+    def areas(self) -> dict[str, str]:
+        """Asset -> the area of the plant it belongs to: of `[alarms]`, else its line, else site."""
+        by = {asset.id: asset.line or asset.site for asset in self.asset}
+        for area, assets in reversed(self.alarms.areas.items()):
+            by |= dict.fromkeys(assets, area)
+        return by
+
 
 @dataclass(frozen=True, slots=True)
 class Config:

@@ -11,6 +11,7 @@ from functools import partial
 import numpy as np
 import structlog
 
+from gateway.alarms.config import AlarmsConfig
 from gateway.alarms.engine import Engine
 from gateway.alarms.limits import Limits
 from gateway.core.alarm import Cause, Command, Condition, Driver, Priority, Transition
@@ -196,6 +197,11 @@ class Flow:
                 posts, limits or self._limits, derive or self._derive, waves or self._waves
             )
             await self._fill(sources_of)
+
+    def reconfigure(self, alarms: AlarmsConfig) -> None:
+        """Let the alarms go by another configuration; each stays as it stands."""
+        mono_ns, wall_ns = self._clock.mono_ns(), self._clock.wall_ns()
+        self._record(self._engine.reconfigure(alarms, mono_ns=mono_ns, wall_ns=wall_ns))
 
     def report(self, condition: Condition) -> None:
         """Take a condition that a source or the log reports; judged with the next tick."""

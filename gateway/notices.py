@@ -1,14 +1,112 @@
-"""Joins the notification channels to the durable log."""
+"""Keeps one notification channel a `[[notify]]` table, each with its place in the durable log."""
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from random import Random
 
-from gateway.core.alarm import Transition
+from gateway.alarms.config import AlarmsConfig
+from gateway.alarms.notify import Channel
+from gateway.alarms.notify_config import NotifyConfig
+from gateway.config import Settings
+from gateway.core.alarm import Condition, Transition
+from gateway.core.clock import Clock
 from gateway.core.errors import DataError, StoreError
 from gateway.store.log import Log
 from gateway.store.record import Kind
 
 NAMESPACE = "notify"
 READ_MAX = 64
+
+
+@dataclass(frozen=True, slots=True)
+class _Terms:
+    """All that a channel depends on; one whose terms stay the same is left alone."""
+
+    table: NotifyConfig
+    alarms: AlarmsConfig
+    gateway: str
+    link: str
+    areas: Mapping[str, str]
+
+
+class Notices:
+    """The channels of one gateway.
+
+    Attributes:
+        channels: By the id of their tables, in the order of the file.
+    """
+
+    def __init__(
+        self, log: Log, clock: Clock, random: Random, report: Callable[[Condition], None]
+    ) -> None:
+        self.channels: dict[str, Channel] = {}
+        self._log = log
+        self._clock = clock
+        self._random = random
+        self._report = report
+        self._terms: dict[str, _Terms] = {}
+        self._running: dict[str, asyncio.Task[None]] = {}
+
+    def follow(self, tasks: asyncio.TaskGroup, settings: Settings) -> None:
+        """Go over to these tables. One that changed ends what it delivers, then the new one begins.
+
+        A channel that is taken out forgets what it told: put in again, it begins at the present.
+        """
+        wanted = {t.table.id: t for t in _terms(settings)}
+        for name in self.channels.keys() - wanted.keys():
+            self._take_out(name)
+        for name, terms in wanted.items():
+            if self._terms.get(name) == terms:
+                continue
+            before, channel = self._running.get(name), self._channel(terms)
+            if name in self.channels:
+                self.channels[name].stop()
+            self.channels[name], self._terms[name] = channel, terms
+            self._running[name] = tasks.create_task(_after(before, channel), name=f"notify:{name}")
+        self.channels = {name: self.channels[name] for name in wanted}
+
+    def cancel(self) -> None:
+        """End them all at once."""
+        for task in self._running.values():
+            task.cancel()
+
+    def _channel(self, terms: _Terms) -> Channel:
+        return Channel(
+            terms.table,
+            terms.alarms,
+            LogLedger(self._log, terms.table.id),
+            self._clock,
+            self._random,
+            self._report,
+            gateway=terms.gateway,
+            link=terms.link,
+            area_of=lambda asset: terms.areas.get(asset, ""),
+        )
+
+    def _take_out(self, name: str) -> None:
+        channel = self.channels.pop(name)
+        channel.stop()
+        self._report(channel.condition(""))
+        del self._terms[name]
+        forget = LogLedger(self._log, name).forget
+        self._running.pop(name).add_done_callback(lambda _: forget())
+
+
+async def _after(before: asyncio.Task[None] | None, channel: Channel) -> None:
+    if before is not None:
+        await asyncio.wait([before])
+    await channel.run()
+
+
+def _terms(settings: Settings) -> Sequence[_Terms]:
+    console = settings.console
+    scheme = "https" if console.tls_certificate else "http"
+    link = f"{scheme}://{console.hosts[0]}/alarms" if console.hosts else ""
+    return [
+        _Terms(table, settings.alarms, settings.gateway.id, link, settings.areas())
+        for table in settings.notify
+    ]
 
 
 class LogLedger:
@@ -22,6 +120,11 @@ class LogLedger:
 
     def load(self) -> bytes | None:
         return self._log.state_get(NAMESPACE, self._channel)
+
+    def forget(self) -> None:
+        """As if there had never been such a channel."""
+        self._log.state_put(NAMESPACE, self._channel, None)
+        self._log.release(f"notify.{self._channel}")
 
     def start(self) -> int:
         head = self._log.heads()[Kind.TRANSITION]

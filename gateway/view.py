@@ -4,14 +4,16 @@ import asyncio
 import math
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from gateway.alarms.engine import Engine
 from gateway.alarms.metrics import kpis
 from gateway.alarms.states import Life
 from gateway.cloud.config import CloudConfig
 from gateway.cloud.summary import encode
+from gateway.config import Asset, Config
 from gateway.console.plant import (
     AssetDetail,
     AssetState,
@@ -26,23 +28,28 @@ from gateway.console.plant import (
 )
 from gateway.core.alarm import AlarmKpis, AlarmView, Command, Transition
 from gateway.core.assessment import Abstained, ModelKind
+from gateway.core.clock import Clock
 from gateway.core.errors import Refused
 from gateway.core.meter import LinkState, SourceMeter
+from gateway.core.signals import Signal
 from gateway.core.tap import Tap
 from gateway.egress import NAME as EGRESS
-from gateway.egress import LogHistory, current
-from gateway.flow import Verdict
+from gateway.egress import Egress, LogHistory, current
+from gateway.flow import Flow, Verdict
+from gateway.learning import Learning
+from gateway.notices import Notices
 from gateway.pipeline.learn import Event
+from gateway.store.log import Log
 from gateway.store.reader import LogReader
 from gateway.store.record import Kind
+from gateway.store.trends import Trends
 
 if TYPE_CHECKING:
     from prometheus_client.registry import Collector
 
-    from gateway.app import Gateway
-    from gateway.config import Asset
     from gateway.pipeline.fleet import Post
     from gateway.pipeline.learn import Progress
+    from gateway.store.influx import InfluxWriter
 
 DAY_NS = 86_400 * 1_000_000_000
 STALE_NS = 60 * 1_000_000_000
@@ -50,10 +57,38 @@ STALE_NS = 60 * 1_000_000_000
 _UNACKED = (Life.ACTIVE_UNACKED, Life.LATCHED_UNACKED, Life.LATCHED_ACKED)
 
 
+class Running(Protocol):
+    """The parts of a gateway that are shown."""
+
+    clock: Clock
+    config: Config
+    log: Log
+    trends: Trends
+    engine: Engine
+    flow: Flow
+    learning: Learning
+    notices: Notices
+    egress: Egress | None
+    influx: "InfluxWriter | None"
+    meters: dict[str, SourceMeter]
+    taps: dict[str, Tap]
+    waiting: Sequence[str]
+
+    def asset_ids(self) -> Sequence[str]: ...
+
+    def asset_config(self, asset: str) -> Asset | None: ...
+
+    def signals_of(self, asset: str) -> Sequence[tuple[int, Signal]]: ...
+
+    def learning_of(self, asset: str) -> tuple[float, str]: ...
+
+    def samples_lost(self) -> int: ...
+
+
 class View:
     """What may be known of a gateway, and what may be asked of it. See `console.plant.Plant`."""
 
-    def __init__(self, gateway: "Gateway") -> None:
+    def __init__(self, gateway: Running) -> None:
         self._gateway = gateway
         self._started_ns = gateway.clock.wall_ns()
 
@@ -61,7 +96,9 @@ class View:
         alarms: dict[str, list[AlarmView]] = {}
         for alarm in self.alarms():
             alarms.setdefault(alarm.asset, []).append(alarm)
-        return [self._asset(a, alarms.get(a, [])) for a in self._gateway.asset_ids()]
+        areas = self._gateway.config.settings.areas()
+        names = self._gateway.asset_ids()
+        return [self._asset(a, alarms.get(a, []), areas.get(a, "")) for a in names]
 
     def asset(self, asset: str) -> AssetDetail | None:
         if asset not in self._gateway.asset_ids():
@@ -75,7 +112,9 @@ class View:
             elif verdict.kind is ModelKind.RUL and verdict.output:
                 hours = verdict.output
                 rul = (hours["hours"], hours.get("low", math.nan), hours.get("high", math.nan))
-        return AssetDetail(self._asset(asset, alarms), self._signals(asset), failures, rul)
+        area = self._gateway.config.settings.areas().get(asset, "")
+        view = self._asset(asset, alarms, area)
+        return AssetDetail(view, self._signals(asset), failures, rul)
 
     def alarms(self) -> Sequence[AlarmView]:
         return self._gateway.engine.active(self._gateway.clock.mono_ns())
@@ -174,12 +213,12 @@ class View:
         return self._gateway.config.as_table()
 
     def channels(self) -> Sequence[str]:
-        return list(self._gateway.channels)
+        return list(self._gateway.notices.channels)
 
     async def test_channel(self, channel: str, who: str) -> None:
-        if channel not in self._gateway.channels:
+        if channel not in self._gateway.notices.channels:
             raise Refused(f"{channel}: there is no such channel")
-        await self._gateway.channels[channel].test(who)
+        await self._gateway.notices.channels[channel].test(who)
 
     def health(self) -> Health:
         gateway = self._gateway
@@ -256,7 +295,7 @@ class View:
         finally:
             reader.close()
 
-    def _asset(self, asset: str, alarms: Sequence[AlarmView]) -> AssetView:
+    def _asset(self, asset: str, alarms: Sequence[AlarmView], area: str) -> AssetView:
         gateway = self._gateway
         config = gateway.asset_config(asset)
         verdicts = gateway.flow.latest.verdicts.get(asset, {})
@@ -283,7 +322,7 @@ class View:
             state=state,
             severity=verdict.severity if verdict is not None else math.nan,
             priority=alarms[0].priority if alarms else None,
-            area=(config.line or config.site) if config else "",
+            area=area,
             cause=cause,
             drivers=verdict.drivers if verdict is not None else (),
             since_ns=max((a.active_since_ns for a in alarms), default=0),
@@ -299,7 +338,7 @@ class View:
 
     def _state(
         self,
-        config: "Asset | None",
+        config: Asset | None,
         verdict: Verdict | None,
         alarms: Sequence[AlarmView],
         last_ns: int,

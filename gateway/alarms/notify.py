@@ -79,14 +79,15 @@ class Channel:
         )
         self._retry_mono_ns = 0
         self._saved = b""
+        self._stopping = asyncio.Event()
         self._message: Message | None = None
         """What could not be delivered is tried again as it was, so that its id stays the same."""
 
     async def run(self) -> None:
-        """Tell what is to be told, until cancelled."""
+        """Tell what is to be told, until stopped or cancelled."""
         self._begin()
         try:
-            while True:
+            while not self._stopping.is_set():
                 moved = self._take()
                 moved |= await self._send()
                 state = self.outbox.dump()
@@ -102,6 +103,10 @@ class Channel:
         finally:
             await self._receiver.close()
 
+    def stop(self) -> None:
+        """End `run` as soon as what is being delivered is delivered and kept, or has failed."""
+        self._stopping.set()
+
     async def test(self, who: str) -> None:
         """Send a test message now. Raises `Refused` with what the receiver said."""
         message = Message(f"test:{who}:{self._clock.wall_ns()}", Tells.TEST, ())
@@ -112,7 +117,7 @@ class Channel:
 
     def _begin(self) -> None:
         state = self._ledger.load()
-        if state is not None:
+        if state:
             try:
                 self.outbox.restore(
                     state, mono_ns=self._clock.mono_ns(), wall_ns=self._clock.wall_ns()
@@ -154,7 +159,7 @@ class Channel:
         self.delivered += 1
         if self.failures >= FAILURES_TOLD:
             _events.info("notify.recovered", channel=self.config.id)
-            self._report(self._condition(""))
+            self._report(self.condition(""))
         self.failures = 0
         return True
 
@@ -165,9 +170,10 @@ class Channel:
         self._retry_mono_ns = self._clock.mono_ns() + round(wait_s * 1e9)
         if self.failures == FAILURES_TOLD:
             _events.warning("notify.failing", channel=self.config.id, error=error)
-            self._report(self._condition(error))
+            self._report(self.condition(error))
 
-    def _condition(self, error: str) -> Condition:
+    def condition(self, error: str) -> Condition:
+        """That messages do not arrive, and why; "" for that they do."""
         return Condition(
             asset="",
             alarm=f"notify.{self.config.id}",

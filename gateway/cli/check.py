@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 def command(*, config: Path, connect: bool, timeout_s: float, as_json: bool) -> None:
     """Check CONFIG and show every fault at once, each with its line.
 
+    Where a gateway runs by it, what that one takes on only at its next start is told as well.
+
     Exit code 0: it can run. 1: a source or signal does not answer. 2: the file is wrong.
 
     \b
@@ -53,11 +55,29 @@ def command(*, config: Path, connect: bool, timeout_s: float, as_json: bool) -> 
         sys.exit(2)
     results = asyncio.run(_read_all(settings, timeout_s)) if connect else []
     answered = all(result.ok for result in results)
+    waits = _waiting(settings)
     if as_json:
-        click.echo(json.dumps(_report(settings, results, connect=connect), ensure_ascii=False))
+        report = _report(settings, results, connect=connect)
+        if waits is not None:
+            report["waits_for_restart"] = waits
+        click.echo(json.dumps(report, ensure_ascii=False))
     else:
         _show(settings, results)
+        for line in waits or ():
+            click.echo(line)
     sys.exit(0 if answered else 1)
+
+
+def _waiting(config: "Config") -> list[str] | None:
+    """What the gateway that runs here would not take on before a restart; None where none runs."""
+    from gateway.changes import waiting
+    from gateway.health import ask_health
+
+    try:
+        running = ask_health(config.data_dir).get("fixed")
+    except (OSError, ValueError):
+        return None
+    return None if running is None else waiting(running, config.as_table())
 
 
 @dataclass

@@ -167,6 +167,10 @@ class Log:
             self._cursors[name] = Cursor(name, reader, self.heads, put, frozenset(kinds))
         return self._cursors[name]
 
+    def release(self, name: str) -> None:
+        """Nobody reads on from that place any more, so nothing is kept for it."""
+        self._cursors.pop(name, None)
+
     def cursors(self) -> dict[str, Cursor]:
         """Every cursor in use, for showing how far each is behind."""
         return dict(self._cursors)

@@ -201,6 +201,41 @@ def test_a_parent_suppresses_by_rule_and_a_stopped_machine_by_reason() -> None:
     assert plant.engine.active(0)[0].covered_by == "pump is stopped"
 
 
+def test_a_reason_that_is_said_again_changes_nothing_and_one_that_narrows_frees_the_rest() -> None:
+    plant = Plant()
+    plant.say(alarm="a", **NOW)
+    plant.say(alarm="b", **NOW)
+    why = "pump is stopped"
+
+    def stop(*patterns: str, holds: bool = True) -> list[tuple[str, str]]:
+        said = plant.engine.suppress_while(why, patterns, holds=holds, **plant.times)
+        return plant.keep(said)
+
+    assert [event for event, _ in stop("pump/*")] == ["suppress", "suppress"]
+    assert stop("pump/*") == []
+    assert stop("pump/a") == [("unsuppress", "active_unacked")]
+    assert plant.states() == {"a": "suppressed", "b": "active_unacked"}
+    assert stop(holds=False) == [("unsuppress", "active_unacked")]
+    assert stop(holds=False) == []
+
+
+def test_other_rules_over_a_running_engine() -> None:
+    plant = Plant(realarm_s=600)
+    plant.say(alarm="off", **NOW)
+    plant.say(alarm="a", **NOW)
+    plant.do(Verb.ACK, "off")
+    rule_ = SuppressConfig(while_active="*/off", suppress=["{asset}/*"])
+    to = AlarmsConfig(realarm_s=60, suppress=[rule_], latched=["*/a"], shelve_s_max=5)
+    said = plant.engine.reconfigure(to, **plant.times)
+    assert plant.keep(said) == [("suppress", "suppressed")]
+    assert plant.engine.reconfigure(to, **plant.times) == []
+    assert plant.wait(61) == [("realarm", "active_unacked")]
+    with pytest.raises(Refused, match="at most 5"):
+        plant.do(Verb.SHELVE, "off", duration_s=10)
+    back = plant.engine.reconfigure(AlarmsConfig(), **plant.times)
+    assert plant.keep(back) == [("unsuppress", "active_unacked")]
+
+
 def test_out_of_service_and_back() -> None:
     plant = Plant()
     plant.say(**NOW)
