@@ -125,9 +125,10 @@ async def _explore(config: "Config", options: dict[str, Any]) -> "tuple[Found, b
 
 
 def _row(depth: int, found: "Found") -> dict[str, Any]:
-    row = {"depth": depth, "name": found.name, "address": found.address}
+    row: dict[str, Any] = {"depth": depth, "name": found.name, "address": found.address}
     if found.variable:
         row |= {"type": found.type, "unit": found.unit, "low": found.low, "high": found.high}
+        row["fields"] = found.fields
         row["value"] = found.value if isinstance(found.value, int | float) else str(found.value)
     return row
 

@@ -8,10 +8,12 @@ from typing import Any, cast
 
 from asyncua import ua
 
-from gateway.core.errors import PeerError
-from protocols.opcua.items import Limits, in_chunks, read_server, read_values
+from gateway.core.errors import DataError, PeerError
+from protocols.opcua.items import Limits, browse_name, in_chunks, read_server, read_values
 from protocols.opcua.link import Link
 from protocols.opcua.settings import Config
+from protocols.opcua.slow import fields_of
+from protocols.opcua.structures import Structures
 
 _OBJECTS = ua.NodeId(ua.Int32(ua.ObjectIds.ObjectsFolder))
 _SERVER = ua.NodeId(ua.Int32(ua.ObjectIds.Server))
@@ -33,6 +35,8 @@ _NUMBERS = frozenset(
     )
 )
 CHILDREN_PER_ANSWER = 1000
+ELEMENTS_SHOWN = 16
+"""Of an array inside a structure."""
 
 
 @dataclass(slots=True, eq=False)
@@ -48,6 +52,7 @@ class Found:
         unit: From EngineeringUnits; "" where the server tells none.
         low, high: From EURange; None where the server tells none.
         value: What it holds now; None where it cannot be read.
+        fields: Of a structure, each number in it by its field path.
         children: In the server's order.
     """
 
@@ -60,6 +65,7 @@ class Found:
     low: float | None = None
     high: float | None = None
     value: Any = None
+    fields: dict[str, float] = field(default_factory=dict)
     children: list["Found"] = field(default_factory=list)
 
     @property
@@ -84,6 +90,8 @@ async def explore(
     """
     uris, limits = await read_server(link, config)
     root = Found("Objects", start or _OBJECTS, "", variable=False)
+    if start is not None:
+        root.name = await browse_name(link, start) or root.name
     root.address = address_of(root.node, uris)
     seen, level, whole = {root.node, _SERVER}, [root], True
     for _ in range(depth_max):
@@ -110,6 +118,7 @@ async def explore(
         whole = False
     await _describe(link, [found for _, found in root.walk() if found.variable], limits)
     _take_properties(root)
+    await _open_structures(link, [found for _, found in root.walk() if found.variable], limits)
     return root, whole
 
 
@@ -178,6 +187,47 @@ async def _describe(link: Link, variables: Sequence[Found], limits: Limits) -> N
                 found.type = "?"
 
 
+async def _open_structures(link: Link, variables: Sequence[Found], limits: Limits) -> None:
+    """Look into the structures, for what can be a signal of its own by its field path."""
+    closed = [found for found in variables if found.type.startswith("ExtensionObject")]
+    structures = Structures()
+    try:
+        await structures.learn(link, [found.node for found in closed], limits.read)
+    except PeerError:
+        return  # They are shown, but closed.
+    for found in closed:
+        array = isinstance(found.value, list)
+        first = (found.value or [None])[0] if array else found.value
+        found.type = structures.name_of(first) + ("[]" if array else "")
+        try:
+            found.value = _opened(found.value, structures)
+        except DataError:
+            continue
+        found.fields = dict(_leaves(found.value, ""))
+
+
+def _opened(value: Any, structures: Structures) -> Any:
+    if isinstance(value, list):
+        return [_opened(element, structures) for element in value]
+    value = structures.open(value)
+    if isinstance(value, dict):
+        return {name: _opened(part, structures) for name, part in value.items()}
+    return value
+
+
+def _leaves(value: Any, path: str) -> Iterator[tuple[str, float]]:
+    """Every number in an opened structure, but those of long arrays: they are waveforms."""
+    if isinstance(value, bool | int | float) and path:
+        yield path, value
+    elif isinstance(value, list) and len(value) <= ELEMENTS_SHOWN:
+        for i, element in enumerate(value):
+            yield from _leaves(element, f"{path}[{i}]")
+    else:
+        for name, part in fields_of(value).items():
+            if not set(name) & set(".[]"):
+                yield from _leaves(part, f"{path}.{name}" if path else name)
+
+
 def _take_properties(root: Found) -> None:
     """Unit and range go to the variable that they describe, and out of the tree."""
     for _, found in list(root.walk()):
@@ -227,20 +277,30 @@ def to_toml(root: Found, config: Config) -> str:
     lines.append("signals = [")
     used: set[tuple[str, str]] = set()
     for asset, found in _with_parent(root, root.name):
-        if not found.number:
-            continue
-        names = (_name(asset), _name(found.name))
-        n = 2
-        while names in used:
-            names = names[0], f"{_name(found.name)} {n}"
-            n += 1
-        used.add(names)
-        unit = f", unit = {_text(found.unit[:40])}" if found.unit else ""
-        lines.append(
-            f"  {{ asset = {_text(names[0])}, signal = {_text(names[1])}{unit}, "
-            f"address = {_text(found.address)} }},"
-        )
+        paths = list(found.fields) if not found.number else [""]
+        for path in paths:
+            name = found.name + (path if path.startswith("[") else f".{path}" if path else "")
+            names = (_name(asset), _name(name))
+            n = 2
+            while names in used:
+                names = names[0], f"{_name(name)} {n}"
+                n += 1
+            used.add(names)
+            unit = f", unit = {_text(found.unit[:40])}" if found.unit else ""
+            inside = f", field = {_text(path)}" if path else ""
+            lines.append(
+                f"  {{ asset = {_text(names[0])}, signal = {_text(names[1])}{unit}, "
+                f"address = {_text(found.address)}{inside} }},{_remark(found, path)}"
+            )
     return "\n".join([*lines, "]", ""])
+
+
+def _remark(found: Found, path: str) -> str:
+    """What an engineer wants to see beside a row: its present value, and its range."""
+    value = found.fields[path] if path else found.value
+    span = "" if path or found.low is None else f", {found.low:g} to {found.high:g}"
+    shown = f"{value:g}" if isinstance(value, int | float) else "no value"
+    return f"  # now {shown}{span}"
 
 
 def _with_parent(found: Found, parent: str) -> Iterator[tuple[str, Found]]:

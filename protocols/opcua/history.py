@@ -312,7 +312,8 @@ class GapFiller:
     def _put(self, gap: Gap, data: Sequence[Any]) -> int:
         """Pass on the samples strictly inside the gap: its ends were delivered already."""
         item, received_ns = gap.item, self._context.clock.wall_ns()
-        values, _, _ = read_slow([(item.handle, d) for d in data], {item.handle: item})
+        records = [(item.handle, d) for d in data]
+        values, _, _ = read_slow(records, {item.handle: item}, self._intake.structures)
         t_ns = self._intake.stamp(values, received_ns)
         inside = (t_ns > gap.start_ns + STAMP_NS) & (t_ns < gap.end_ns - STAMP_NS)
         rows = np.flatnonzero(inside & ~_among(t_ns, gap.held))

@@ -21,6 +21,7 @@ from protocols.opcua.status import (
     ticks_to_ns,
     values_stamps,
 )
+from protocols.opcua.structures import Structures
 from protocols.opcua.wire import Values, join
 
 
@@ -29,11 +30,13 @@ class Intake:
 
     Attributes:
         columns: What is known of each monitored item.
+        structures: What the server says its structures are made of.
         began_ns, heard_ns: UTC ns at which the server first and last said something; 0 before.
     """
 
     def __init__(self, config: Config, context: SourceContext, outbox: Outbox) -> None:
         self.columns = Columns()
+        self.structures = Structures()
         self.began_ns = self.heard_ns = 0
         self._source = config.id
         self._context = context
@@ -62,7 +65,7 @@ class Intake:
         bursts: list[Burst] = []
         unreadable = self._not_structures(values, items)
         if values.slow:
-            numbers, bursts, more = read_slow(values.slow, items)
+            numbers, bursts, more = read_slow(values.slow, items, self.structures)
             self._readable_again(values.slow, items)
             values = join([values, numbers])
             unreadable += more

@@ -109,6 +109,17 @@ async def read_values(link: Link, nodes: Sequence[ua.NodeId]) -> list[ua.DataVal
     return list(results)
 
 
+async def browse_name(link: Link, node: ua.NodeId) -> str:
+    """A node's own name, without namespace; "" where it has none."""
+    request = ua.ReadRequest()
+    request.Parameters.TimestampsToReturn = ua.TimestampsToReturn.Neither
+    request.Parameters.NodesToRead = [
+        ua.ReadValueId(NodeId=node, AttributeId=ua.AttributeIds.BrowseName)
+    ]
+    data = (await link.call(request, ua.ReadResponse)).Results[0]
+    return str(getattr(data.Value.Value if data.Value else None, "Name", "") or "")
+
+
 async def resolve(
     link: Link, items: Sequence[Item], uris: Sequence[str], per_call: int
 ) -> list[tuple[Item, str, str]]:

@@ -14,7 +14,7 @@ from protocols.opcua.expiry import watch_expiry
 from protocols.opcua.history import GapFiller
 from protocols.opcua.intake import Intake
 from protocols.opcua.items import Item, Limits, read_server, resolve
-from protocols.opcua.link import UNREADABLE, Link, open_link
+from protocols.opcua.link import Link, open_link
 from protocols.opcua.outbox import Outbox
 from protocols.opcua.poll import Poller
 from protocols.opcua.publish import PUBLISH_REQUESTS, Publisher
@@ -60,7 +60,6 @@ class OpcUaSession:
         self._wake_retry = asyncio.Event()
         self._changing = asyncio.Lock()
         self._crew: Crew | None = None
-        self._types_known = False
 
     async def read(self) -> Batch | Waveform:
         return await self.outbox.take()
@@ -121,18 +120,16 @@ class OpcUaSession:
             item = Item(signal, name, handle, steps)
             self._items[item.name] = self._by_handle[handle] = item
             items.append(item)
-        await self._learn_types(items)
         await self._monitor(items)
 
     async def _learn_types(self, items: Sequence[Item]) -> None:
-        """Read the server's description of its structures, once, where a field is wanted."""
-        if self._types_known or not any(isinstance(s, str) for item in items for s in item.steps):
+        """Ask what the structures are made of of which a field is wanted."""
+        nodes = {i.node for i in items if i.node and any(isinstance(s, str) for s in i.steps)}
+        if not nodes:
             return
-        self._types_known = True
         try:
-            async with asyncio.timeout(4 * self._config.timeout_s):
-                await self._link.client.load_data_type_definitions()
-        except (TimeoutError, OSError, SyntaxError, NameError, *UNREADABLE) as error:
+            await self._intake.structures.learn(self._link, list(nodes), self._limits.read)
+        except PeerError as error:
             # Standard structures are known without it; others become BAD with their reason.
             self._context.log.warning("structures.unknown", error=str(error))
 
@@ -154,6 +151,7 @@ class OpcUaSession:
             self._link, items, self._uris, self._limits.translate
         ):
             self._refuse(item, name, reason)
+        await self._learn_types(items)
         for group in sorted({item.signal.group for item in items}):
             mine = [i for i in items if i.signal.group == group and i.node is not None]
             if not mine:

@@ -14,6 +14,7 @@ from gateway.core.errors import DataError
 from protocols.opcua.items import Item
 from protocols.opcua.link import UNREADABLE
 from protocols.opcua.status import datetime_to_ns, ns_to_ticks
+from protocols.opcua.structures import Structures
 from protocols.opcua.wire import (
     SERVER_PICO,
     SERVER_TIME,
@@ -113,7 +114,7 @@ class Burst:
 
 
 def read_slow(
-    records: Sequence[tuple[int, Any]], items: Mapping[int, Item]
+    records: Sequence[tuple[int, Any]], items: Mapping[int, Item], structures: Structures
 ) -> tuple[Values, list[Burst], list[tuple[Item, str]]]:
     """Make numbers of what is not plainly one: texts by `states`, fields, elements, waveforms.
 
@@ -133,7 +134,7 @@ def read_slow(
         server = ns_to_ticks(datetime_to_ns(data.ServerTimestamp)) if data.ServerTimestamp else 0
         value = np.nan
         try:
-            found = follow(data.Value.Value if data.Value else None, item.steps)
+            found = follow(data.Value.Value if data.Value else None, item.steps, structures)
             rate_hz = item.signal.rate_hz
             if isinstance(found, list) and rate_hz and status >> 30 == 0:
                 burst = np.asarray(found, dtype=np.float32).ravel()
@@ -155,7 +156,7 @@ def read_slow(
     return values, bursts, unreadable
 
 
-def follow(value: Any, steps: Sequence[str | int]) -> Any:
+def follow(value: Any, steps: Sequence[str | int], structures: Structures) -> Any:
     """Go into a structure or array.
 
     Raises:
@@ -168,14 +169,24 @@ def follow(value: Any, steps: Sequence[str | int]) -> Any:
                 raise DataError(f"field [{step}]: the value is {size}")
             value = value[step]
             continue
-        if isinstance(value, ua.ExtensionObject):
-            raise DataError(f"field {step}: the server does not describe this structure")
-        names = [field.name for field in fields(value)] if is_dataclass(value) else []
-        if step not in names:
-            there = ", ".join(name for name in names if name != "Encoding") or "no fields"
+        try:
+            parts = fields_of(structures.open(value))
+        except DataError as error:
+            raise DataError(f"field {step}: {error}") from error
+        if step not in parts:
+            there = ", ".join(parts) or "no fields"
             raise DataError(f"field {step}: the value has {there}")
-        value = getattr(value, step)
+        value = parts[step]
     return value
+
+
+def fields_of(value: Any) -> dict[str, Any]:
+    """The fields of an opened structure, be it the server's own or a standard one."""
+    if isinstance(value, dict):
+        return value
+    if not is_dataclass(value):
+        return {}
+    return {f.name: getattr(value, f.name) for f in fields(value) if f.name != "Encoding"}
 
 
 def number_of(value: Any, states: Mapping[str, float]) -> float:

@@ -2,6 +2,7 @@
 // Prints {"url": ...} when it listens. Reads commands as JSON lines from stdin:
 //   {"name": "speed", "value": 1.5}    gives a variable a value, now; answered by {}
 "use strict";
+const path = require("node:path");
 const readline = require("node:readline");
 const {
   DataType,
@@ -12,6 +13,7 @@ const {
   StatusCodes,
   Variant,
   VariantArrayType,
+  nodesets,
 } = require("node-opcua");
 
 async function main() {
@@ -38,6 +40,7 @@ async function main() {
       SecurityPolicy.Aes128_Sha256_RsaOaep,
       SecurityPolicy.Aes256_Sha256_RsaPss,
     ],
+    nodeset_filename: [nodesets.standard, path.join(__dirname, "motor.xml")],
     userManager: { isValidUser: (user, password) => user === "press" && password === "s3cret" },
     serverCapabilities: {
       operationLimits: { maxMonitoredItemsPerCall: 7, maxNodesPerRead: 20 },
@@ -76,6 +79,28 @@ async function main() {
   add("speed", 0);
   add("mode", "running");
   add("burst", [0, 1, 0, -1]);
+  const types = space.getNamespaceIndex("urn:test:types");
+  const structure = (name, options) => {
+    const dataType = space.findDataType(name, types);
+    const value = space.constructExtensionObject(dataType, options);
+    nodes[name] = plant.addVariable({
+      componentOf: pump,
+      nodeId: `s=${name}`,
+      browseName: name,
+      dataType,
+    });
+    nodes[name].setValueFromSource(new Variant({ dataType: DataType.ExtensionObject, value }));
+  };
+  structure("Motor", {
+    name: "M1",
+    mode: 2,
+    speed: 1480.5,
+    windings: [{ temperature: 61, current: 4.5 }, { temperature: 62, current: 4.75 }],
+    counts: [7, 8, 9],
+    span: { low: -5, high: 40 },
+    hottest: { temperature: 63, current: 5 },
+  });
+  structure("Gearbox", { ratio: 12.5, torque: 3.5 });
   for (let i = 0; i < 40; i++) add(`n${i}`, i);
   space.installHistoricalDataNode(nodes.speed);
   readline.createInterface({ input: process.stdin }).on("line", (line) => {

@@ -51,13 +51,14 @@ async def test_the_tree_shows_types_units_ranges_and_values(made: Plant) -> None
     assert "EURange" not in tree.output
 
     toml = await browse(made, "--toml", "--under", f"/Objects/{{{URI}}}Pump")
+    assert "# now 1480.5, 0 to 3000" in toml.output
     table = tomllib.loads(toml.output)["source"][0]
     config = Config.model_validate(table)
     assert config.security_policy == "None"
     found = {(s.asset, s.signal): (s.unit, s.address) for s in config.signals}
     assert found == {
-        ("Objects", "speed"): ("rpm", f"nsu={URI};s=speed"),
-        ("Objects", "on"): ("", f"nsu={URI};s=on"),
+        ("Pump", "speed"): ("rpm", f"nsu={URI};s=speed"),
+        ("Pump", "on"): ("", f"nsu={URI};s=on"),
     }
 
     listed = await browse(made, "--json", "--limit", "3")
