@@ -279,7 +279,7 @@ def _show_orders(
         rows = [reading.as_table() for reading in found]
         click.echo(json.dumps({"unit": unit, "bytes": wire.hex(" "), "readings": rows}))
     else:
-        _show_readings(f"unit {unit}, {place}: {wire.hex(' ', 2)}", found)
+        _show_readings(f"unit {unit}, {place}: {wire.hex(' ', 2)}", wire, found)
 
 
 async def _read_orders(source: Any, unit: int, address: str) -> tuple[bytes, str, list["Reading"]]:
@@ -297,15 +297,34 @@ async def _read_orders(source: Any, unit: int, address: str) -> tuple[bytes, str
     return wire, why, readings(wire) if wire else []
 
 
-def _show_readings(title: str, found: list["Reading"]) -> None:
+def _show_readings(title: str, wire: bytes, found: list["Reading"]) -> None:
+    """A row a type, a column an order; what machines usually show is marked."""
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("type", "order", "letters", "value", title=title, title_justify="left")
-    for reading in found:
-        value = "no number" if reading.value is None else f"{reading.value:.10g}"
-        style = "green" if reading.likely else "dim"
-        table.add_row(
-            reading.type, reading.order, reading.letters, f"[{style}]{value}", end_section=False
-        )
-    Console().print(table)
+    from protocols.modbus.orders import text_of
+    from protocols.modbus.values import ORDER_NAMES, letters
+
+    heads = [f"{order}\n{letters(order, 4)}" for order in ORDER_NAMES]
+    table = Table("type", *heads, title=title, title_justify="left")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for name in dict.fromkeys(reading.type for reading in found):
+        cells = {reading.order: reading for reading in found if reading.type == name}
+        table.add_row(name, *(_cell(cells.get(order)) for order in ORDER_NAMES))
+    table.add_row("string", text_of(wire, "big"), "", "", text_of(wire, "byte_swap"))
+    console = Console()
+    console.print(table)
+    console.print(f"bits 15 to 0 of the first register: {int.from_bytes(wire[:2], 'big'):016b}")
+    if any(reading.likely for reading in found):
+        console.print("* a number that machines show; give its type and order to the signal")
+
+
+def _cell(reading: "Reading | None") -> str:
+    if reading is None:
+        return ""
+    if reading.value is None:
+        return "[dim]no number[/]"
+    whole = reading.value.is_integer() and abs(reading.value) < 2**53
+    text = f"{reading.value:.0f}" if whole else f"{reading.value:.7g}"
+    return f"[bold green]{text} *[/]" if reading.likely else f"[dim]{text}[/]"

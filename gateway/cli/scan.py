@@ -11,7 +11,7 @@ import click
 
 if TYPE_CHECKING:
     from protocols.modbus.config import Config
-    from protocols.modbus.scan import Found
+    from protocols.modbus.scan import Found, Probe
 
 
 @click.command()
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 @click.option(
     "--resolution",
     type=click.IntRange(1, 125),
-    default=4,
+    default=1,
     show_default=True,
-    help="Islands of fewer addresses may be missed; 1 misses none.",
+    help="Above 1 is a quick look: islands of fewer addresses may be missed.",
 )
 @click.option("--pause-s", default=0.05, show_default=True, help="Pause after each answer.")
 @click.option("--timeout-s", default=0.5, show_default=True, help="Longest wait for an answer.")
@@ -41,6 +41,8 @@ def command(*, url: str, as_json: bool, **options: Any) -> None:
     """Find units and readable ranges behind URL, and print TOML ready to paste.
 
     It only reads, one question at a time, slowly: a PLC notices it less than its own panel.
+    What is refused is asked for again address by address; what was not looked at is named.
+    Ctrl-C ends it and prints what was found by then.
     Exit code 0: something answered. 1: nothing did. 2: the URL or an option is wrong.
 
     \b
@@ -54,7 +56,7 @@ def command(*, url: str, as_json: bool, **options: Any) -> None:
     from gateway.core.errors import LinkError
     from protocols.modbus.address import parse_url
     from protocols.modbus.config import Config
-    from protocols.modbus.scan import Found, as_toml
+    from protocols.modbus.scan import Found, Probe, as_toml
 
     if "://" not in url:
         url = f"tcp://{url}"
@@ -74,15 +76,18 @@ def command(*, url: str, as_json: bool, **options: Any) -> None:
     except ValidationError as error:
         raise click.UsageError(str(error)) from None
     found: list[Found] = []
-    requests = 0
+    asked: list[Probe] = []
     try:
-        requests = asyncio.run(
-            _scan(config, units, range(addresses[0], addresses[-1] + 1), options, found)
+        asyncio.run(
+            _scan(config, units, range(addresses[0], addresses[-1] + 1), options, found, asked)
         )
     except LinkError as error:
         # Some devices hang up on a question that they do not like; what they said before counts.
         click.echo(f"forewarn scan: {error}", err=True)
+    except KeyboardInterrupt:
+        click.echo("forewarn scan: ended by Ctrl-C; this is what was found by then", err=True)
     if as_json:
+        requests = sum(probe.requests for probe in asked)
         click.echo(json.dumps({"url": config.url, "requests": requests, "units": _report(found)}))
     elif found:
         click.echo(as_toml(config, found), nl=False)
@@ -114,8 +119,9 @@ async def _scan(
     addresses: range,
     options: dict[str, Any],
     found: list["Found"],
-) -> int:
-    """Fill `found`; give the number of questions asked."""
+    asked: list["Probe"],
+) -> None:
+    """Fill `found`, and `asked` with the one that asks."""
     from random import Random
 
     import structlog
@@ -152,12 +158,9 @@ async def _scan(
         async with open_probe(
             config, context, timeout_s=options["timeout_s"], pause_s=options["pause_s"]
         ) as probe:
-            units_found = scan(
-                probe, units, tables, addresses, status.update, resolution=options["resolution"]
-            )
-            async for unit in units_found:
-                found.append(unit)  # noqa: PERF401 (kept even if the link ends here)
-            return probe.requests
+            asked.append(probe)
+            resolution = options["resolution"]
+            await scan(probe, units, tables, addresses, status.update, found, resolution=resolution)
 
 
 def _report(units: list["Found"]) -> list[dict[str, Any]]:

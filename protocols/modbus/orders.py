@@ -49,6 +49,13 @@ def readings(wire: bytes) -> list[Reading]:
     return found
 
 
+def text_of(wire: bytes, order: str) -> str:
+    """The registers as text, in an order of `big` or `byte_swap`; a dot for what is no letter."""
+    if order == "byte_swap":
+        wire = b"".join(wire[i : i + 2][::-1] for i in range(0, len(wire), 2))
+    return "".join(chr(byte) if 32 <= byte < 127 else "." for byte in wire)
+
+
 def _value(wire: bytes, name: str, order: str) -> float | None:
     kind = TYPES[name]
     raw = np.frombuffer(wire, dtype=np.uint8)[wire_positions(order, kind.size)]
@@ -60,9 +67,10 @@ def _value(wire: bytes, name: str, order: str) -> float | None:
 
 
 def _likely(value: float, name: str) -> bool:
-    """A float that is neither denormal nor astronomic, or an integer of moderate size."""
-    if value == 0:
-        return True
+    """A float that is neither denormal nor astronomic, or an integer of moderate size.
+
+    Zero says nothing of an order, so it is none.
+    """
     if name.startswith("float"):
         return 1e-4 <= abs(value) < 1e7
-    return abs(value) < 1e6
+    return 0 < abs(value) < 1e6

@@ -8,13 +8,23 @@ from gateway.core.clock import Clock, sleep_until
 from gateway.core.source import SourceContext
 from protocols.modbus.address import Table
 from protocols.modbus.config import Config
+from protocols.modbus.exceptions import (
+    EXCEPTIONS,
+    ILLEGAL_ADDRESS,
+    ILLEGAL_FUNCTION,
+    ILLEGAL_VALUE,
+    UNREACHABLE,
+)
 from protocols.modbus.frame import Outcome
 from protocols.modbus.link import Link, open_link
 from protocols.modbus.plan import Span, make_request
-from protocols.modbus.session import UNREACHABLE
 
-TIMEOUTS_IN_A_ROW_MAX = 3
-"""A unit that was found and then falls silent so often is left alone."""
+UNANSWERED_IN_A_ROW_MAX = 3
+"""A unit that was found and then so often says nothing about an address is left alone."""
+SMALL = 8
+"""A refused block of so few addresses is asked one by one rather than halved further."""
+ABOUT_ADDRESSES = (ILLEGAL_ADDRESS, ILLEGAL_VALUE)
+"""Exceptions that speak of the address or the count; any other speaks of the unit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,72 +99,148 @@ async def scan(
     tables: Sequence[Table],
     addresses: range,
     progress: Callable[[str], object],
+    found: list[Found],
     *,
-    resolution: int = 4,
-) -> AsyncIterator[Found]:
-    """Give each unit that answers, with its readable ranges.
+    resolution: int = 1,
+) -> None:
+    """Fill `found` with each unit that answers and its readable ranges.
+
+    However it ends, by cancellation or a lost link, `found` holds what was found by then, with a
+    note of what was not asked.
 
     Args:
         addresses: First to last, step 1.
         progress: Told what is being asked, in words.
-        resolution: A refused block of so few addresses is not halved, unless what is beside it can
-            be read; so smaller islands may be missed. 1 misses none, and asks twice as often.
+        resolution: A refused block of so few addresses is asked no further, unless what is beside
+            it can be read; so smaller islands may be missed. 1 misses none.
     """
     for unit in units:
         progress(f"unit {unit}")
         first = await probe.ask(unit, tables[0], addresses.start, 1)
         if first.fault == "timeout" or first.exception in UNREACHABLE:
             continue
-        found = Found(unit)
+        found.append(Found(unit))
         for table in tables:
-            progress(f"unit {unit}: {table.name.lower()}")
-            found.ranges += await _ranges(probe, found, table, addresses, resolution)
-        if not found.ranges:
-            found.notes.append("answers, but nothing of it can be read")
-        yield found
+            await _Search(probe, found[-1], table, addresses, resolution, progress).run()
+        if not found[-1].ranges:
+            found[-1].notes.append("answers, but nothing of it can be read")
 
 
-async def _ranges(
-    probe: Probe, found: Found, table: Table, addresses: range, resolution: int
-) -> list[Range]:
-    """Readable ranges of one table, by halving every block that is refused."""
-    size = 2000 if table.bits else 125
-    name = table.name.lower()
-    todo = [
-        (start, min(size, addresses.stop - start))
-        for start in range(addresses.start, addresses.stop, size)
-    ][::-1]
-    pieces: list[Range] = []
-    small: list[tuple[int, int]] = []
-    silent = 0
-    while todo or small:
-        if not todo:
-            # Last, the edges of what can be read, one by one.
-            ends = {p.start for p in pieces} | {p.start + p.count for p in pieces}
-            todo = [(a, 1) for s, n in small if {s, s + n} & ends for a in range(s, s + n)][::-1]
-            small = []
-            continue
-        start, count = todo.pop()
-        outcome = await probe.ask(found.unit, table, start, count)
+class _Search:
+    """The readable ranges of one table: what is refused is halved, and at last asked singly."""
+
+    def __init__(
+        self,
+        probe: Probe,
+        found: Found,
+        table: Table,
+        addresses: range,
+        resolution: int,
+        progress: Callable[[str], object],
+    ) -> None:
+        size = 2000 if table.bits else 125
+        self._probe = probe
+        self._found = found
+        self._table = table
+        self._name = table.name.lower()
+        self._resolution = resolution
+        self._progress = progress
+        self._total = len(addresses)
+        self._todo = [
+            (start, min(size, addresses.stop - start))
+            for start in range(addresses.start, addresses.stop, size)
+        ][::-1]
+        self._small: list[tuple[int, int]] = []
+        """Refused in blocks, and not asked singly so far."""
+        self._singly = False
+        self._pieces: list[Range] = []
+        self._known: set[int] = set()
+        self._unanswered = 0
+
+    async def run(self) -> None:
+        """Ask until nothing is left; whatever ends it, what was found is kept."""
+        why = "ended before"
+        try:
+            while self._plan():
+                start, count = self._todo[-1]
+                outcome = None if start in self._known else await self._ask(start, count)
+                self._todo.pop()
+                if outcome is not None and not self._goes_on(start, count, outcome):
+                    break
+            else:
+                why = "refused in blocks; --resolution 1 asks one by one"
+        finally:
+            self._found.ranges += _joined(self._pieces)
+            if left := _spans([*self._todo, *self._small]):
+                self._found.notes.append(f"{self._name}: not asked: {left} ({why})")
+
+    def _plan(self) -> bool:
+        """Whether there is something to ask: at last, singly, what was refused in small blocks."""
+        if not self._todo and self._small:
+            self._singly = True
+            ends = {p.start for p in self._pieces} | {p.start + p.count for p in self._pieces}
+            chosen = [
+                (start, count)
+                for start, count in self._small
+                if self._resolution == 1 or {start, start + count} & ends
+            ]
+            self._small = [block for block in self._small if block not in chosen]
+            self._todo = [(a, 1) for start, n in chosen for a in range(start, start + n)][::-1]
+        return bool(self._todo)
+
+    async def _ask(self, start: int, count: int) -> Outcome:
+        done = self._total - sum(n for _, n in (*self._todo, *self._small))
+        self._progress(f"unit {self._found.unit}: {self._name}, {done} of {self._total} addresses")
+        return await self._probe.ask(self._found.unit, self._table, start, count)
+
+    def _goes_on(self, start: int, count: int, outcome: Outcome) -> bool:
+        """Take what came of one block. False where asking on is of no use."""
         if outcome.payload is not None:
-            silent = 0
-            pieces.append(Range(table, start, _numbers(outcome.payload, table, count)))
-            continue
-        if outcome.exception == 1:
-            found.notes.append(f"{name}: function not supported")
-            break
-        if outcome.fault:
-            silent += 1
-            if silent >= TIMEOUTS_IN_A_ROW_MAX:
-                found.notes.append(f"{name}: given up at {start} ({outcome.fault})")
-                break
-        if 1 < count <= resolution:
-            small.append((start, count))
-        elif count > 1:
+            self._unanswered = 0
+            values = _numbers(outcome.payload, self._table, count)
+            self._pieces.append(Range(self._table, start, values))
+            self._known.update(range(start, start + count))
+            return True
+        if outcome.exception in ABOUT_ADDRESSES:
+            self._unanswered = 0
+            self._refused(start, count, outcome.exception)
+            return True
+        if outcome.exception == ILLEGAL_FUNCTION:
+            self._todo, self._small = [], []
+            self._found.notes.append(f"{self._name}: function not supported")
+            return False
+        self._small.append((start, count))
+        self._unanswered += 1
+        if self._unanswered < UNANSWERED_IN_A_ROW_MAX:
+            return True
+        why = outcome.fault or EXCEPTIONS.get(outcome.exception, f"exception {outcome.exception}")
+        self._found.notes.append(f"{self._name}: given up at {start}: {why}")
+        return False
+
+    def _refused(self, start: int, count: int, exception: int) -> None:
+        """Plan what to ask instead of a block that was refused."""
+        small = self._resolution if self._resolution > 1 else SMALL
+        if self._singly:
+            # A register that is given only together with the next is refused for its count.
+            if count == 1 and exception == ILLEGAL_VALUE and not self._table.bits:
+                self._todo.append((start, 2))
+        elif count > small:
             # Cut at an even place, so that pairs that can be read only together stay together.
             half = count // 2 if count < 4 else count // 4 * 2
-            todo += [(start + half, count - half), (start, half)]
-    return _joined(pieces)
+            self._todo += [(start + half, count - half), (start, half)]
+        else:
+            self._small.append((start, count))
+
+
+def _spans(blocks: Iterable[tuple[int, int]]) -> str:
+    """Blocks of addresses as people write them: `0-9, 12`."""
+    spans: list[list[int]] = []
+    for start, count in sorted(blocks):
+        if spans and start <= spans[-1][1] + 1:
+            spans[-1][1] = max(spans[-1][1], start + count - 1)
+        else:
+            spans.append([start, start + count - 1])
+    return ", ".join(f"{low}-{high}" if high > low else f"{low}" for low, high in spans)
 
 
 def _numbers(payload: bytes, table: Table, count: int) -> tuple[int, ...]:

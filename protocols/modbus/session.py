@@ -9,6 +9,7 @@ from gateway.core.errors import LinkError, LinkTimeout
 from gateway.core.source import Session, Source, SourceContext
 from protocols.modbus.config import Config, ModbusSignal, Tuning
 from protocols.modbus.counter import CounterState, load_counters, save_counters
+from protocols.modbus.exceptions import EXCEPTIONS, ILLEGAL_FUNCTION, TRANSIENT, UNREACHABLE
 from protocols.modbus.group import Group, Job
 from protocols.modbus.link import Done, Link, open_link
 from protocols.modbus.plan import decoy
@@ -16,25 +17,6 @@ from protocols.modbus.schedule import Patience, Slots
 
 SILENT_IN_A_ROW_MAX = 3
 """Time-outs with nothing heard between them, after which the link itself is doubted."""
-
-EXCEPTIONS = {
-    1: "illegal function",
-    2: "illegal data address",
-    3: "illegal data value",
-    4: "device failure",
-    5: "acknowledge",
-    6: "device busy",
-    8: "memory parity error",
-    10: "gateway path unavailable",
-    11: "gateway target does not respond",
-}
-TRANSIENT = (5, 6)
-"""Exceptions that say "not now" rather than "never"."""
-
-ILLEGAL_FUNCTION = 1
-
-UNREACHABLE = (10, 11)
-"""Exceptions by which a gateway says that the unit behind it is silent."""
 
 COUNTERS_FILE = "counters.json"
 COUNTERS_SAVED_EVERY_NS = 60 * 10**9

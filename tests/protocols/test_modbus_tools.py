@@ -4,15 +4,16 @@ import asyncio
 import json
 import os
 import struct
+import tempfile
 import threading
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 from click.testing import CliRunner
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pymodbus.server import ModbusTcpServer
 from pymodbus.simulator import DataType, SimData, SimDevice
@@ -21,7 +22,7 @@ from gateway.cli import doctor, scan
 from protocols.modbus import Config
 from protocols.modbus.address import Table
 from protocols.modbus.orders import readings
-from protocols.modbus.scan import open_probe
+from protocols.modbus.scan import Found, open_probe
 from protocols.modbus.scan import scan as scan_units
 from tests.faults.modbus_device import Asked, Device, Write, on_tcp, on_tty
 from tests.protocols.modbus_peers import make_config, make_context
@@ -69,8 +70,6 @@ def call(command: Any, *args: str | Path) -> tuple[int, str, str]:
 
 
 SCAN = (
-    "--resolution",
-    "1",
     "--units",
     "1-8",
     "--addresses",
@@ -193,7 +192,10 @@ def test_doctor_shows_registers_under_each_order(tmp_path: Path, port: int) -> N
     assert rows["float32", "word_swap"]["letters"] == "CDAB"
     code, out, _ = call(doctor.command, path, "--orders", "plc", "holding:10")
     assert code == 0
-    assert "21.5" in out
+    (row,) = [line for line in out.splitlines() if "float32" in line]
+    cells = [cell.strip() for cell in row.strip("│").split("│")]
+    assert cells[3] == "21.5 *"
+    assert not any("*" in cell for cell in cells[1:3] + cells[4:])
 
 
 @pytest.mark.parametrize(
@@ -219,31 +221,113 @@ def test_readings_agree_with_struct(wire: bytes) -> None:
         assert found["uint64", "big"] == float(struct.unpack(">Q", wire)[0])
 
 
+async def scanned(
+    device: Device, folder: Path, units: Sequence[int], addresses: range, **how: Any
+) -> list[Found]:
+    """What a scan of the device's holding registers finds."""
+    found: list[Found] = []
+    async with on_tty(device) if device.framing == "rtu" else on_tcp(device) as url:
+        config = make_config(url, [{"address": "holding:0"}])
+        async with (
+            asyncio.timeout(20),
+            open_probe(config, make_context(folder), timeout_s=0.3, pause_s=0) as probe,
+        ):
+            await scan_units(probe, units, [Table.HOLDING], addresses, str, found, **how)
+    return found
+
+
+def holding(legal: Collection[int], *, pairs: bool = False) -> Device:
+    """A device that refuses every read that touches another address, or half a pair."""
+
+    async def answer(device: Device, asked: Asked, write: Write) -> None:
+        wanted = range(asked.start, asked.start + asked.count)
+        if pairs and (asked.start % 2 == 0 or asked.count % 2):
+            write(device.frame(asked, asked.refusal(3)))
+        elif all(address in legal for address in wanted):
+            write(device.frame(asked, asked.pdu()))
+        else:
+            write(device.frame(asked, asked.refusal(2)))
+
+    return Device(behaviour=answer)
+
+
+def runs(found: Found) -> list[tuple[int, int]]:
+    return [(r.start, r.count) for r in found.ranges]
+
+
 @pytest.mark.parametrize("resolution", [1, 2, 4])
 async def test_a_scan_finds_edges_to_the_register(tmp_path: Path, resolution: int) -> None:
     """Islands wider than twice the resolution are found whole, whatever their place."""
     islands = [range(3, 17), range(40, 49), range(90, 100)]
-    legal = {a for island in islands for a in island}
-
-    async def answer(device: Device, asked: Asked, write: Write) -> None:
-        within = set(range(asked.start, asked.start + asked.count)) <= legal
-        write(device.frame(asked, asked.pdu() if within else asked.refusal(2)))
-
-    device = Device(behaviour=answer)
-    context = make_context(tmp_path)
-    async with on_tcp(device) as url, asyncio.timeout(10):
-        config = make_config(url, [{"address": "holding:0"}])
-        async with open_probe(config, context, timeout_s=1, pause_s=0) as probe:
-            tables = [Table.HOLDING]
-            found = [
-                unit
-                async for unit in scan_units(
-                    probe, [5], tables, range(100), print, resolution=resolution
-                )
-            ]
-    assert [(r.start, r.count) for r in found[0].ranges] == [(i.start, len(i)) for i in islands]
-    assert found[0].ranges[0].data == tuple(5000 + a for a in islands[0])
+    device = holding({a for island in islands for a in island})
+    (found,) = await scanned(device, tmp_path, [5], range(100), resolution=resolution)
+    assert runs(found) == [(i.start, len(i)) for i in islands]
+    assert found.ranges[0].data == tuple(5000 + a for a in islands[0])
     assert {asked.function for asked in device.asked} == {3}
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.sets(st.integers(0, 149), max_size=12))
+def test_a_scan_misses_no_island_however_small(legal: set[int]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        device = holding(legal)
+        (found,) = asyncio.run(scanned(device, Path(folder), [1], range(150)))
+    assert {a for start, n in runs(found) for a in range(start, start + n)} == legal
+    assert not any("not asked" in note for note in found.notes)
+    assert len(device.asked) <= 150 * 1.4 + 4
+
+
+async def test_a_quick_look_says_what_it_did_not_look_at(tmp_path: Path) -> None:
+    device = holding({*range(10), 50})
+    (found,) = await scanned(device, tmp_path, [1], range(100), resolution=8)
+    assert runs(found) == [(0, 10)]
+    (note,) = found.notes
+    missed = note.partition("not asked: ")[2].partition(" (")[0]
+    spans = [part.split("-") for part in missed.split(", ")]
+    assert 50 in {a for span in spans for a in range(int(span[0]), int(span[-1]) + 1)}
+    assert "--resolution 1" in note
+    assert len(device.asked) < 50
+
+
+async def test_registers_that_come_only_in_pairs_are_found(tmp_path: Path) -> None:
+    device = holding({11, 12, 13, 14, 31, 32}, pairs=True)
+    (found,) = await scanned(device, tmp_path, [1], range(60))
+    assert runs(found) == [(11, 4), (31, 2)]
+
+
+async def test_a_scan_that_is_ended_keeps_what_it_found(tmp_path: Path) -> None:
+    device = holding(range(10))
+    right = device.behaviour
+    found: list[Found] = []
+
+    async def until_forty(device: Device, asked: Asked, write: Write) -> None:
+        if len(device.asked) < 40:
+            await right(device, asked, write)
+        else:
+            scanning.cancel()
+
+    device.behaviour = until_forty
+    async with on_tcp(device) as url:
+        config = make_config(url, [{"address": "holding:0"}])
+        async with open_probe(config, make_context(tmp_path), timeout_s=5, pause_s=0) as probe:
+            scanning = asyncio.create_task(
+                scan_units(probe, [1], [Table.HOLDING], range(100), str, found)
+            )
+            await asyncio.wait([scanning])
+    assert scanning.cancelled()
+    assert runs(found[0]) == [(0, 10)]
+    assert "99 (ended before)" in found[0].notes[0]
+
+
+async def test_a_unit_that_fails_is_given_up_and_that_is_said(tmp_path: Path) -> None:
+    async def broken(device: Device, asked: Asked, write: Write) -> None:
+        write(device.frame(asked, asked.refusal(4)))
+
+    device = Device(behaviour=broken)
+    (found,) = await scanned(device, tmp_path, [1], range(500))
+    assert "given up at 250: device failure" in found.notes[0]
+    assert "not asked: 0-499" in found.notes[1]
+    assert len(device.asked) == 4
 
 
 async def test_a_silent_unit_is_asked_once(tmp_path: Path) -> None:
@@ -252,12 +336,5 @@ async def test_a_silent_unit_is_asked_once(tmp_path: Path) -> None:
             write(device.frame(asked, asked.pdu()))
 
     device = Device("rtu", behaviour=only_two)
-    async with on_tty(device) as url, asyncio.timeout(10):
-        config = make_config(url, [{"address": "holding:0"}])
-        async with open_probe(config, make_context(tmp_path), timeout_s=0.3, pause_s=0) as probe:
-            found = [
-                unit.unit
-                async for unit in scan_units(probe, [1, 2, 3], [Table.INPUT], range(50), print)
-            ]
-    assert found == [2]
+    assert [unit.unit for unit in await scanned(device, tmp_path, [1, 2, 3], range(50))] == [2]
     assert [asked.unit for asked in device.asked if asked.unit != 2] == [1, 3]
