@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gateway.core.source import SourceContext
-from protocols.modbus.config import ModbusSignal
+from protocols.modbus.signal import ModbusSignal
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from gateway.core.batch import Quality
 from protocols.modbus.address import Table
-from protocols.modbus.config import ModbusSignal
 from protocols.modbus.plan import Limits, Request, Span
+from protocols.modbus.signal import ModbusSignal
 from protocols.modbus.values import TYPES, ValueType, marker_bits, wire_positions
 
 

@@ -9,11 +9,12 @@ from numpy.typing import NDArray
 
 from gateway.core.batch import Batch, Quality, make_batch
 from gateway.core.source import SourceContext
-from protocols.modbus.config import Config, ModbusSignal
 from protocols.modbus.counter import Counters
 from protocols.modbus.decode import Decoder, Image
 from protocols.modbus.plan import Limits, Request, Span, bisect, make_request, plan
 from protocols.modbus.schedule import Slots
+from protocols.modbus.settings import Settings
+from protocols.modbus.signal import ModbusSignal
 
 REFUSED_IN_A_ROW_MAX = 8
 """So many signals of one block refused and none answered: the rest is taken as refused."""
@@ -67,7 +68,7 @@ class Group:
 
     def __init__(
         self,
-        config: Config,
+        config: Settings,
         context: SourceContext,
         signals: Sequence[ModbusSignal],
         slots: Slots,

@@ -1,45 +1,26 @@
-"""Owns one socket or serial port: sends requests, hands out what came of them, keeps time.
+"""Owns one open wire: sends requests, hands out what came of them, keeps time.
 
 Knows nothing of signals. No task runs here: bytes arrive by callback, and whoever waits, waits in
 `wait`, which may be cancelled at any moment without losing anything.
 """
 
 import asyncio
-import os
-import ssl
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
-
-from typing_extensions import override
 
 from gateway.core.clock import Clock
-from gateway.core.errors import (
-    ConfigError,
-    DataError,
-    LinkError,
-    LinkLost,
-    LinkRefused,
-    LinkTimeout,
-)
+from gateway.core.errors import DataError, LinkError, LinkLost
 from gateway.core.source import SourceContext
 from gateway.core.tap import Tap
-from protocols.modbus.config import Config
 from protocols.modbus.frame import Ascii, Framing, Mbap, Outcome, Rtu
 from protocols.modbus.plan import Request
+from protocols.modbus.settings import Settings
+from protocols.modbus.wire import Wire, open_wire
 
 RESYNC_S_MAX = 1.0
 """Longest wait for a noisy serial line to fall silent before the next request is sent anyway."""
-
-
-class Wire(Protocol):
-    """What carries the bytes."""
-
-    def send(self, data: bytes) -> None: ...
-
-    def close(self) -> None: ...
 
 
 @dataclass(slots=True)
@@ -196,126 +177,7 @@ class Link:
             self._wake.set_result(None)
 
 
-class _Stream(asyncio.Protocol):
-    """TCP and TLS."""
-
-    def __init__(self, link: Link, config: Config) -> None:
-        self._link = link
-        self._name = config.url
-        self._closed = "the peer closed the connection"
-        if config.target().scheme == "tls" and config.tls_cert is None:
-            self._closed += "; if it wants a certificate of ours, set tls_cert and tls_key"
-        self._transport: asyncio.Transport | None = None
-
-    @override
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-
-    @override
-    def data_received(self, data: bytes) -> None:
-        self._link.received(data)
-
-    @override
-    def connection_lost(self, exc: Exception | None) -> None:
-        if isinstance(exc, ssl.SSLError):
-            # From TLS 1.3 on, the server judges our certificate after the handshake.
-            self._link.lost(LinkRefused(f"{self._name}: TLS refused: {exc}; check tls_cert"))
-        else:
-            self._link.lost(LinkLost(f"{self._name}: {exc or self._closed}"))
-
-    def send(self, data: bytes) -> None:
-        assert self._transport is not None
-        self._transport.write(data)
-
-    def close(self) -> None:
-        if self._transport is not None:
-            self._transport.abort()
-
-
-class _Datagrams(asyncio.DatagramProtocol):
-    """UDP; an ICMP refusal is a lost link, a lost datagram a time-out."""
-
-    def __init__(self, link: Link, name: str) -> None:
-        self._link = link
-        self._name = name
-        self._transport: asyncio.DatagramTransport | None = None
-
-    @override
-    def connection_made(self, transport: Any) -> None:
-        self._transport = transport
-
-    @override
-    def datagram_received(self, data: bytes, addr: Any) -> None:
-        self._link.received(data)
-
-    @override
-    def error_received(self, exc: Exception) -> None:
-        self._link.lost(LinkLost(f"{self._name}: {exc}"))
-
-    def send(self, data: bytes) -> None:
-        assert self._transport is not None
-        self._transport.sendto(data)
-
-    def close(self) -> None:
-        if self._transport is not None:
-            self._transport.abort()
-
-
-class _Port:
-    """A serial port, read when the event loop says that bytes are there."""
-
-    def __init__(self, config: Config, link: Link) -> None:
-        import termios  # noqa: PLC0415 (not on every system)
-
-        import serial  # noqa: PLC0415 (loaded when used)
-
-        self._link = link
-        self._name = config.url
-        path = config.target().path
-        # A pseudo-terminal (a serial server's, a simulator's) has no parity, and refuses it.
-        pseudo = os.path.realpath(path).startswith("/dev/pts/")
-        try:
-            self._port = serial.Serial(
-                path,
-                baudrate=config.baudrate,
-                bytesize=config.data_bits,
-                parity="N" if pseudo else config.parity[0].upper(),
-                stopbits=config.stop_bits,
-                timeout=0,
-                write_timeout=0,
-                exclusive=True,
-            )
-        except (OSError, ValueError, termios.error) as error:  # SerialException is an OSError.
-            raise LinkLost(f"{config.url}: cannot be opened: {error}") from error
-        self._port.reset_input_buffer()
-        asyncio.get_running_loop().add_reader(self._port.fileno(), self._readable)
-
-    def _readable(self) -> None:
-        try:
-            data = self._port.read(4096)
-        except OSError as error:
-            data = b""
-            self._gone(str(error))
-            return
-        if data:
-            self._link.received(data)
-        else:
-            self._gone("the port was unplugged or closed at its other end")
-
-    def _gone(self, why: str) -> None:
-        asyncio.get_running_loop().remove_reader(self._port.fileno())
-        self._link.lost(LinkLost(f"{self._name}: {why}"))
-
-    def send(self, data: bytes) -> None:
-        self._port.write(data)
-
-    def close(self) -> None:
-        asyncio.get_running_loop().remove_reader(self._port.fileno())
-        self._port.close()
-
-
-def silence_s(config: Config) -> float:
+def silence_s(config: Settings) -> float:
     """Silence between frames: 3.5 characters, 1.75 ms from 19,200 baud on; 0 on a network."""
     if config.interframe_s is not None:
         return config.interframe_s
@@ -327,27 +189,8 @@ def silence_s(config: Config) -> float:
     return 3.5 * bits / config.baudrate
 
 
-def tls_context(config: Config) -> ssl.SSLContext:
-    """Verify the server by CA and name; show our own certificate where one is set.
-
-    Raises:
-        ConfigError: A file cannot be read or is not what it should be.
-    """
-    try:
-        context = ssl.create_default_context(cafile=config.tls_ca)
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        if config.tls_cert is not None:
-            password = config.tls_key_password.reveal() if config.tls_key_password else None
-            context.load_cert_chain(config.tls_cert, config.tls_key, password or "")
-    except (OSError, ssl.SSLError) as error:
-        raise ConfigError(
-            f"source {config.id}: tls_ca, tls_cert or tls_key cannot be used: {error}"
-        ) from error
-    return context
-
-
 @asynccontextmanager
-async def open_link(config: Config, context: SourceContext) -> AsyncIterator[Link]:
+async def open_link(config: Settings, context: SourceContext) -> AsyncIterator[Link]:
     """Open the link that the configuration names.
 
     Raises:
@@ -365,10 +208,7 @@ async def open_link(config: Config, context: SourceContext) -> AsyncIterator[Lin
         context.tap,
     )
     try:
-        if target.serial:
-            link.attach(_Port(config, link))
-        else:
-            link.attach(await _connect(config, link))
+        link.attach(await open_wire(config, link))
         yield link
     finally:
         link.close()
@@ -380,34 +220,3 @@ def _framing(scheme: str, errors: Counter[str], first: int) -> Framing:
     if scheme in ("ascii", "ascii-over-tcp"):
         return Ascii(errors)
     return Mbap(errors, datagrams=scheme == "udp", first=first)
-
-
-async def _connect(config: Config, link: Link) -> Wire:
-    target = config.target()
-    loop = asyncio.get_running_loop()
-    secure = tls_context(config) if target.scheme == "tls" else None
-    try:
-        async with asyncio.timeout(config.connect_timeout_s):
-            if target.scheme == "udp":
-                _, datagrams = await loop.create_datagram_endpoint(
-                    lambda: _Datagrams(link, config.url), remote_addr=(target.host, target.port)
-                )
-                return datagrams
-            _, stream = await loop.create_connection(
-                lambda: _Stream(link, config),
-                target.host,
-                target.port,
-                ssl=secure,
-                server_hostname=(config.tls_server_name or target.host) if secure else None,
-            )
-            return stream
-    except TimeoutError:
-        raise LinkTimeout(
-            f"{config.url}: no connection within {config.connect_timeout_s} s"
-        ) from None
-    except ssl.SSLError as error:
-        raise LinkRefused(
-            f"{config.url}: TLS refused: {error}; check tls_ca, tls_server_name and tls_cert"
-        ) from error
-    except OSError as error:
-        raise LinkLost(f"{config.url}: {error}") from error

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from gateway.core.clock import Clock, sleep_until
 from gateway.core.source import SourceContext
 from protocols.modbus.address import Table
-from protocols.modbus.config import Config
 from protocols.modbus.exceptions import (
     EXCEPTIONS,
     ILLEGAL_ADDRESS,
@@ -18,6 +17,7 @@ from protocols.modbus.exceptions import (
 from protocols.modbus.frame import Outcome
 from protocols.modbus.link import Link, open_link
 from protocols.modbus.plan import Span, make_request
+from protocols.modbus.settings import Settings
 
 UNANSWERED_IN_A_ROW_MAX = 3
 """A unit that was found and then so often says nothing about an address is left alone."""
@@ -86,7 +86,7 @@ class Probe:
 
 @asynccontextmanager
 async def open_probe(
-    config: Config, context: SourceContext, *, timeout_s: float, pause_s: float
+    config: Settings, context: SourceContext, *, timeout_s: float, pause_s: float
 ) -> AsyncIterator[Probe]:
     """Open the link of `config` for probing; its signals are not read."""
     async with open_link(config, context) as link:
@@ -260,7 +260,7 @@ def _joined(pieces: Sequence[Range]) -> list[Range]:
     return joined
 
 
-def as_toml(config: Config, units: Sequence[Found], *, signals_max: int = 500) -> str:
+def as_toml(config: Settings, units: Sequence[Found], *, signals_max: int = 500) -> str:
     """A `[[source]]` to paste: one signal a register or bit, to be named and thinned out."""
     lines = ["[[source]]", 'kind = "modbus"', 'id = "scanned"', f'url = "{config.url}"']
     if config.target().serial:

@@ -7,13 +7,14 @@ from dataclasses import dataclass, replace
 from gateway.core.batch import Batch
 from gateway.core.errors import LinkError, LinkTimeout
 from gateway.core.source import Session, Source, SourceContext
-from protocols.modbus.config import Config, ModbusSignal, Tuning
 from protocols.modbus.counter import CounterState, load_counters, save_counters
 from protocols.modbus.exceptions import EXCEPTIONS, ILLEGAL_FUNCTION, TRANSIENT, UNREACHABLE
 from protocols.modbus.group import Group, Job
 from protocols.modbus.link import Done, Link, open_link
 from protocols.modbus.plan import decoy
 from protocols.modbus.schedule import Patience, Slots
+from protocols.modbus.settings import Settings, Tuning
+from protocols.modbus.signal import ModbusSignal
 
 SILENT_IN_A_ROW_MAX = 3
 """Time-outs with nothing heard between them, after which the link itself is doubted."""
@@ -39,7 +40,7 @@ class Unit:
 
 
 @asynccontextmanager
-async def open_session(config: Config, context: SourceContext) -> AsyncIterator[Session]:
+async def open_session(config: Settings, context: SourceContext) -> AsyncIterator[Session]:
     """Open the link and poll it; see `Source.open`."""
     path = context.data_dir / COUNTERS_FILE
     async with open_link(config, context) as link:
@@ -55,7 +56,7 @@ class ModbusSession:
 
     def __init__(
         self,
-        config: Config,
+        config: Settings,
         context: SourceContext,
         link: Link,
         counters: Mapping[str, CounterState],
@@ -82,7 +83,7 @@ class ModbusSession:
             # Planning thousands of signals takes its time; the first slot is now, not before.
             group.slots.next_ns = context.clock.mono_ns()
 
-    def _configure(self, config: Config) -> None:
+    def _configure(self, config: Settings) -> None:
         """Plan every group anew, keeping what is known of units, schedules and counters."""
         now_ns = self._context.clock.mono_ns()
         slots = {group.slots.period_ns: group.slots for group in self._groups}
@@ -112,7 +113,7 @@ class ModbusSession:
         }
         self._show_quarantined()
 
-    def _unit(self, config: Config, number: int, poll_s: float) -> Unit:
+    def _unit(self, config: Settings, number: int, poll_s: float) -> Unit:
         tuning = config.tuning(number)
         first_s = min(max(poll_s, tuning.timeout_s), config.unit_retry_s_max)
         patience = Patience(round(first_s * 1e9), round(config.unit_retry_s_max * 1e9))
@@ -126,7 +127,9 @@ class ModbusSession:
 
     async def apply(self, source: Source) -> bool:
         """Take on other signals, rates and limits without touching the link."""
-        if not isinstance(source, Config) or _link_settings(source) != _link_settings(self._config):
+        if not isinstance(source, Settings) or _link_settings(source) != _link_settings(
+            self._config
+        ):
             return False
         self._flush(self._context.clock.mono_ns(), 0)
         self._configure(source)
@@ -378,7 +381,7 @@ def _name(signal: ModbusSignal) -> str:
     return f"{signal.asset}/{signal.signal}"
 
 
-def _link_settings(config: Config) -> dict[str, object]:
+def _link_settings(config: Settings) -> dict[str, object]:
     """What only a new link can change."""
     return config.model_dump(
         exclude={

@@ -6,8 +6,9 @@ from importlib.resources import files
 import pytest
 
 from protocols.modbus import Config
-from protocols.modbus.config import Device, ModbusSignal
 from protocols.modbus.profile import names
+from protocols.modbus.settings import Device
+from protocols.modbus.signal import ModbusSignal
 
 FOLDER = files("protocols.modbus")
 

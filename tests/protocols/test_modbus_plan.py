@@ -7,12 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protocols.modbus.address import Table
-from protocols.modbus.config import ModbusSignal
 from protocols.modbus.counter import Counters, load_counters, save_counters
 from protocols.modbus.decode import Image
 from protocols.modbus.frame import data_bytes
 from protocols.modbus.plan import Limits, Span, bisect, decoy, plan
 from protocols.modbus.schedule import Patience, Slots
+from protocols.modbus.signal import ModbusSignal
 from tests.protocols.modbus_peers import make_context
 
 

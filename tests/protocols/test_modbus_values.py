@@ -12,9 +12,9 @@ from pydantic import ValidationError
 
 from gateway.core.batch import Quality
 from protocols.modbus.address import Address, Table, parse_address, parse_url
-from protocols.modbus.config import ModbusSignal
 from protocols.modbus.decode import Decoder, Image
 from protocols.modbus.plan import Limits, Span, make_request
+from protocols.modbus.signal import ModbusSignal
 from protocols.modbus.values import letters
 
 LIMITS = Limits(125, 2000, 16)
