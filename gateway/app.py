@@ -29,8 +29,10 @@ from gateway.flow import Flow, Latest
 from gateway.health import HEALTH_SOCKET, answer_health
 from gateway.learning import Learning
 from gateway.notices import Notices
+from gateway.pipeline.config import RUNNING
 from gateway.pipeline.derive import Derive
 from gateway.pipeline.fleet import Post, assignments, muster
+from gateway.pipeline.running import Running
 from gateway.pipeline.supervise import Supervisor
 from gateway.pipeline.waves import Waves
 from gateway.store.clock_watch import watch_clock
@@ -112,6 +114,7 @@ class Gateway:
                 limits=self._limits(config),
                 derive=self._derive(config),
                 waves=self._waves(config),
+                running=self._running(config),
                 latest=self._latest,
                 posts=self._posts(config),
                 executor=self._executor,
@@ -257,7 +260,12 @@ class Gateway:
         self.config = config
         self._index(config)
         await self.flow.restation(
-            posts, self._source_of(config), limits=limits, derive=derive, waves=waves
+            posts,
+            self._source_of(config),
+            limits=limits,
+            derive=derive,
+            waves=waves,
+            running=self._running(config),
         )
         self.flow.reconfigure(_alarms(config))
         self.notices.follow(tasks, config.settings)
@@ -390,6 +398,17 @@ class Gateway:
     def _limits(self, config: Config) -> Limits:
         rows = [(asset.id, limit) for asset in config.settings.asset for limit in asset.limits]
         return Limits(rows, self.log.signals)
+
+    def _running(self, config: Config) -> Running:
+        signals = {s: s.asset for s in config.sources_of() | self._derive(config).sources}
+        ruled = {asset.id for asset in config.settings.asset if asset.running.strip()}
+        return Running(
+            {
+                self.log.signals.intern(signal): asset
+                for signal, asset in signals.items()
+                if asset in ruled and signal.name == RUNNING
+            }
+        )
 
     def _derive(self, config: Config) -> Derive:
         return Derive(config.settings.derive, config.sources_of(), self.log.signals)

@@ -16,15 +16,17 @@ from pydantic_core import ErrorDetails
 import protocols
 from gateway.alarms.config import AlarmsConfig, LimitList
 from gateway.alarms.notify_config import NotifyConfig
-from gateway.cloud.config import CloudConfig
+from gateway.cloud.config import CloudAsset, CloudConfig
 from gateway.console.config import ConsoleConfig
 from gateway.core.errors import ConfigError, Fault
 from gateway.core.signals import Signal
 from gateway.core.source import Identifier, SourceConfig
-from gateway.pipeline.config import AssetConfig, DeriveConfig
+from gateway.pipeline.config import RUNNING, AssetConfig, DeriveConfig
 from gateway.store.config import InfluxConfig, StoreConfig
 from gateway.toml_lines import Path as TomlPath
 from gateway.toml_lines import locate
+from models.errors import RecordError
+from models.formula import Formula
 
 Table: TypeAlias = dict[str, Any]
 Model = TypeVar("Model", bound=BaseModel)
@@ -144,7 +146,28 @@ def parse(text: str, path: Path) -> Config:
     reading.cross_check(sources, settings)
     if reading.faults or settings is None:
         raise ConfigError(sorted(reading.faults, key=lambda fault: (fault.file, fault.line)))
-    return Config(path, tuple(source for source in sources if source is not None), settings)
+    kept = tuple(source for source in sources if source is not None)
+    return Config(path, kept, _with_running(settings))
+
+
+def _with_running(settings: Settings) -> Settings:
+    """With a derived signal for each rule of when a machine runs; run hours are counted by it."""
+    rules = {asset.id: asset.running.strip() for asset in settings.asset if asset.running.strip()}
+    if not rules:
+        return settings
+    derive = tuple(
+        DeriveConfig(asset=asset, signal=RUNNING, expression=rule)
+        for asset, rule in rules.items()
+        if rule != RUNNING
+    )
+    told = {asset.id: asset for asset in settings.cloud.asset}
+    told |= {
+        asset: told.get(asset, CloudAsset(id=asset)).model_copy(update={"run": RUNNING})
+        for asset in rules
+        if asset not in told or told[asset].run is None
+    }
+    cloud = settings.cloud.model_copy(update={"asset": tuple(told.values())})
+    return settings.model_copy(update={"derive": (*settings.derive, *derive), "cloud": cloud})
 
 
 class _Reading:
@@ -231,6 +254,7 @@ class _Reading:
         if settings is None or any(source is None for source in sources):
             return
         self._check_assets(settings, {asset for asset, _ in owner})
+        self._check_running(settings, list(owner))
 
     def _check_assets(self, settings: Settings, read: set[str]) -> None:
         channels = [channel.id for channel in settings.notify]
@@ -253,6 +277,22 @@ class _Reading:
                     self._fault(
                         ("asset", i, name), f"no such file: {path!r}; `forewarn train` writes one"
                     )
+
+    def _check_running(self, settings: Settings, read: list[tuple[str, str]]) -> None:
+        for i, asset in enumerate(settings.asset):
+            rule, at = asset.running.strip(), ("asset", i, "running")
+            names = [name for owner, name in read if owner == asset.id]
+            if not rule or (rule == RUNNING and RUNNING in names):
+                continue
+            if RUNNING in names:
+                text = f"{asset.id} has a signal {RUNNING!r}, so the rule must be just that"
+                self._fault(at, f"{text}, was {rule!r}")
+                continue
+            try:
+                if not Formula.parse(f"{RUNNING} = {rule}").needs(names):
+                    self._fault(at, f"must name at least one signal of {asset.id}, was {rule!r}")
+            except RecordError as error:
+                self._fault(at, str(error).removeprefix("derive: "))
 
     def _typed(self, model: type[Model], table: Table, at: TomlPath) -> Model | None:
         try:

@@ -22,6 +22,7 @@ from gateway.core.clock import Clock
 from gateway.pipeline.assess import SEVERITY_TOLD, Judged
 from gateway.pipeline.derive import Derive
 from gateway.pipeline.fleet import Post
+from gateway.pipeline.running import SILENT, Running
 from gateway.pipeline.waves import Waves
 from gateway.pipeline.windows import WindowBuilder, Windows
 from gateway.store.log import Log
@@ -134,6 +135,7 @@ class Flow:
         assessed: Assessments made since the start, one per asset and window.
         builder: Cuts the windows.
         posts: The judges at their watches.
+        running: Which machines stand still.
     """
 
     def __init__(
@@ -148,8 +150,10 @@ class Flow:
         latest: Latest,
         posts: Sequence[Post],
         executor: Executor,
+        running: Running | None = None,
     ) -> None:
         self.latest = latest
+        self.running = running or Running({})
         self.samples = 0
         self.assessed = 0
         self.on_transition: Callable[[Transition], None] = lambda _transition: None
@@ -185,6 +189,7 @@ class Flow:
         limits: Limits | None = None,
         derive: Derive | None = None,
         waves: Waves | None = None,
+        running: Running | None = None,
     ) -> None:
         """Go over to other judges while data flow; the windows are filled from the log.
 
@@ -193,6 +198,8 @@ class Flow:
         """
         async with self._busy:
             await self._log.flush()
+            if running is not None:
+                self._let_go(running)
             self.station(
                 posts, limits or self._limits, derive or self._derive, waves or self._waves
             )
@@ -236,6 +243,7 @@ class Flow:
                 self._log.append(derived)
             for batch in (derived, made) if derived is not None else (made,):
                 self.latest.take(batch, signals)
+                self._started_or_stopped(batch)
                 conditions += self._limits.update(batch)
                 cut += self.builder.add(batch, mono_ns)
         cut += self.builder.close(mono_ns)
@@ -294,6 +302,7 @@ class Flow:
                     str(name), signal[mine], t_ns[mine], value[mine], quality[mine], now_ns
                 )
                 self.latest.take(batch, len(self._log.signals))
+                self._started_or_stopped(batch)
                 cut += self.builder.add(batch, self._clock.mono_ns())
             cut += self.builder.close(self._clock.mono_ns())
         await self._judge(cut, [])
@@ -327,6 +336,28 @@ class Flow:
         self.on_judged(post, judged)
         self.assessed += len(assessments)
         return post.judge.conditions(windows, judged)
+
+    def _started_or_stopped(self, batch: Batch) -> None:
+        """Silence, by design, what means nothing while a machine stands."""
+        for asset, runs in self.running.update(batch):
+            self._silence(asset, holds=not runs)
+            _events.info("asset.started" if runs else "asset.stopped", asset=asset)
+
+    def _silence(self, asset: str, *, holds: bool) -> None:
+        mono_ns, wall_ns = self._clock.mono_ns(), self._clock.wall_ns()
+        patterns = [f"{asset}/{alarm}" for alarm in SILENT]
+        self._record(
+            self._engine.suppress_while(
+                f"{asset} is stopped", patterns, holds=holds, mono_ns=mono_ns, wall_ns=wall_ns
+            )
+        )
+
+    def _let_go(self, running: Running) -> None:
+        """Take up other rules; a machine that has none any more counts as running."""
+        for asset in self.running.assets - running.assets:
+            self._silence(asset, holds=False)
+        running.carry(self.running)
+        self.running = running
 
     def _follow(self, post: Post, windows: Windows, judged: Judged) -> None:
         """Let slow healthy change be followed; what moved is logged, and kept for a restart."""

@@ -18,7 +18,7 @@ from gateway.core.errors import DataError, Refused, StoreError
 from gateway.core.signals import Signal
 from gateway.pipeline import trial
 from gateway.pipeline.assess import Judged
-from gateway.pipeline.config import AssetConfig, LearnConfig
+from gateway.pipeline.config import RUNNING, AssetConfig, LearnConfig
 from gateway.pipeline.fleet import Assignment, Post
 from gateway.pipeline.learn import Event, Progress, Stage
 from gateway.pipeline.trial import Seen
@@ -47,6 +47,7 @@ class _Pupil:
     learn: LearnConfig
     progress: Progress
     signals: tuple[tuple[int, Signal], ...]
+    running: int | None
     candidate: Seen = field(default_factory=Seen)
     active: Seen = field(default_factory=Seen)
 
@@ -90,9 +91,10 @@ class Learning:
                 continue
             known = self._pupils.get(config.id)
             progress = known.progress if known else self._restore(config.id)
-            pupils[config.id] = _Pupil(
-                config, config.learn, progress, tuple(signals.get(config.id, ()))
-            )
+            every = tuple(signals.get(config.id, ()))
+            rule = next((n for n, s in every if config.running and s.name == RUNNING), None)
+            own = tuple((number, s) for number, s in every if number != rule)
+            pupils[config.id] = _Pupil(config, config.learn, progress, own, rule)
         self._pupils = pupils
 
     def assignments(self) -> list[Assignment]:
@@ -210,6 +212,11 @@ class Learning:
         mean = np.full((len(t_ns), len(series)), np.nan)
         for column, one in enumerate(series):
             mean[np.searchsorted(t_ns, one.t_ns), column] = one.mean
+        if pupil.running is not None:
+            # Only what it did while it ran all through says how it runs.
+            state = self._trends.series(pupil.running, start_ns, end_ns, POINTS_MAX)
+            runs = state.t_ns[state.least > 0]
+            mean[~np.isin(t_ns, runs)] = np.nan
         return mean, width_s
 
     async def _train(self, pupil: _Pupil) -> None:

@@ -349,6 +349,8 @@ class View:
             return AssetState.ACKED
         if self._gateway.clock.wall_ns() - last_ns > STALE_NS:
             return AssetState.NO_DATA
+        if config is not None and self._gateway.flow.running.stands(config.id):
+            return AssetState.STOPPED
         if verdict is not None and verdict.abstained == Abstained.COVERAGE:
             return AssetState.NO_DATA
         judged = config is not None and (config.bundle is not None or config.learn is not None)

@@ -1,4 +1,8 @@
-"""Signals computed from others: `power_w = torque * rpm * 0.1047`. Arithmetic and nothing else."""
+"""Signals computed from others: `power_w = torque * rpm * 0.1047`, `runs = speed > 50`.
+
+Arithmetic and comparisons, and nothing else. A comparison is 1 where it holds and 0 where not; what
+rests on a missing value is missing.
+"""
 
 import ast
 import re
@@ -26,6 +30,14 @@ _FUNCTIONS: dict[str, Callable[..., Floats]] = {
     "exp": np.exp,
     "min": np.minimum,
     "max": np.maximum,
+}
+_COMPARISONS: dict[type[ast.cmpop], Callable[[Floats, Floats], NDArray[np.bool_]]] = {
+    ast.Gt: np.greater,
+    ast.GtE: np.greater_equal,
+    ast.Lt: np.less,
+    ast.LtE: np.less_equal,
+    ast.Eq: np.equal,
+    ast.NotEq: np.not_equal,
 }
 NODES_MAX = 200
 
@@ -115,12 +127,18 @@ class Formula:
                 | ast.Name
                 | ast.Load
                 | ast.Constant
-                | ast.Call,
+                | ast.Call
+                | ast.Compare
+                | ast.BoolOp
+                | ast.boolop
+                | ast.cmpop,
             )
             if isinstance(node, ast.Constant):
                 fine = isinstance(node.value, int | float) and not isinstance(node.value, bool)
             if isinstance(node, ast.BinOp):
                 fine = type(node.op) in _OPERATORS
+            if isinstance(node, ast.Compare):
+                fine = all(type(operator) in _COMPARISONS for operator in node.ops)
             if isinstance(node, ast.Call):
                 fine = (
                     isinstance(node.func, ast.Name)
@@ -130,7 +148,8 @@ class Formula:
                 )
             if not fine:
                 raise RecordError(
-                    f"derive: may hold + - * / **, numbers, columns and {', '.join(_FUNCTIONS)};"
+                    "derive: may hold + - * / **, < > <= >= == !=, and or not, numbers, columns"
+                    f" and {', '.join(_FUNCTIONS)};"
                     f" was {self.text!r}"
                 )
         return tree
@@ -150,9 +169,29 @@ class Formula:
                 return np.negative(self._value(operand, values))
             case ast.UnaryOp(op=ast.UAdd(), operand=operand):
                 return self._value(operand, values)
+            case ast.UnaryOp(op=ast.Not(), operand=operand):
+                return 1.0 - _truth(self._value(operand, values))
+            case ast.BoolOp(op=operator, values=parts):
+                join = np.minimum if isinstance(operator, ast.And) else np.maximum
+                made = _truth(self._value(parts[0], values))
+                for part in parts[1:]:
+                    made = join(made, _truth(self._value(part, values)))
+                return np.asarray(made)
+            case ast.Compare(left=left, ops=operators, comparators=rights):
+                sides = [self._value(side, values) for side in (left, *rights)]
+                made = np.asarray(1.0)
+                for compare, a, b in zip(operators, sides, sides[1:], strict=False):
+                    holds = _COMPARISONS[type(compare)](a, b)
+                    made = np.minimum(made, np.where(np.isnan(a + b), np.nan, holds))
+                return np.asarray(made)
             case ast.Call(func=ast.Name(id=name), args=args):
                 return np.asarray(_FUNCTIONS[name](*(self._value(a, values) for a in args)))
         raise RecordError(f"derive: cannot be computed: {self.text!r}")
+
+
+def _truth(value: Floats) -> Floats:
+    """1 where above 0, else 0; NaN where missing."""
+    return np.where(np.isnan(value), np.nan, value > 0)
 
 
 def _slug(name: str) -> str:

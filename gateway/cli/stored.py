@@ -6,13 +6,16 @@ from typing import Literal
 
 import click
 import numpy as np
+from numpy.typing import NDArray
 
 from gateway.alarms.feedback import Episode, episodes, unhealthy
 from gateway.config import load
 from gateway.core.errors import ConfigError
+from gateway.pipeline.config import RUNNING
 from gateway.store.readback import Table, from_influx, from_log
 from gateway.store.reader import LogReader
 from gateway.store.schema import FILE_NAME
+from models.formula import Formula
 from models.record import Record
 
 GAP_STEPS = 10
@@ -50,7 +53,8 @@ def stored_record(
 ) -> Record:
     """The healthy period of one asset, at even steps, holes as borders between sequences.
 
-    What lies in an alarm of that asset is left out, unless an engineer judged it false or known.
+    What lies in an alarm of that asset is left out, unless an engineer judged it false or known. So
+    is the time in which the machine stood still, where `running` tells.
 
     Args:
         path: The gateway's configuration file; the gateway may be running.
@@ -69,7 +73,9 @@ def stored_record(
     now = datetime.now(UTC)
     start_ns = time_ns(start, "--from", now - timedelta(days=7))
     end_ns = time_ns(end, "--to", now)
-    wanted = signals or None
+    rule = next((a.running.strip() for a in config.settings.asset if a.id == asset), "")
+    # The rule may need other signals than those to learn.
+    wanted = None if rule else signals or None
 
     def take(step: float | None) -> Table:
         if source == "log":
@@ -80,7 +86,9 @@ def stored_record(
         return from_influx(influx, asset, start_ns, end_ns, signals=wanted, step_s=step)
 
     table = take(step_s or _step_s(take(None), asset))
-    kept = np.isfinite(table.value).any(axis=1)
+    runs = _ran(rule, table) if rule else np.ones(len(table.t_ns), dtype=bool)
+    table = _chosen(table, signals, RUNNING if rule else "")
+    kept = np.isfinite(table.value).any(axis=1) & runs
     kept &= ~unhealthy(_episodes(config.data_dir), asset, table.t_ns)
     t_ns, values = table.t_ns[kept], table.value[kept]
     if not len(t_ns):
@@ -101,6 +109,21 @@ def stored_record(
         group=group.astype(np.int64),
         groups=tuple(str(i) for i in range(int(group[-1]) + 1)),
     )
+
+
+def _chosen(table: Table, signals: tuple[str, ...], but: str) -> Table:
+    """The table with those signals only, all of them when empty, and without `but`."""
+    names = signals or tuple(name for name in table.names if name != but)
+    keep = [table.names.index(name) for name in names]
+    return Table(table.t_ns, names, table.value[:, keep])
+
+
+def _ran(rule: str, table: Table) -> NDArray[np.bool_]:
+    """bool[n], the machine ran, by its rule; not so where that is not known."""
+    formula = Formula.parse(f"{RUNNING} = {rule}")
+    columns = formula.needs(table.names)
+    at = {word: table.value[:, table.names.index(name)] for word, name in columns.items()}
+    return np.nan_to_num(formula.compute(at, len(table.t_ns))) > 0
 
 
 def _episodes(data_dir: Path) -> list[Episode]:

@@ -23,6 +23,8 @@ class Abstained(StrEnum):
     COVERAGE = "too few samples"
     NOT_FINITE = "model output is not a number"
     NO_BUNDLE = "no model yet"
+    STOPPED = "stopped"
+    UNKNOWN = "not known whether it runs"
 
 
 @dataclass(frozen=True, slots=True, eq=False)

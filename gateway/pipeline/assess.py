@@ -134,6 +134,9 @@ class Judge:
             abstained[~np.isfinite(score)] = REASONS.index(Abstained.NOT_FINITE)
         abstained[coverage < coverage_min[windows.rows]] = REASONS.index(Abstained.COVERAGE)
         abstained[~windows.full] = REASONS.index(Abstained.WARMING_UP)
+        if windows.running is not None:
+            abstained[windows.running < 0] = REASONS.index(Abstained.UNKNOWN)
+            abstained[windows.running == 0] = REASONS.index(Abstained.STOPPED)
         silent = abstained != REASONS.index(Abstained.NO)
         row_s = float(manifest.detail.get("row_s") or self.plan.period_s)
         names, output = _head(manifest, outputs, row_s)
@@ -194,6 +197,9 @@ class Judge:
         a = judged.assessments
         seen = judged.sensors * (windows.full & (a.coverage > 0))[:, None]
         before = self._faulty[windows.rows]
+        if windows.running is not None:
+            # What a machine's signals do while it stands says nothing of its sensors.
+            seen = np.where(windows.running[:, None] == 1, seen, before).astype(np.uint8)
         self._faulty[windows.rows] = seen
         return [
             Condition(

@@ -8,6 +8,9 @@ from gateway.core.source import Identifier
 from models.errors import RecordError
 from models.features.bearing import Bearing, bearing
 
+RUNNING = "running"
+"""The signal that a rule of `[[asset]] running` makes: above 0 while the machine runs."""
+
 
 class LearnConfig(BaseModel):
     """`[asset.learn]`: how the gateway learns this machine by itself."""
@@ -78,6 +81,11 @@ class AssetConfig(BaseModel):
     )
     bundles: tuple[str, ...] = Field(
         default=(), description="Further bundles: failure or remaining-life models."
+    )
+    running: str = Field(
+        default="",
+        max_length=500,
+        description="When it runs, by its signals: speed > 50. Else it stands, and is not judged.",
     )
     learn: LearnConfig | None = Field(default=None, description="Learn this machine on the box.")
     hop_s: float | None = Field(

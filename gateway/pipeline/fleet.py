@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from gateway.core.errors import ConfigError, Fault
 from gateway.core.signals import Signal, SignalTable
 from gateway.pipeline.assess import Judge
-from gateway.pipeline.config import AssetConfig
+from gateway.pipeline.config import RUNNING, AssetConfig
 from gateway.pipeline.forecast import reach_h
 from gateway.pipeline.waves import parts_wanted
 from gateway.pipeline.windows import Watch
@@ -136,6 +136,10 @@ def _post(
         [_find(asset.id, signal.name, sources_of) for signal in bundle.manifest.signals]
         for asset in assets
     ]
+    states = [
+        _find(asset.id, RUNNING, sources_of) if asset.running.strip() else None for asset in assets
+    ]
+    numbers = [signals.intern(key) if key else -1 for key in states]
     watch = Watch(
         assets=judge.assets,
         signals=np.array(
@@ -147,6 +151,7 @@ def _post(
         hop_cells=hop_cells,
         stale_ns=round(stale_s * 1e9),
         lateness_ns=round(first.lateness_s * 1e9),
+        running=np.array(numbers, dtype=np.int32) if any(states) else None,
     )
     return Post(judge, watch, np.array([asset.coverage_min for asset in assets]))
 

@@ -39,6 +39,8 @@ class Watch:
         hop_cells: Cells from one window to the next.
         stale_ns: A sample older than this does not fill a cell.
         lateness_ns: How long a window waits for a silent source after its end.
+        running: int32[a], number of the signal that is above 0 while the asset runs, -1 where
+            nothing tells; None where nothing tells for any of them.
     """
 
     assets: tuple[str, ...]
@@ -49,6 +51,7 @@ class Watch:
     hop_cells: int
     stale_ns: int
     lateness_ns: int
+    running: NDArray[np.int32] | None = None
 
     @property
     def stale_cells(self) -> int:
@@ -66,6 +69,8 @@ class Windows:
         value: float64[n, k, cells], oldest cell first; NaN where there is no usable sample.
         coverage: float64[n, k], share of cells that hold a usable sample.
         full: bool[n], whether the asset has been seen for a whole window.
+        running: int8[n], 1 it ran all through the window, 0 it did not, -1 not known; None where
+            nothing tells, and all count as running.
     """
 
     rows: NDArray[np.int64]
@@ -73,6 +78,7 @@ class Windows:
     value: NDArray[np.float64]
     coverage: NDArray[np.float64]
     full: NDArray[np.bool_]
+    running: NDArray[np.int8] | None = None
 
 
 @dataclass(slots=True)
@@ -145,6 +151,8 @@ class _Watching:
         self.watch = watch
         self.grid = grid
         self.row = np.where(watch.signals >= 0, grid.row_of[watch.signals], -1)
+        tells = np.full(len(watch.assets), -1) if watch.running is None else watch.running
+        self.running_row = np.where(tells >= 0, grid.row_of[tells], -1)
         n = len(watch.assets)
         self.first = np.full(n, _NEVER, dtype=np.int64)
         self.closed = np.full(n, _NEVER, dtype=np.int64)
@@ -203,7 +211,21 @@ class _Watching:
             value=value,
             coverage=coverage,
             full=end - self.first[rows] >= watch.cells - 1,
+            running=self._running(rows, end),
         )
+
+    def _running(self, rows: NDArray[np.int64], end: NDArray[np.int64]) -> NDArray[np.int8] | None:
+        """Whether the machine ran all through; a stop just before the window counts as one."""
+        row = self.running_row[rows]
+        told = row >= 0
+        if not told.any():
+            return None
+        cells = end[:, None] - np.arange(self.watch.cells + self.watch.stale_cells)
+        at = cells % self.grid.length
+        held = (self.grid.stamp[row[:, None], at] == cells) & told[:, None]
+        stands = (held & (self.grid.value[row[:, None], at] <= 0)).any(axis=1)
+        out = np.where(stands, 0, np.where(held.any(axis=1) | ~told, 1, -1))
+        return out.astype(np.int8)
 
 
 class WindowBuilder:
@@ -356,7 +378,9 @@ class WindowBuilder:
 
 def _make_grid(period_ns: int, watches: Sequence[Watch], signals: int) -> _Grid:
     row_of = np.full(signals, -1, dtype=np.int32)
-    watched = np.unique(np.concatenate([watch.signals.ravel() for watch in watches]))
+    every = [watch.signals.ravel() for watch in watches]
+    every += [watch.running for watch in watches if watch.running is not None]
+    watched = np.unique(np.concatenate(every))
     watched = watched[watched >= 0]
     row_of[watched] = np.arange(len(watched), dtype=np.int32)
     needed = max(w.cells + w.stale_cells + 2 * w.hop_cells for w in watches)

@@ -1,0 +1,54 @@
+"""Which machines stand still, by the rule that the operator gave; and what that silences."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from gateway.core.batch import Batch, Quality
+
+SILENT = ("*.low", "*.low_low", "*.sensor", "model.drift")
+"""Alarms that mean nothing while a machine stands: low speed, low pressure, signals that do not
+move. What is too high stays an alarm, and so does what stood when the machine stopped: it may have
+stopped because of that."""
+
+
+class Running:
+    """The newest state of each machine that has a rule.
+
+    Attributes:
+        runs: Machine -> whether it runs; missing while that is not known.
+    """
+
+    def __init__(self, signals: Mapping[int, str]) -> None:
+        """Take the number of each state signal, and the machine that it is of."""
+        self._asset_of = dict(signals)
+        self.runs: dict[str, bool] = {}
+
+    def update(self, batch: Batch) -> list[tuple[str, bool]]:
+        """Take samples; the machines that began to run or to stand, and which of the two."""
+        if not self._asset_of or batch.history:
+            return []
+        out = []
+        for number in np.intersect1d(batch.signal, list(self._asset_of)).tolist():
+            usable = np.flatnonzero((batch.signal == number) & (batch.quality != Quality.BAD))
+            if not len(usable):
+                continue
+            runs = bool(batch.value[usable[np.argmax(batch.t_ns[usable])]] > 0)
+            asset = self._asset_of[number]
+            if self.runs.get(asset) is not runs:
+                self.runs[asset] = runs
+                out.append((asset, runs))
+        return out
+
+    @property
+    def assets(self) -> frozenset[str]:
+        """The machines that have a rule."""
+        return frozenset(self._asset_of.values())
+
+    def stands(self, asset: str) -> bool:
+        """Whether it is known to stand still."""
+        return self.runs.get(asset) is False
+
+    def carry(self, before: "Running") -> None:
+        """Take over what is known from the rules before a reload."""
+        self.runs = {a: runs for a, runs in before.runs.items() if a in self._asset_of.values()}
