@@ -120,6 +120,7 @@ class Gateway:
                 executor=self._executor,
             )
             self.flow.on_judged = self.learning.saw
+            self.flow.on_verdict = self.learning.heard
             self.influx = self._influx(config)
             self.egress: Egress | None = None
             self._leaving: asyncio.Task[None] | None = None

@@ -165,6 +165,7 @@ class Flow:
         self._conditions: list[Condition] = []
         self._failed: set[str] = set()
         self._busy = asyncio.Lock()
+        self.on_verdict: Callable[[Transition], None] = lambda _transition: None
         self.on_judged: Callable[[Post, Judged], None] = lambda _post, _judged: None
         self.station(posts, limits, derive, waves)
 
@@ -389,6 +390,8 @@ class Flow:
         for transition in transitions:
             self._log.append(transition)
             self.on_transition(transition)
+            if transition.event.startswith("feedback."):
+                self.on_verdict(transition)
             _events.info(
                 "alarm",
                 asset=transition.asset,

@@ -11,7 +11,7 @@ import structlog
 from numpy.typing import NDArray
 
 from gateway.background import run_low
-from gateway.core.alarm import Cause, Condition, Priority
+from gateway.core.alarm import Cause, Condition, Priority, Transition, Verdict
 from gateway.core.assessment import ModelKind
 from gateway.core.clock import Clock, sleep_until
 from gateway.core.errors import DataError, Refused, StoreError
@@ -32,6 +32,8 @@ from models.training.readiness import readiness
 POINTS_MAX = 2000
 PATIENCE = 3.0
 """After so many times the least time, what is there is learned, settled or not."""
+CORRECTED_WINDOWS = 4
+"""So many windows before and after an alarm that was called false are learned with it."""
 LOOK_S_MIN, LOOK_S_MAX = 2.0, 600.0
 
 _events = structlog.get_logger()
@@ -126,6 +128,17 @@ class Learning:
         self._step(pupil, event, f"by {who}")
         if pupil.progress is before:
             raise Refused(f"{asset}: {event} makes no sense while it is {before.stage}")
+
+    def heard(self, transition: Transition) -> None:
+        """Take what an engineer said of an alarm; a false one is learned from."""
+        pupil = self._pupils.get(transition.asset)
+        if (
+            pupil is not None
+            and transition.cause is Cause.ANOMALY
+            and transition.event == f"feedback.{Verdict.FALSE}"
+        ):
+            who = f" by {transition.who}" if transition.who else ""
+            self._step(pupil, Event.CORRECTED, f"an alarm was called false{who}")
 
     def saw(self, post: Post, judged: Judged) -> None:
         """Count what a bundle said; called for every judged set of windows."""
@@ -228,15 +241,19 @@ class Learning:
         arguments = [
             *("-m", "gateway", "train", "--kind", "anomaly"),
             *("--data", str(self._config_file), "--asset", asset),
-            *("--from", datetime.fromtimestamp(progress.start_ns / 1e9, UTC).isoformat()),
+            *("--from", _iso(progress.start_ns), "--to", _iso(progress.end_ns)),
             *("--asset-class", pupil.config.asset_class),
             *("--out", str(place / name), "--false-alarms", pupil.learn.false_alarms),
         ]
+        if progress.correcting:
+            margin_s = CORRECTED_WINDOWS * _window_s(place / progress.bundle)
+            arguments += ["--corrected", f"{margin_s:g}"]
         _events.info("learn.training", asset=asset, generation=generation)
         error = await run_low(arguments)
         pupil.progress = replace(pupil.progress, generation=generation)
         if error:
-            self._step(pupil, Event.FAILED, f"training {error}")
+            failed = Event.DISCARDED if progress.correcting else Event.FAILED
+            self._step(pupil, failed, f"training {error}")
             return
         pupil.candidate = Seen()
         self._step(pupil, Event.TRAINED)
@@ -249,14 +266,14 @@ class Learning:
         try:
             manifest = read(place).manifest
         except ModelError as error:
-            self._step(pupil, Event.BROKEN, str(error))
+            self._step(pupil, _broken(progress), str(error))
             return
         pupil.progress = progress = replace(progress, windows=seen.windows, flagged=seen.flagged)
         event, why = trial.candidate(seen, manifest, pupil.learn, progress)
         if event is None:
             pupil.progress = replace(progress, missing=(why,))
             return
-        self._step(pupil, event, why)
+        self._step(pupil, _broken(progress) if event is Event.BROKEN else event, why)
 
     def _follow(self, pupil: _Pupil) -> None:
         """Watch an active model: take it back where it fails, offer a baseline where it drifts."""
@@ -315,6 +332,24 @@ class Learning:
             return Progress()
         # A training that the last process did not finish is begun again.
         return progress
+
+
+def _broken(progress: Progress) -> Event:
+    """What becomes of a candidate that is not good enough."""
+    return Event.DISCARDED if progress.correcting else Event.BROKEN
+
+
+def _iso(t_ns: int) -> str:
+    return datetime.fromtimestamp(t_ns / 1e9, UTC).isoformat()
+
+
+def _window_s(path: Path) -> float:
+    """Length of a bundle's window; 0 where the bundle is gone."""
+    try:
+        window = read(path).manifest.window
+    except ModelError:
+        return 0.0
+    return window.cells * (window.period_s or 0.0)
 
 
 def _judged_by(progress: Progress) -> tuple[str, str]:

@@ -1,5 +1,6 @@
 """Takes what a gateway stored as a record to train on: from its own log, or from its InfluxDB."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Literal
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from gateway.alarms.feedback import Episode, episodes, unhealthy
 from gateway.config import load
+from gateway.core.alarm import Cause, Verdict
 from gateway.core.errors import ConfigError
 from gateway.pipeline.config import RUNNING
 from gateway.store.readback import Table, from_influx, from_log
@@ -50,6 +52,7 @@ def stored_record(
     end: str | None,
     signals: tuple[str, ...] = (),
     step_s: float | None = None,
+    corrected_s: float | None = None,
 ) -> Record:
     """The healthy period of one asset, at even steps, holes as borders between sequences.
 
@@ -64,6 +67,7 @@ def stored_record(
         end: ISO 8601; now when None.
         signals: Which of its signals; all when empty.
         step_s: Between two rows; how often the slowest of the signals comes when None.
+        corrected_s: Take also what was called a false alarm after `end`, and so much around it.
 
     Raises:
         ConfigError: Nothing is stored of it, or there is no [influx].
@@ -77,7 +81,7 @@ def stored_record(
     # The rule may need other signals than those to learn.
     wanted = None if rule else signals or None
 
-    def take(step: float | None) -> Table:
+    def take(step: float | None, start_ns: int, end_ns: int) -> Table:
         if source == "log":
             return from_log(config.data_dir, asset, start_ns, end_ns, signals=wanted, step_s=step)
         if config.settings.influx is None:
@@ -85,15 +89,20 @@ def stored_record(
         influx = config.settings.influx
         return from_influx(influx, asset, start_ns, end_ns, signals=wanted, step_s=step)
 
-    table = take(step_s or _step_s(take(None), asset))
+    told = _episodes(config.data_dir)
+    step_s = step_s or _step_s(take(None, start_ns, end_ns), asset)
+    spans = [(start_ns, end_ns)]
+    if corrected_s is not None:
+        spans += _called_false(told, asset, end_ns, round(corrected_s * 1e9))
+    table = _joined([take(step_s, *span) for span in spans])
     runs = _ran(rule, table) if rule else np.ones(len(table.t_ns), dtype=bool)
     table = _chosen(table, signals, RUNNING if rule else "")
     kept = np.isfinite(table.value).any(axis=1) & runs
-    kept &= ~unhealthy(_episodes(config.data_dir), asset, table.t_ns)
+    kept &= ~unhealthy(told, asset, table.t_ns)
     t_ns, values = table.t_ns[kept], table.value[kept]
     if not len(t_ns):
         raise ConfigError(f"asset {asset!r}: nothing usable is stored of that time")
-    step_ns = int(np.diff(table.t_ns[:2])[0]) if len(table.t_ns) > 1 else 1
+    step_ns = round(step_s * 1e9)
     group = np.concatenate(([0], np.cumsum(np.diff(t_ns) > GAP_STEPS * step_ns)))
     units = {
         signal.signal: signal.unit
@@ -108,6 +117,33 @@ def stored_record(
         time_s=t_ns / 1e9,
         group=group.astype(np.int64),
         groups=tuple(str(i) for i in range(int(group[-1]) + 1)),
+    )
+
+
+def _called_false(
+    told: Sequence[Episode], asset: str, after_ns: int, margin_ns: int
+) -> list[tuple[int, int]]:
+    """Spans around alarms of the machine that were called false, from `after_ns` on, apart."""
+    spans: list[tuple[int, int]] = []
+    for e in told:
+        if e.asset == asset and e.cause is Cause.ANOMALY and e.verdict is Verdict.FALSE:
+            start_ns = max(after_ns, e.start_ns - margin_ns)
+            end_ns = (e.end_ns or e.start_ns) + margin_ns
+            if spans and start_ns <= spans[-1][1]:
+                spans[-1] = (spans[-1][0], max(spans[-1][1], end_ns))
+            elif end_ns > start_ns:
+                spans.append((start_ns, end_ns))
+    return spans
+
+
+def _joined(tables: Sequence[Table]) -> Table:
+    """Tables of the same signals, one after the other."""
+    first = tables[0]
+    at = [[table.names.index(name) for name in first.names] for table in tables]
+    return Table(
+        np.concatenate([table.t_ns for table in tables]),
+        first.names,
+        np.concatenate([t.value[:, columns] for t, columns in zip(tables, at, strict=True)]),
     )
 
 

@@ -38,6 +38,12 @@ if TYPE_CHECKING:
 @click.option("--from", "start", metavar="TIME", help="Of a gateway: ISO 8601 [a week ago].")
 @click.option("--to", "end", metavar="TIME", help="Of a gateway: ISO 8601 [now].")
 @click.option(
+    "--corrected",
+    type=float,
+    metavar="S",
+    help="Of a gateway: also what was called a false alarm after --to, and S seconds around it.",
+)
+@click.option(
     "--stored",
     type=click.Choice(["log", "influx"]),
     default="log",
@@ -62,6 +68,7 @@ def command(
     start: str | None,
     end: str | None,
     stored: Literal["log", "influx"],
+    corrected: float | None,
     **options: Any,
 ) -> None:
     """Train a model and write it as a bundle.
@@ -93,7 +100,7 @@ def command(
     console = Console(stderr=True)
     with console.status("reading") as status:
         if data[0].suffix == ".toml":
-            record = _stored(data, columns, asset, start, end, stored)
+            record = _stored(data, columns, asset, start, end, stored, corrected)
         else:
             record = read(data, columns)
         status.update(f"training on {len(record)} rows of {len(record.names)} signals")
@@ -118,6 +125,7 @@ def _stored(
     start: str | None,
     end: str | None,
     stored: Literal["log", "influx"],
+    corrected: float | None,
 ) -> "Record":
     """What the gateway of a configuration file has stored of one asset."""
     from gateway.cli.stored import stored_record
@@ -127,7 +135,13 @@ def _stored(
             "--data: a gateway's configuration file stands alone, with --asset beside it"
         )
     return stored_record(
-        data[0], asset=asset, source=stored, start=start, end=end, signals=columns.signals
+        data[0],
+        asset=asset,
+        source=stored,
+        start=start,
+        end=end,
+        signals=columns.signals,
+        corrected_s=corrected,
     )
 
 

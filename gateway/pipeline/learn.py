@@ -37,15 +37,19 @@ class Event(StrEnum):
     REBASELINE = "rebaseline"
     """An operator says that the machine is healthy as it now runs: learn anew."""
     ROLL_BACK = "roll_back"
+    CORRECTED = "corrected"
+    """An engineer calls an alarm false: the same record is learned again, with what it showed."""
+    DISCARDED = "discarded"
+    """No better model came of a correction: the one that judges stays."""
 
 
 _GRID = """
-           enough   trained failed     checked broken     promote drifted  settled rebaseline roll_back
-collecting training -       -          -       -          -       -        -       collecting active
-training   -        shadow  collecting -       -          -       -        -       collecting active
-shadow     -        -       -          active  collecting active  -        -       collecting active
-active     -        -       -          -       -          -       drifting -       collecting active
-drifting   -        -       -          -       -          -       -        active  collecting active
+           enough   trained failed     checked broken     promote drifted  settled rebaseline roll_back corrected discarded
+collecting training -       -          -       -          -       -        -       collecting active    -         -
+training   -        shadow  collecting -       -          -       -        -       collecting active    -         active
+shadow     -        -       -          active  collecting active  -        -       collecting active    -         active
+active     -        -       -          -       -          -       drifting -       collecting active    training  -
+drifting   -        -       -          -       -          -       -        active  collecting active    training  -
 """  # noqa: E501
 """A dash is an event that makes no sense there: it is refused, and nothing changes."""
 
@@ -71,7 +75,7 @@ class Progress:
     Attributes:
         stage: Where it stands.
         since_ns: UTC ns when it came there.
-        start_ns: UTC ns from which data may be learned.
+        start_ns, end_ns: UTC ns from and to which data may be learned; `end_ns` 0 means until now.
         share: How far collecting has come, 0 to 1.
         missing: What is not there yet, in plain words.
         bundle: File of the bundle that judges, relative to the models folder; "" for none.
@@ -82,6 +86,7 @@ class Progress:
         flagged: Of these, those above its limit, sustained.
         needed_factor: How many times the first time must be recorded before the next training.
         reason: Why it stands where it stands, when that is not plain.
+        correcting: What is trained or in shadow comes of a correction, not of a new record.
     """
 
     stage: Stage = Stage.COLLECTING
@@ -97,6 +102,8 @@ class Progress:
     flagged: int = 0
     needed_factor: float = 1.0
     reason: str = ""
+    end_ns: int = 0
+    correcting: bool = False
 
     def step(self, event: Event, now_ns: int, reason: str = "") -> "Progress":
         """The next state of the table; the same where the event makes no sense."""
@@ -107,20 +114,46 @@ class Progress:
         match event:
             case Event.CHECKED | Event.PROMOTE:
                 return replace(
-                    moved, bundle=self.candidate, previous=self.bundle, candidate="", missing=()
+                    moved,
+                    bundle=self.candidate,
+                    previous=self.bundle,
+                    candidate="",
+                    missing=(),
+                    correcting=False,
                 )
+            case Event.ENOUGH:
+                return replace(moved, end_ns=now_ns)
             case Event.BROKEN | Event.FAILED:
                 # What it saw was not enough: it must see half as much again.
                 factor = min(16.0, 1.5 * self.needed_factor)
-                return replace(moved, candidate="", share=0.0, needed_factor=factor)
+                return replace(moved, candidate="", share=0.0, needed_factor=factor, end_ns=0)
             case Event.REBASELINE:
                 return replace(
-                    moved, start_ns=now_ns, share=0.0, candidate="", needed_factor=1.0, missing=()
+                    moved,
+                    start_ns=now_ns,
+                    end_ns=0,
+                    share=0.0,
+                    candidate="",
+                    needed_factor=1.0,
+                    missing=(),
+                    correcting=False,
                 )
+            case Event.CORRECTED:
+                # Only the record that was healthy before, and what was called false: what else has
+                # run since may hold a fault that nobody has seen yet.
+                return replace(moved, end_ns=self.end_ns or self.since_ns, correcting=True)
+            case Event.DISCARDED:
+                return replace(moved, candidate="", missing=(), correcting=False)
             case Event.ROLL_BACK:
                 if not self.previous:
                     return self
-                return replace(moved, bundle=self.previous, previous=self.bundle, candidate="")
+                return replace(
+                    moved,
+                    bundle=self.previous,
+                    previous=self.bundle,
+                    candidate="",
+                    correcting=False,
+                )
             case Event.TRAINED:
                 return replace(moved, windows=0, flagged=0, missing=())
         return moved

@@ -21,6 +21,10 @@ PATH = {
     (Stage.SHADOW, Event.BROKEN): Stage.COLLECTING,
     (Stage.ACTIVE, Event.DRIFTED): Stage.DRIFTING,
     (Stage.DRIFTING, Event.SETTLED): Stage.ACTIVE,
+    (Stage.ACTIVE, Event.CORRECTED): Stage.TRAINING,
+    (Stage.DRIFTING, Event.CORRECTED): Stage.TRAINING,
+    (Stage.TRAINING, Event.DISCARDED): Stage.ACTIVE,
+    (Stage.SHADOW, Event.DISCARDED): Stage.ACTIVE,
 }
 
 

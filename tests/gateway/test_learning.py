@@ -11,7 +11,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from gateway.core.alarm import Condition
+from gateway.core.alarm import Cause, Condition, Priority, Transition
 from gateway.core.assessment import Abstained, Assessments, ModelKind
 from gateway.core.clock import SystemClock
 from gateway.core.errors import Refused
@@ -252,6 +252,44 @@ def test_a_sudden_change_that_stays_even_is_offered_and_a_growing_one_is_not(
                 one.say(1.1 + step / 300, windows=1, name="0002.fwm")
             await one.look()
             assert one.stage() is Stage.ACTIVE
+
+    asyncio.run(main())
+
+
+def said(verdict: str, *, who: str = "ana") -> Transition:
+    return Transition(
+        "press",
+        "anomaly",
+        Cause.ANOMALY,
+        "normal",
+        f"feedback.{verdict}",
+        1,
+        10**18,
+        0,
+        1.2,
+        Priority.MEDIUM,
+        "",
+        who=who,
+    )
+
+
+def test_a_false_alarm_is_learned_from_with_the_same_record(tmp_path: Path) -> None:
+    async def main() -> None:
+        progress = replace(ACTIVE, start_ns=10**9, end_ns=5 * 10**9)
+        async with desk(tmp_path, progress) as one:
+            one.learning.heard(said("real"))
+            assert one.stage() is Stage.ACTIVE
+            one.learning.heard(said("false"))
+            assert one.stage() is Stage.TRAINING
+            assert "an alarm was called false by ana" in one.progress.text()
+            assert (one.progress.start_ns, one.progress.end_ns) == (10**9, 5 * 10**9)
+            assert assigned(one) == {"0002.fwm": False}, "it judges on meanwhile"
+            # There is no log to train from here: nothing comes of it, and nothing is lost.
+            await one.look()
+            assert one.stage() is Stage.ACTIVE
+            assert one.progress.bundle == "0002.fwm"
+            assert "training" in one.progress.text()
+            assert not one.progress.correcting
 
     asyncio.run(main())
 

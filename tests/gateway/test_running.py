@@ -163,10 +163,15 @@ def test_training_from_the_log_leaves_out_what_stood(tmp_path: Path) -> None:
         number = np.full(n, log.signals.intern(Signal("pump", name, unit)), np.int32)
         log.append(make_batch("plc", number, t_ns, value, np.zeros(n, np.uint8), int(t_ns[-1])))
     log.close()
-    span = {"start": "2023-11-20T00:00", "end": "2023-11-20T00:10"}
     for signals in ((), ("heat",)):
         record = stored_record(
-            file, asset="pump", source="log", step_s=1.0, signals=signals, **span
+            file,
+            asset="pump",
+            source="log",
+            start="2023-11-20T00:00",
+            end="2023-11-20T00:10",
+            step_s=1.0,
+            signals=signals,
         )
         assert set(record.names) == set(signals or ("heat", "speed"))
         assert len(record) == 500

@@ -81,3 +81,30 @@ def test_training_from_the_log_leaves_out_what_was_not_healthy(tmp_path: Path) -
     log.close()
     record = stored_record(tmp_path / "forewarn.toml", **times)  # type: ignore[arg-type]
     assert len(record.groups) == 1, "a false alarm is healthy running, and is learned"
+
+
+def test_a_correction_takes_the_baseline_and_the_false_alarm_and_nothing_in_between(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "forewarn.toml").write_text(CONFIG)
+    log = Log.open(tmp_path, StoreConfig(), SystemClock())
+    number = log.signals.intern(Signal("pump", "speed", "rpm"))
+    n = 900
+    t_ns = MONDAY_NS + SECOND * np.arange(n)
+    signal, quality = np.full(n, number, dtype=np.int32), np.zeros(n, dtype=np.uint8)
+    log.append(make_batch("plc", signal, t_ns, np.arange(n, dtype=float), quality, int(t_ns[-1])))
+    for event, second in (("active", 600), ("gone", 650), ("feedback.false", 660)):
+        log.append(transition(event, second, "anomaly", cause=Cause.ANOMALY))
+    log.close()
+    record = stored_record(
+        tmp_path / "forewarn.toml",
+        asset="pump",
+        source="log",
+        start="2023-11-20T00:00",
+        end="2023-11-20T00:05",
+        step_s=1.0,
+        corrected_s=20.0,
+    )
+    seconds = np.round(np.asarray(record.time_s) - MONDAY_NS / 1e9)
+    assert seconds[record.group == 0].tolist() == list(range(300))
+    assert seconds[record.group == 1].tolist() == list(range(580, 670))
