@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: image wheelhouse sbom audit dashboards install demo test lint bench soak servers lock clean help
+.PHONY: image wheelhouse wheel stick sbom audit dashboards install demo test lint bench soak servers lock clean help
 
 help:  ## Show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -45,11 +45,30 @@ lock:  ## Resolve the dependencies anew
 	uv pip compile --universal --generate-hashes --all-extras --no-annotate --no-header \
 	  --no-emit-index-url --no-emit-find-links --upgrade pyproject.toml -o requirements.lock
 
-wheelhouse: install  ## Wheels of the gateway's image, for building it without Internet
-	$(BIN)/python -m pip download --quiet --no-deps --require-hashes --only-binary :all: \
-	  -r docker/gateway.lock -d docker/wheelhouse
-	$(BIN)/python -m pip download --quiet --no-deps --require-hashes --only-binary :all: \
-	  -r docker/build.lock -d docker/wheelhouse
+# Of which image, and of what machine: `make stick MACHINE=aarch64` on a PC serves an ARM box. Up to
+# glibc 2.36 and with Python 3.11, which Debian 12 and the image's base have.
+TARGET ?= gateway
+MACHINE ?= $(shell uname -m)
+WHEELS := docker/wheelhouse
+STICK := dist/stick
+DOWNLOAD = $(BIN)/python -m pip download --quiet --no-deps --require-hashes --only-binary :all: \
+  --implementation cp --python-version 3.11 --platform manylinux2014_$(MACHINE) \
+  $(foreach minor,$(shell seq 17 36),--platform manylinux_2_$(minor)_$(MACHINE))
+
+wheelhouse: install  ## Wheels of an image, for building it without Internet
+	rm -rf $(WHEELS)
+	$(DOWNLOAD) -r docker/$(TARGET).lock -d $(WHEELS)
+	$(DOWNLOAD) -r docker/build.lock -d $(WHEELS)
+
+wheel: install  ## Forewarn itself as a wheel, in dist
+	rm -f dist/forewarn-*.whl
+	$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
+
+stick: wheel  ## All that a box without Internet needs to install Forewarn, in dist/stick
+	rm -rf $(STICK)
+	$(DOWNLOAD) -r docker/$(TARGET).lock -d $(STICK)/wheels
+	cp dist/forewarn-*.whl docker/systemd/* $(STICK)
+	cp docker/$(TARGET).lock $(STICK)/forewarn.lock
 
 image:  ## The gateway's image, by the Docker that is there
 	docker build -f docker/Dockerfile --target gateway -t forewarn:0.1.0 .
@@ -58,10 +77,10 @@ sbom: install  ## What each image holds, as CycloneDX, beside its lock
 	for lock in docker/gateway*.lock; do \
 	  $(BIN)/python docker/sbom.py $$lock > $${lock%.lock}.cdx.json; done
 
-audit: install  ## Known holes in every locked version; what cannot be looked up is a failure
-	$(PYTHON) -m venv build/audit
-	build/audit/bin/pip install --quiet --disable-pip-version-check pip-audit
-	for lock in docker/gateway*.lock; do \
+audit:  ## Known holes in every locked version; what cannot be looked up is a failure
+	test -x build/audit/bin/pip-audit || { $(PYTHON) -m venv build/audit && \
+	  build/audit/bin/pip install --quiet --disable-pip-version-check pip-audit==$(PIP_AUDIT); }
+	for lock in requirements.lock docker/*.lock; do \
 	  build/audit/bin/pip-audit --strict --disable-pip --require-hashes -r $$lock; done
 
 dashboards: install  ## Grafana's dashboards and the images' locks, anew

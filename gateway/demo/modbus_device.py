@@ -69,8 +69,10 @@ def answer_rtu(
 
 
 @asynccontextmanager
-async def modbus_tcp(unit: int, registers: NDArray[np.uint16]) -> AsyncIterator[int]:
-    """Serve `registers` as unit `unit` on a free port of this machine; gives the port."""
+async def modbus_tcp(
+    unit: int, registers: NDArray[np.uint16], host: str = "127.0.0.1", port: int = 0
+) -> AsyncIterator[int]:
+    """Serve `registers` as unit `unit`, on a free port unless one is named; gives the port."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -91,7 +93,7 @@ async def modbus_tcp(unit: int, registers: NDArray[np.uint16]) -> AsyncIterator[
         finally:
             writer.close()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    server = await asyncio.start_server(serve, host, port)
     try:
         yield server.sockets[0].getsockname()[1]
     finally:

@@ -1,0 +1,21 @@
+"""What several tests of this folder need, and is slow to make."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.debian import BASE, debootstrap
+from tests.servers import require
+
+
+@pytest.fixture(scope="session")
+def debian(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A minimal Debian with Python in a folder; nobody writes to it."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root to make a Debian of its own")
+    for program in ("debootstrap", "unshare", "nsenter"):
+        require(program)
+    folder = tmp_path_factory.mktemp("debian") / "base"
+    debootstrap(folder, BASE)
+    return folder
