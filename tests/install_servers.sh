@@ -1,6 +1,15 @@
 #!/usr/bin/env bash
-# Installs the real servers that tests talk to, where it can: as root on Debian. Elsewhere says so.
+# Installs what tests need beside the lock: tools, and the real servers that they talk to, where it
+# can: as root on Debian. Elsewhere says so.
 set -euo pipefail
+cd "$(dirname "$0")/.."
+tools=build/tools
+if ! cmp -s tests/tools.txt "$tools/installed.txt"; then
+  echo "make test: installing $(grep -v '^#' tests/tools.txt | paste -sd ' ') in $tools"
+  python3 -m venv "$tools"
+  "$tools/bin/pip" install --quiet --disable-pip-version-check --requirement tests/tools.txt
+  cp tests/tools.txt "$tools/installed.txt"
+fi
 declare -A program=(
   [influxdb]=influxd [chromium]=chromium [mosquitto]=mosquitto [iptables]=iptables [iproute2]=ip
   [faketime]=faketime [victoria-metrics]=victoria-metrics [socat]=socat [ser2net]=ser2net

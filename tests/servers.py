@@ -35,6 +35,12 @@ def require(program: str) -> str:
     return found
 
 
+def tool(name: str) -> str:
+    """The path of one of the tools of `tests/tools.txt`; skips or fails as `require` does."""
+    found = Path(__file__).resolve().parents[1] / "build" / "tools" / "bin" / name
+    return require(str(found))
+
+
 def free_port() -> int:
     """A port that was free a moment ago."""
     with socket.socket() as probe:

@@ -13,8 +13,16 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.servers import require, tool
+
 ROOT = Path(__file__).resolve().parents[2]
 DOCKER = ROOT / "docker"
+JUDGE = """
+import sys
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
+print(JsonStrictValidator(SchemaVersion.V1_6).validate_str(open(sys.argv[1]).read()))
+"""
 EXPOSURE_MAX = 2.5
 """Of systemd's own scale from 0 to 10."""
 
@@ -49,7 +57,7 @@ def test_the_gateways_image_holds_no_training_and_no_test_library() -> None:
     assert not names & {"onnx", "scikit-learn", "openvino", "pytest", "mypy", "hatchling", "pip"}
 
 
-def test_the_bill_of_materials_names_every_locked_version() -> None:
+def test_the_bill_of_materials_names_every_locked_version(tmp_path: Path) -> None:
     lock = DOCKER / "gateway.lock"
     done = run(sys.executable, str(DOCKER / "sbom.py"), str(lock))
     bill = json.loads(done.stdout)
@@ -58,6 +66,11 @@ def test_the_bill_of_materials_names_every_locked_version() -> None:
     assert [(c["name"], c["version"]) for c in bill["components"]] == locked
     assert all(c["properties"] for c in bill["components"])
     assert done.stdout == run(sys.executable, str(DOCKER / "sbom.py"), str(lock)).stdout
+    bill_file = tmp_path / "bill.json"
+    bill_file.write_text(done.stdout)
+    # CycloneDX's own library holds its schema.
+    judged = run(tool("python"), "-c", JUDGE, str(bill_file))
+    assert (judged.returncode, judged.stdout) == (0, "None\n"), judged.stdout + judged.stderr
 
 
 @pytest.mark.parametrize("name", list(compose()["services"]))
@@ -97,13 +110,51 @@ def test_every_setting_of_compose_is_in_the_example() -> None:
     assert len(offered) == 3
 
 
+PROFILES = ("influx3", "mosquitto", "ncs2")
+
+
+@pytest.mark.parametrize("profiles", [(), *[(one,) for one in PROFILES], PROFILES])
+def test_podman_compose_takes_it(profiles: tuple[str, ...]) -> None:
+    require("podman")
+    words = [word for profile in profiles for word in ("--profile", profile)]
+    files = ["--env-file", str(DOCKER / ".env.example"), "--file", str(DOCKER / "compose.yaml")]
+    done = run(tool("podman-compose"), *words, *files, "config")
+    assert done.returncode == 0, done.stderr
+    services = yaml.safe_load(done.stdout)["services"]
+    optional = {"influx3": "influxdb3"}
+    wanted = {"forewarn", "influxdb", "grafana", *(optional.get(p, p) for p in profiles)}
+    assert set(services) == wanted
+    assert services["forewarn"]["ports"] == ["127.0.0.1:8080:8080"]
+    assert "/etc/forewarn:/etc/forewarn:ro" in services["forewarn"]["volumes"]
+
+
+def test_without_its_settings_compose_says_what_to_set(tmp_path: Path) -> None:
+    require("podman")
+    nothing = tmp_path / ".env"
+    nothing.write_text("")
+    files = ["--env-file", str(nothing), "--file", str(DOCKER / "compose.yaml")]
+    done = run(tool("podman-compose"), *files, "config")
+    assert done.returncode != 0
+    assert "set it in docker/.env" in done.stderr
+
+
+def test_compose_keeps_to_its_specification(tmp_path: Path) -> None:
+    check = [tool("check-jsonschema"), "--builtin-schema", "vendor.compose-spec"]
+    done = run(*check, str(DOCKER / "compose.yaml"))
+    assert done.returncode == 0, done.stdout
+    # That the check can fail.
+    wrong = tmp_path / "compose.yaml"
+    wrong.write_text((DOCKER / "compose.yaml").read_text().replace("cap_drop:", "cap_dropp:"))
+    assert run(*check, str(wrong)).returncode == 1
+
+
 def test_docker_compose_takes_it(tmp_path: Path) -> None:
-    tool = ["docker", "compose"]
-    if not shutil.which("docker") or run(*tool, "version").returncode != 0:
-        pytest.skip("the compose plugin is not installed: compose.yaml is not checked by its tool")
+    docker = ["docker", "compose"]
+    if not shutil.which("docker") or run(*docker, "version").returncode != 0:
+        pytest.skip("Docker's own compose plugin is not here: podman-compose and the schema judge")
     env = tmp_path / ".env"
     env.write_text((DOCKER / ".env.example").read_text())
-    done = run(*tool, "--project-directory", str(DOCKER), "--env-file", str(env), "config", "-q")
+    done = run(*docker, "--project-directory", str(DOCKER), "--env-file", str(env), "config", "-q")
     assert done.returncode == 0, done.stderr
 
 
