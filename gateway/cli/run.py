@@ -27,6 +27,9 @@ def command(*, config: Path, headless: bool) -> None:
       forewarn run forewarn.toml
       forewarn run forewarn.toml --headless 2> forewarn.log
     """
+    from gateway.heap import settle_heap
+
+    settle_heap()
     from gateway.cli.events import write_json_lines
     from gateway.config import load
 

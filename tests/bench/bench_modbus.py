@@ -29,6 +29,7 @@ from gateway.core.clock import SystemClock
 from gateway.core.meter import SourceMeter
 from gateway.core.signals import SignalTable
 from gateway.core.source import SourceContext
+from gateway.heap import settle_heap
 from gateway.pipeline.supervise import Supervisor
 from protocols.modbus import session as polling
 
@@ -208,6 +209,7 @@ def main(
     adapter_only: bool,
 ) -> None:
     """Poll UNITS x REGISTERS once a second, wire to durable log, and print the cost as JSON."""
+    settle_heap()
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     ours, theirs = multiprocessing.Pipe()
     process = multiprocessing.get_context("spawn").Process(
