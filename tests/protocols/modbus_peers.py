@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import socket
 import tty
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -14,6 +15,7 @@ from pymodbus.framer import FramerType
 from pymodbus.server import ModbusSerialServer, ModbusTcpServer
 from pymodbus.simulator import DataType, SimData, SimDevice
 
+from gateway.core.batch import Batch
 from gateway.core.clock import SystemClock
 from gateway.core.meter import SourceMeter
 from gateway.core.signals import SignalTable
@@ -107,6 +109,28 @@ async def serial_server(
         yield
     finally:
         await server.shutdown()  # type: ignore[no-untyped-call]
+
+
+async def read_once(config: Config, folder: Path) -> Batch:
+    """The first batch of a source."""
+    async with asyncio.timeout(10), config.open(make_context(folder)) as session:
+        batch = await session.read()
+        assert isinstance(batch, Batch)
+        return batch
+
+
+def free_port() -> int:
+    """A port that nobody uses, for servers that cannot take port 0."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port: int = sock.getsockname()[1]
+        return port
+
+
+def listens(port: int) -> bool:
+    """Whether the server, which starts in a thread of its own, takes connections by now."""
+    with socket.socket() as sock:
+        return sock.connect_ex(("127.0.0.1", port)) == 0
 
 
 def faults_of(meter: SourceMeter) -> dict[str, int]:

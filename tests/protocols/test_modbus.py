@@ -1,6 +1,5 @@
 """Modbus against real peers: what is on the wire arrives as samples."""
 
-import asyncio
 from pathlib import Path
 
 import numpy as np
@@ -8,23 +7,16 @@ import pytest
 from pymodbus.framer import FramerType
 
 from gateway.core.batch import Batch, Quality
-from protocols.modbus import Config
 from tests.protocols.modbus_peers import (
     faults_of,
     make_config,
     make_context,
     pty_pair,
+    read_once,
     registers,
     serial_server,
     tcp_server,
 )
-
-
-async def read_once(config: Config, folder: Path) -> Batch:
-    async with asyncio.timeout(10), config.open(make_context(folder)) as session:
-        batch = await session.read()
-        assert isinstance(batch, Batch)
-        return batch
 
 
 async def test_a_hundred_registers_are_one_request_a_second(tmp_path: Path) -> None:

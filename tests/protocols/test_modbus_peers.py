@@ -1,129 +1,239 @@
 """Modbus against others' servers, and what every adapter must do."""
 
 import asyncio
-import socket
+import json
+import math
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pytest
 from modbus_tk import defines, modbus_rtu, modbus_tcp
-from pymodbus.server import ModbusTlsServer, ModbusUdpServer
+from pymodbus.server import ModbusUdpServer
 from pyModbusTCP.server import ModbusServer
 
-from gateway.core.batch import Batch
-from gateway.core.errors import ConfigError, LinkError, LinkRefused
+from gateway.core.batch import Batch, Quality
 from gateway.core.source import Source
-from protocols.modbus import Config
-from tests.authority import Authority
 from tests.conformance import check_module, check_source
 from tests.eventually import eventually
 from tests.faults.modbus_device import Asked, Device, Framing, Write, on_tcp
-from tests.protocols.modbus_peers import faults_of, make_config, make_context, pty_pair, registers
+from tests.peers.node import node_peer
+from tests.protocols.modbus_peers import (
+    faults_of,
+    free_port,
+    listens,
+    make_config,
+    make_context,
+    pty_pair,
+    read_once,
+    registers,
+)
 
-
-async def read_once(config: Config, folder: Path) -> Batch:
-    async with asyncio.timeout(10), config.open(make_context(folder)) as session:
-        batch = await session.read()
-        assert isinstance(batch, Batch)
-        return batch
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
-
-
-def listens(port: int) -> bool:
-    """Whether the server, which starts in a thread of its own, takes connections by now."""
-    with socket.socket() as sock:
-        return sock.connect_ex(("127.0.0.1", port)) == 0
-
-
-MIXED = [
-    {"address": "holding:2", "type": "int16"},
-    {"address": "input:1"},
-    {"address": "coil:3"},
-    {"address": "discrete:1"},
+EVERYTHING: list[tuple[dict[str, Any], str, float]] = [
+    ({"type": "int16"}, "fffb", -5),
+    ({"type": "int16", "order": "little"}, "fbff", -5),
+    ({"type": "uint16"}, "fffb", 65531),
+    ({"type": "int32"}, "fffe 7960", -100_000),
+    ({"type": "int32", "order": "word_swap"}, "7960 fffe", -100_000),
+    ({"type": "uint32", "order": "little"}, "a086 0100", 100_000),
+    ({"type": "uint32", "order": "byte_swap"}, "0100 a086", 100_000),
+    ({"type": "int64"}, "ffff ffff ffff fffe", -2),
+    ({"type": "uint64", "order": "word_swap"}, "0004 0003 0002 0001", 0x0001_0002_0003_0004),
+    ({"type": "uint64", "order": "GHEFCDAB"}, "0004 0003 0002 0001", 0x0001_0002_0003_0004),
+    ({"type": "float16"}, "3e00", 1.5),
+    ({"type": "float32"}, "41ac 0000", 21.5),
+    ({"type": "float32", "order": "CDAB"}, "0000 41ac", 21.5),
+    ({"type": "float32", "order": "byte_swap"}, "ac41 0000", 21.5),
+    ({"type": "float32", "order": "little"}, "0000 ac41", 21.5),
+    ({"type": "float64"}, "4093 4a00 0000 0000", 1234.5),
+    ({"type": "float64", "order": "little"}, "0000 0000 004a 9340", 1234.5),
+    ({"type": "bcd16"}, "1234", 1234),
+    ({"type": "bcd32", "order": "word_swap"}, "5678 1234", 12_345_678),
+    ({"type": "bcd64"}, "0000 0012 3456 7890", 1_234_567_890),
+    ({"bits": ".3"}, "0008", 1),
+    ({"bits": ".4-7"}, "00a0", 10),
+    ({"bits": ".31", "type": "uint32"}, "8000 0000", 1),
+    ({"type": "string", "length": 3, "states": {"RUN": 1, "STOP": 2}}, "5354 4f50 0000", 2),
+    (
+        {"type": "string", "length": 2, "states": {"RUN": 1}, "order": "byte_swap"},
+        "5552 004e",
+        1,
+    ),
+    ({"type": "int16", "scale": 0.1, "offset": -40}, "00d7", -18.5),
+    ({"type": "uint16", "counter": True}, "fffb", 65531),
+    ({"type": "int16", "invalid": 0x8000}, "8000", float("nan")),
+    ({"type": "float32", "invalid": [9999, -1]}, "bf80 0000", float("nan")),
+    ({"type": "bcd16"}, "12fa", float("nan")),
+    ({"type": "string", "length": 1, "states": {"OK": 1}}, "3f3f", float("nan")),
 ]
+"""Settings of a signal, its registers as they are on the wire, and what it must say."""
+
+Tables = dict[str, list[int]]
+BITS = {"coil": [0, 0, 0, 1], "discrete": [0, 1]}
 
 
-def fill(slave: object) -> None:
-    """Four tables with known values: -5, 22, on, on at the addresses of MIXED."""
-    for name, kind, values in (
-        ("h", defines.HOLDING_REGISTERS, [0, 0, 65531, 0]),
-        ("i", defines.ANALOG_INPUTS, [0, 22]),
-        ("c", defines.COILS, [0, 0, 0, 1]),
-        ("d", defines.DISCRETE_INPUTS, [0, 1]),
-    ):
-        slave.add_block(name, kind, 0, len(values))  # type: ignore[attr-defined]
-        slave.set_values(name, 0, values)  # type: ignore[attr-defined]
+def everything() -> tuple[list[dict[str, Any]], Tables, dict[str, float]]:
+    """Signals of every kind in holding and input registers, the tables that hold them, and the
+    value of each by its name."""
+    words: list[int] = []
+    signals: list[dict[str, Any]] = []
+    values: dict[str, float] = {}
+    for settings, wire, value in EVERYTHING:
+        place = f"{len(words)}{settings.get('bits', '')}"
+        own = {k: v for k, v in settings.items() if k != "bits"}
+        for table in ("holding", "input"):
+            name = f"{table}_{len(words)}"
+            signals.append({"signal": name, "address": f"{table}:{place}", **own})
+            values[name] = value
+        words += [int(word, 16) for word in wire.split()]
+    for table, bits in BITS.items():
+        for i, bit in enumerate(bits):
+            signals.append({"signal": f"{table}_{i}", "address": f"{table}:{i}"})
+            values[f"{table}_{i}"] = bit
+    return signals, {"holding": words, "input": words, **BITS}, values
 
 
-def by_name(config: Config, batch: Batch) -> dict[str, float]:
-    names = [signal.signal for signal in config.signals]
-    return {names[i]: v for i, v in zip(batch.signal.tolist(), batch.value.tolist(), strict=True)}
+def fill(slave: Any, tables: Tables) -> None:
+    """Give a modbus-tk device its tables."""
+    kinds = {
+        "holding": defines.HOLDING_REGISTERS,
+        "input": defines.ANALOG_INPUTS,
+        "coil": defines.COILS,
+        "discrete": defines.DISCRETE_INPUTS,
+    }
+    for name, kind in kinds.items():
+        slave.add_block(name, kind, 0, len(tables[name]))
+        slave.set_values(name, 0, tables[name])
 
 
-EXPECTED = {"s0": -5, "s1": 22, "s2": 1, "s3": 1}
-
-
-@pytest.mark.filterwarnings("ignore:isSet:DeprecationWarning")  # Its own, in a thread.
-async def test_modbus_tk_over_tcp(tmp_path: Path) -> None:
+@asynccontextmanager
+async def modbus_tk(tables: Tables) -> AsyncIterator[str]:
     port = free_port()
     server = modbus_tcp.TcpServer(port=port, address="127.0.0.1")
-    fill(server.add_slave(1))
+    fill(server.add_slave(1), tables)
     server.start()
     try:
         await eventually(lambda: listens(port))
-        config = make_config(f"tcp://127.0.0.1:{port}", MIXED)
-        context = make_context(tmp_path)
-        async with asyncio.timeout(10), config.open(context) as session:
-            seen: dict[str, float] = {}
-            while seen != EXPECTED:
-                batch = await session.read()
-                assert isinstance(batch, Batch)
-                seen |= by_name(config, batch)
-        # A coil and a discrete input beyond what the device has would be refused, not guessed.
-        assert not faults_of(context.meter)
+        yield f"tcp://127.0.0.1:{port}"
     finally:
         server.stop()
 
 
-@pytest.mark.filterwarnings("ignore:isSet:DeprecationWarning")  # Its own, in a thread.
-async def test_modbus_tk_on_a_real_tty(tmp_path: Path) -> None:
+@asynccontextmanager
+async def modbus_tk_rtu(tables: Tables) -> AsyncIterator[str]:
     import serial
 
     async with pty_pair() as (ours, theirs):
         server = modbus_rtu.RtuServer(serial.Serial(theirs, 19200))
-        fill(server.add_slave(9))
+        fill(server.add_slave(1), tables)
         server.start()
         try:
-            config = make_config(f"rtu://{ours}", MIXED, unit_id=9, timeout_s=2)
-            batch = await read_once(config, tmp_path)
-            assert by_name(config, batch) == EXPECTED
+            yield f"rtu://{ours}"
         finally:
             await asyncio.to_thread(server.stop)
 
 
-async def test_pymodbustcp(tmp_path: Path) -> None:
+@asynccontextmanager
+async def py_modbus_tcp(tables: Tables) -> AsyncIterator[str]:
     port = free_port()
     server = ModbusServer("127.0.0.1", port, no_block=True)
     server.start()
     try:
         await eventually(lambda: listens(port))
-        server.data_bank.set_holding_registers(2, [65531])
-        server.data_bank.set_input_registers(1, [22])
-        server.data_bank.set_coils(3, [True])
-        server.data_bank.set_discrete_inputs(1, [True])
-        config = make_config(f"tcp://127.0.0.1:{port}", MIXED, in_flight=4)
-        assert by_name(config, await read_once(config, tmp_path)) == EXPECTED
+        bank = server.data_bank
+        bank.set_holding_registers(0, tables["holding"])
+        bank.set_input_registers(0, tables["input"])
+        bank.set_coils(0, [bool(bit) for bit in tables["coil"]])
+        bank.set_discrete_inputs(0, [bool(bit) for bit in tables["discrete"]])
+        yield f"tcp://127.0.0.1:{port}"
     finally:
         server.stop()
+
+
+@asynccontextmanager
+async def jsmodbus(tables: Tables) -> AsyncIterator[str]:
+    port = free_port()
+    async with node_peer("modbus_server.js", "jsmodbus", str(port), json.dumps(tables)):
+        yield f"tcp://127.0.0.1:{port}"
+
+
+@asynccontextmanager
+async def modbus_serial(tables: Tables) -> AsyncIterator[str]:
+    port = free_port()
+    async with node_peer("modbus_server.js", "modbus-serial", str(port), json.dumps(tables)):
+        yield f"tcp://127.0.0.1:{port}"
+
+
+@asynccontextmanager
+async def modbus_serial_rtu(tables: Tables) -> AsyncIterator[str]:
+    async with (
+        pty_pair() as (ours, theirs),
+        node_peer("modbus_server.js", "modbus-serial-rtu", theirs, json.dumps(tables)),
+    ):
+        yield f"rtu://{ours}"
+
+
+PEERS: list[Callable[[Tables], AbstractAsyncContextManager[str]]] = [
+    modbus_tk,
+    modbus_tk_rtu,
+    py_modbus_tcp,
+    jsmodbus,
+    modbus_serial,
+    modbus_serial_rtu,
+]
+
+
+@pytest.mark.filterwarnings("ignore:isSet:DeprecationWarning")  # modbus-tk's own, in a thread.
+@pytest.mark.parametrize("peer", PEERS, ids=lambda peer: peer.__name__)
+async def test_everything_from_servers_by_other_hands(
+    tmp_path: Path, peer: Callable[[Tables], AbstractAsyncContextManager[str]]
+) -> None:
+    signals, tables, expected = everything()
+    context = make_context(tmp_path)
+    async with peer(tables) as url, asyncio.timeout(30):
+        config = make_config(url, signals, timeout_s=3, flush_s=5)
+        async with config.open(context) as session:
+            batch = await session.read()
+    assert isinstance(batch, Batch)
+    seen = {
+        context.signals[number].name: (value, quality)
+        for number, value, quality in zip(
+            batch.signal.tolist(), batch.value.tolist(), batch.quality.tolist(), strict=True
+        )
+    }
+    assert seen.keys() == expected.keys()
+    for name, value in expected.items():
+        assert seen[name][0] == pytest.approx(value, nan_ok=True), name
+        assert (seen[name][1] == Quality.BAD) == math.isnan(value), name
+    assert not context.meter.quarantined
+    # What is counted is what the values themselves say, once for each table.
+    assert faults_of(context.meter) == {"invalid": 4, "bcd": 2, "state": 2}
+
+
+@pytest.mark.filterwarnings("ignore:isSet:DeprecationWarning")
+@pytest.mark.parametrize(
+    "peer", [modbus_tk, modbus_serial, modbus_serial_rtu], ids=lambda peer: peer.__name__
+)
+async def test_an_address_that_others_servers_refuse_is_quarantined_alone(
+    tmp_path: Path, peer: Callable[[Tables], AbstractAsyncContextManager[str]]
+) -> None:
+    tables = {"holding": list(range(10)), "input": [0], "coil": [0], "discrete": [0]}
+    signals = [{"address": f"holding:{a}"} for a in (*range(10), 10, 200)]
+    context = make_context(tmp_path)
+    async with (
+        peer(tables) as url,
+        asyncio.timeout(30),
+        make_config(url, signals, timeout_s=3, flush_s=5).open(context) as session,
+    ):
+        for _ in range(3):
+            batch = await session.read()
+            assert isinstance(batch, Batch)
+            good = batch.value[batch.quality == Quality.GOOD]
+            assert good.tolist() == list(range(10))
+    assert context.meter.quarantined.keys() == {"a/s10", "a/s11"}
+    assert all("illegal data address" in why for why in context.meter.quarantined.values())
 
 
 async def test_udp(tmp_path: Path) -> None:
@@ -136,61 +246,6 @@ async def test_udp(tmp_path: Path) -> None:
         assert (await read_once(config, tmp_path)).value.tolist() == [9]
     finally:
         await server.shutdown()  # type: ignore[no-untyped-call]
-
-
-@asynccontextmanager
-async def tls_server(authority: Authority) -> AsyncIterator[int]:
-    """A pymodbus server that asks for a certificate of the authority."""
-    server = ModbusTlsServer(
-        registers({0: [7, 8, 9]}), sslctx=authority.server("plc"), address=("127.0.0.1", 0)
-    )
-    await server.serve_forever(background=True)
-    try:
-        yield cast("asyncio.Server", server.transport).sockets[0].getsockname()[1]
-    finally:
-        await server.shutdown()  # type: ignore[no-untyped-call]
-
-
-async def test_tls_with_client_certificates(tmp_path: Path) -> None:
-    authority = Authority(tmp_path)
-    certificate, key = authority.issue("gateway")
-    async with tls_server(authority) as port:
-        signals = [{"address": "holding:1"}]
-        config = make_config(
-            f"tls://127.0.0.1:{port}", signals,
-            tls_ca=authority.path, tls_cert=certificate, tls_key=key,
-        )  # fmt: skip
-        assert (await read_once(config, tmp_path)).value.tolist() == [8]
-
-
-async def test_tls_refuses_a_server_that_it_cannot_verify(tmp_path: Path) -> None:
-    (tmp_path / "other").mkdir()
-    authority, other = Authority(tmp_path), Authority(tmp_path / "other")
-    async with tls_server(authority) as port:
-        signals = [{"address": "holding:1"}]
-        unknown = make_config(f"tls://127.0.0.1:{port}", signals, tls_ca=other.path)
-        with pytest.raises(LinkRefused, match="tls_ca"):
-            await read_once(unknown, tmp_path)
-        name = make_config(
-            f"tls://127.0.0.1:{port}", signals, tls_ca=authority.path, tls_server_name="plc.example"
-        )
-        with pytest.raises(LinkRefused, match="tls_server_name"):
-            await read_once(name, tmp_path)
-
-
-async def test_tls_without_the_certificate_that_the_server_wants(tmp_path: Path) -> None:
-    authority = Authority(tmp_path)
-    async with tls_server(authority) as port:
-        signals = [{"address": "holding:1"}]
-        config = make_config(f"tls://127.0.0.1:{port}", signals, tls_ca=authority.path)
-        with pytest.raises(LinkError, match="tls_cert"):
-            await read_once(config, tmp_path)
-
-
-async def test_tls_files_that_are_not_there_are_the_operators_to_mend(tmp_path: Path) -> None:
-    config = make_config("tls://127.0.0.1:1", [{"address": "coil:0"}], tls_ca=tmp_path / "no.pem")
-    with pytest.raises(ConfigError, match="tls_ca"):
-        await read_once(config, tmp_path)
 
 
 class Polled:

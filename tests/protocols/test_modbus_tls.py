@@ -1,0 +1,69 @@
+"""Modbus Security: both ends show a certificate, and neither is taken on trust."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import cast
+
+import pytest
+from pymodbus.server import ModbusTlsServer
+
+from gateway.core.errors import ConfigError, LinkError, LinkRefused
+from tests.authority import Authority
+from tests.protocols.modbus_peers import make_config, read_once, registers
+
+
+@asynccontextmanager
+async def tls_server(authority: Authority) -> AsyncIterator[int]:
+    """A pymodbus server that asks for a certificate of the authority."""
+    server = ModbusTlsServer(
+        registers({0: [7, 8, 9]}), sslctx=authority.server("plc"), address=("127.0.0.1", 0)
+    )
+    await server.serve_forever(background=True)
+    try:
+        yield cast("asyncio.Server", server.transport).sockets[0].getsockname()[1]
+    finally:
+        await server.shutdown()  # type: ignore[no-untyped-call]
+
+
+async def test_tls_with_client_certificates(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    certificate, key = authority.issue("gateway")
+    async with tls_server(authority) as port:
+        signals = [{"address": "holding:1"}]
+        config = make_config(
+            f"tls://127.0.0.1:{port}", signals,
+            tls_ca=authority.path, tls_cert=certificate, tls_key=key,
+        )  # fmt: skip
+        assert (await read_once(config, tmp_path)).value.tolist() == [8]
+
+
+async def test_tls_refuses_a_server_that_it_cannot_verify(tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    authority, other = Authority(tmp_path), Authority(tmp_path / "other")
+    async with tls_server(authority) as port:
+        signals = [{"address": "holding:1"}]
+        unknown = make_config(f"tls://127.0.0.1:{port}", signals, tls_ca=other.path)
+        with pytest.raises(LinkRefused, match="tls_ca"):
+            await read_once(unknown, tmp_path)
+        name = make_config(
+            f"tls://127.0.0.1:{port}", signals, tls_ca=authority.path, tls_server_name="plc.example"
+        )
+        with pytest.raises(LinkRefused, match="tls_server_name"):
+            await read_once(name, tmp_path)
+
+
+async def test_tls_without_the_certificate_that_the_server_wants(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    async with tls_server(authority) as port:
+        signals = [{"address": "holding:1"}]
+        config = make_config(f"tls://127.0.0.1:{port}", signals, tls_ca=authority.path)
+        with pytest.raises(LinkError, match="tls_cert"):
+            await read_once(config, tmp_path)
+
+
+async def test_tls_files_that_are_not_there_are_the_operators_to_mend(tmp_path: Path) -> None:
+    config = make_config("tls://127.0.0.1:1", [{"address": "coil:0"}], tls_ca=tmp_path / "no.pem")
+    with pytest.raises(ConfigError, match="tls_ca"):
+        await read_once(config, tmp_path)
