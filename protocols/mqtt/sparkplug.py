@@ -17,6 +17,18 @@ Place: TypeAlias = tuple[str, str, str]
 NAMESPACE = "spBv1.0"
 CERTIFICATES = "$sparkplug/certificates/"
 BD_SEQ = "bdSeq"
+NOT_READ = {
+    16: "DataSet",
+    17: "Bytes",
+    18: "File",
+    19: "Template",
+    20: "PropertySet",
+    21: "PropertySetList",
+    32: "BooleanArray",
+    33: "StringArray",
+    34: "DateTimeArray",
+}
+"""Data types of the specification that are neither a number, a text nor an array of numbers."""
 WAITING = "its Sparkplug node was not born since we listen; rebirth it, or wait"
 
 
@@ -26,7 +38,7 @@ class Reading:
 
     Attributes:
         number: Of the signal, as the caller gave it.
-        metric: None where a death says that the value is not known any more.
+        metric: None where there is no value: a death says so, or the type is none of a number.
         datatype: As the birth said.
         sent_ms: UTC ms of the metric, else of its payload; None where neither says.
     """
@@ -87,9 +99,10 @@ class Sparkplug:
             if node in self._edges:
                 self._edges[node] = edge
         for ((group, edge_node, device), name), numbers in self._wanted.items():
-            if (device, name) in self._edges[group, edge_node].datatypes:
+            edge = self._edges[group, edge_node]
+            if (device, name) in edge.datatypes:
                 for number in numbers:
-                    self._quarantine(number, "")
+                    self._quarantine(number, _why_not(edge, device, name))
 
     def take(self, topic: str, data: bytes) -> list[Reading]:
         """Understand one message.
@@ -138,9 +151,8 @@ class Sparkplug:
             edge.datatypes[device, metric.name] = metric.datatype
         for (at, name), numbers in self._wanted.items():
             if at == place:
-                known = (device, name) in edge.datatypes
                 for number in numbers:
-                    self._quarantine(number, "" if known else f"the birth has no metric {name!r}")
+                    self._quarantine(number, _why_not(edge, device, name))
         return self._data(edge, place, payload)
 
     def _data(self, edge: _Edge, place: Place, payload: Payload) -> list[Reading]:
@@ -162,9 +174,13 @@ class Sparkplug:
                 self._errors["unborn"] += 1
                 continue
             sent_ms = metric.t_ms if metric.t_ms is not None else payload.t_ms
+            readable = datatype not in NOT_READ
+            if not readable:
+                self._errors["datatype"] += 1
             for number in numbers:
-                self._quarantine(number, "")
-                readings.append(Reading(number, metric, datatype, sent_ms))
+                if readable:
+                    self._quarantine(number, "")
+                readings.append(Reading(number, metric if readable else None, datatype, sent_ms))
         return readings
 
     def _death(self, edge: _Edge, place: Place, payload: Payload) -> list[Reading]:
@@ -192,6 +208,19 @@ class Sparkplug:
         if edge.seq is not None and payload.seq != (edge.seq + 1) % 256:
             self._errors["sequence"] += 1
         edge.seq = payload.seq
+
+
+def _why_not(edge: _Edge, device: str, name: str) -> str:
+    """Why a metric of a node that was born cannot be read; "" where it can."""
+    datatype = edge.datatypes.get((device, name))
+    if datatype is None:
+        return f"the birth has no metric {name!r}"
+    if datatype in NOT_READ:
+        return (
+            f"metric {name!r} is a {NOT_READ[datatype]}, which is no number; let the node "
+            "publish the number in it as a metric of its own"
+        )
+    return ""
 
 
 def _bd_seq(payload: Payload) -> int | None:

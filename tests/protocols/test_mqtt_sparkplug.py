@@ -200,6 +200,22 @@ def test_a_metric_that_the_birth_lacks_is_shown(tmp_path: Path) -> None:
     assert node.world.meter.quarantined["pump/level"] == "the birth has no metric 'Level'"
 
 
+@pytest.mark.parametrize(("datatype", "name"), [(16, "DataSet"), (19, "Template"), (18, "File")])
+def test_what_holds_no_number_is_bad_and_says_what_to_do(
+    tmp_path: Path, datatype: int, name: str
+) -> None:
+    node = Hearing(tmp_path)
+    meter = node.world.meter
+    table = {"name": "Level", "alias": 7, "datatype": datatype, "bytes_value": b"\x08\x02"}
+    assert node.hear("NBIRTH", BD_SEQ, table, seq=0) == [(LEVEL, -999, 2)]
+    assert node.hear("NDATA", {"alias": 7, "bytes_value": b""}, seq=1) == [(LEVEL, -999, 2)]
+    assert f"is a {name}, which is no number; let the node" in meter.quarantined["pump/level"]
+    assert meter.errors == {"datatype": 2}
+    # A better birth ends it.
+    assert node.hear("NBIRTH", BD_SEQ, LEVEL_BORN, seq=2) == [(LEVEL, 10, 0)]
+    assert "pump/level" not in meter.quarantined
+
+
 def test_quality_and_history(tmp_path: Path) -> None:
     node = Hearing(tmp_path)
     node.hear("NBIRTH", BD_SEQ, LEVEL_BORN, seq=0)

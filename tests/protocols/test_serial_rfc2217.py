@@ -6,7 +6,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import serial
@@ -46,7 +46,7 @@ class SerialServer:
     def _serve(self) -> None:
         with contextlib.suppress(OSError):
             self._client, _ = self._listener.accept()
-            self._manager = PortManager(self.line, self)
+            self._manager = PortManager(cast("Any", self.line), cast("Any", self))
             while data := self._client.recv(1024):
                 b"".join(self._manager.filter(data))
 
