@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, Protocol
 
-import numpy as np
-
 from gateway.alarms.engine import Engine
+from gateway.alarms.groups import Shown, grouped
 from gateway.alarms.metrics import kpis
 from gateway.alarms.states import Life
 from gateway.cloud.config import CloudConfig
@@ -33,6 +32,7 @@ from gateway.core.errors import Refused
 from gateway.core.meter import LinkState, SourceMeter
 from gateway.core.signals import Signal
 from gateway.core.tap import Tap
+from gateway.curves import curves
 from gateway.egress import NAME as EGRESS
 from gateway.egress import Egress, LogHistory, current
 from gateway.flow import Flow, Verdict
@@ -119,6 +119,16 @@ class View:
     def alarms(self) -> Sequence[AlarmView]:
         return self._gateway.engine.active(self._gateway.clock.mono_ns())
 
+    def shown(self) -> Sequence[Shown]:
+        settings = self._gateway.config.settings
+        alarms, areas = settings.alarms, settings.areas()
+        return grouped(
+            self.alarms(),
+            lambda asset: areas.get(asset, ""),
+            flood_count=alarms.flood_count,
+            flood_s=alarms.flood_s,
+        )
+
     async def history(
         self, *, start_ns: int, end_ns: int, asset: str, limit: int, before: int
     ) -> Sequence[tuple[int, Transition]]:
@@ -153,7 +163,18 @@ class View:
     async def series(
         self, asset: str, signals: Sequence[str], *, start_ns: int, end_ns: int, points_max: int
     ) -> Sequence[Series]:
-        return await asyncio.to_thread(self._series, asset, signals, start_ns, end_ns, points_max)
+        gateway = self._gateway
+        return await asyncio.to_thread(
+            curves,
+            gateway.trends,
+            asset,
+            signals,
+            {s.name: (number, s.unit) for number, s in gateway.signals_of(asset)},
+            dict(gateway.flow.latest.verdicts.get(asset, {})),
+            start_ns=start_ns,
+            end_ns=end_ns,
+            points_max=points_max,
+        )
 
     def sources(self) -> Sequence[SourceMeter]:
         return list(self._gateway.meters.values())
@@ -241,6 +262,7 @@ class View:
                 ReaderView(name, cursor.lag(), math.nan)
                 for name, cursor in gateway.log.cursors().items()
             ),
+            waiting=tuple(gateway.waiting),
         )
 
     def _learned(self, bundle: str, *, candidate: bool) -> str | None:
@@ -365,26 +387,6 @@ class View:
             for number, signal in self._gateway.signals_of(asset)
         )
 
-    def _series(
-        self, asset: str, signals: Sequence[str], start_ns: int, end_ns: int, points_max: int
-    ) -> list[Series]:
-        trends = self._gateway.trends
-        numbers = {s.name: (number, s.unit) for number, s in self._gateway.signals_of(asset)}
-        out = []
-        verdicts = None
-        for name in signals:
-            if name in ("@score", "@limit"):
-                if verdicts is None:
-                    verdicts = trends.assessments(asset, start_ns, end_ns)
-                every = max(1, -(-len(verdicts.t_ns) // points_max))
-                value = verdicts.score if name == "@score" else verdicts.limit
-                out.append(Series(name, "", verdicts.t_ns[::every], value[::every]))
-            elif name in numbers:
-                number, unit = numbers[name]
-                s = trends.series(number, start_ns, end_ns, points_max)
-                out.append(Series(name, unit, s.t_ns, s.mean, s.least, s.greatest))
-        return out
-
 
 def program_version() -> str:
     """Of the installed distribution; "0" where it runs from a bare tree."""
@@ -406,11 +408,8 @@ def _bundle(post: "Post", progress: "Sequence[Progress]") -> BundleView:
     candidate = any(name and p.candidate == name for p in progress)
     manifest = post.judge.bundle.manifest
     limit = manifest.limit
-    promise = ""
-    if limit is not None:
-        kept = "supported by its record" if limit.supported else "not supported by its record"
-        promise = f"{limit.false_alarms} per asset, {kept}" if limit.false_alarms else kept
-    parity = manifest.parity.get("score_relative", np.nan)
+    parity = manifest.parity
+    changed = parity.get("decisions_changed_worst", parity.get("decisions_changed"))
     return BundleView(
         id=manifest.id,
         kind=manifest.kind,
@@ -419,8 +418,9 @@ def _bundle(post: "Post", progress: "Sequence[Progress]") -> BundleView:
         state_text=limit.reason if limit is not None else "",
         assets=post.judge.assets,
         trained_ns=round(manifest.created.timestamp() * 1e9),
-        parity=float(parity) if isinstance(parity, int | float) else math.nan,
-        false_alarms=promise,
+        parity=float(changed) if isinstance(changed, int | float) else math.nan,
+        promise=limit.false_alarms if limit is not None else "",
+        promise_kept=limit is not None and limit.supported,
         signed=post.judge.bundle.signer is not None,
         may_promote=candidate,
         may_roll_back=any(name and p.bundle == name and p.previous for p in progress),

@@ -216,9 +216,12 @@ class Outbox:
 
     def _message(self, due: Sequence[Item], mono_ns: int) -> Message:
         # The last place before the limit: all that waits goes out together.
-        if self._places(mono_ns) == 1 and len(due) > 1:
+        first = due[0]
+        together = [i for i in due if i.tells is first.tells and _cause(i) == _cause(first)]
+        if self._places(mono_ns) == 1 and len(due) > len(together):
             return self._bundle(Tells.DIGEST, due, "")
-        return self._bundle(due[0].tells, due[:1], "")
+        together.sort(key=lambda i: -i.transition.priority)
+        return self._bundle(first.tells, together, "")
 
     def _bundle(self, tells: Tells, items: Sequence[Item], area: str) -> Message:
         numbers = ",".join(f"{i.number}{i.tells[0]}" for i in items[:50])
@@ -255,6 +258,11 @@ class Outbox:
         except (ValueError, KeyError, TypeError) as error:
             raise DataError(f"outbox: cannot be read ({error})") from error
         self._queue, self._told, self.taken, self.dropped = queue, told, taken, dropped
+
+
+def _cause(item: Item) -> tuple[str, Cause]:
+    """What one cause raises in one machine is told at once."""
+    return item.transition.asset, item.transition.cause
 
 
 def within(hours: Sequence[HoursConfig], timezone: str, wall_ns: int) -> bool:

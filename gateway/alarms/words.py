@@ -16,11 +16,12 @@ TEXT_MAX = 20_000
 
 TITLE = """
 {%- if kind == "test" %}Test message from {{ gateway }}
-{%- elif kind == "flood" %}Flood{% if area %} in {{ area }}{% endif %}: {{ alarms|length }} alarms
+{%- elif kind == "flood" %}Flood{% if area %} on {{ area }}{% endif %}: {{ alarms|length }} alarms
 {%- elif kind == "digest" %}{{ alarms|length }} alarm messages
-{%- elif kind == "clear" %}Over: {{ alarm.asset or gateway }}, {{ alarm.text or alarm.alarm }}
-{%- elif kind == "escalation" %}Not acknowledged: {{ alarm.asset or gateway }}, {{ alarm.text }}
-{%- else %}{{ alarm.asset or gateway }}: {{ alarm.text or alarm.alarm }}
+{%- else %}
+{%- if kind == "clear" %}Over: {% elif kind == "escalation" %}Not acknowledged: {% endif %}
+{{- alarm.asset or gateway }}: {{ alarm.said }}
+{%- if alarms|length > 1 %} (and {{ alarms|length - 1 }} more){% endif %}
 {%- endif %}"""
 
 BODY = """
@@ -35,6 +36,9 @@ If you can read this, messages arrive.
 {%- else -%}
 {% if kind == "clear" %}It is over since {{ alarm.time }}.
 {% else %}
+{% for a in alarms[1:30] %}
+- {{ a.said }}
+{% endfor %}
 {% for driver in alarm.drivers %}
 - {{ driver }}
 {% endfor %}
@@ -95,6 +99,7 @@ def _words_of(t: Transition, zone: ZoneInfo) -> dict[str, Any]:
         "severity": t.severity,
         "priority": t.priority.name.lower(),
         "text": t.text,
+        "said": t.text.removeprefix(f"{t.asset} ") or t.alarm,
         "drivers": [d.text or d.signal for d in t.drivers],
         "who": t.who,
         "note": t.note,

@@ -14,7 +14,15 @@ from gateway.console.guard import COOKIE, Actor, LockedOut, address_of, check_cs
 from gateway.console.live import LiveStream
 from gateway.console.reach import guard_of, plant_of
 from gateway.console.render import Pages
-from gateway.console.topics import ROWS_MAX, Topics, badges, first_of_several, summary
+from gateway.console.topics import (
+    ROWS_MAX,
+    Topics,
+    badges,
+    first_of_several,
+    key_of,
+    pulse,
+    summary,
+)
 from gateway.console.vault import Role
 from gateway.core.errors import Refused
 
@@ -65,8 +73,15 @@ async def overview(request: Request, wall: bool = False) -> Response:
     """Every machine a tile."""
     actor, plant = _actor(request), plant_of(request)
     assets = plant.assets()
-    figures = summary(assets, plant.alarms(), time.time_ns())
-    return await _page(request, actor, "plant.html", assets=assets, summary=figures, wall=wall)
+    return await _page(
+        request,
+        actor,
+        "plant.html",
+        assets=assets,
+        summary=summary(assets, plant.shown()),
+        pulse=pulse(plant.sources()),
+        wall=wall,
+    )
 
 
 @router.get("/asset")
@@ -85,11 +100,10 @@ async def asset(request: Request, id: Key) -> Response:  # noqa: A002
 async def alarms(request: Request) -> Response:
     """What is wrong now."""
     actor, plant = _actor(request), plant_of(request)
-    views = first_of_several(plant.alarms())
-    figures = summary(plant.assets(), views, time.time_ns())
-    return await _page(
-        request, actor, "alarms.html", alarms=views[:ROWS_MAX], summary=figures, tab="now"
-    )
+    shown = first_of_several(plant.shown())
+    rows = [(s, key_of(s)) for s in shown[:ROWS_MAX]]
+    figures = summary(plant.assets(), shown)
+    return await _page(request, actor, "alarms.html", rows=rows, summary=figures, tab="now")
 
 
 @router.get("/alarms/history")

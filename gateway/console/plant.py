@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from gateway.alarms.groups import Shown
 from gateway.core.alarm import AlarmKpis, AlarmView, Command, Driver, Priority, Transition
 from gateway.core.meter import SourceMeter
 from gateway.core.tap import Tap
@@ -130,9 +131,10 @@ class BundleView:
         state_text: Why, where that is not plain.
         assets: Those that it judges.
         trained_ns: UTC ns; 0 where not known.
-        parity: Greatest difference between int8 and fp32 scores, as a share; NaN where not known.
+        parity: Share of verdicts that int8 changes against fp32; NaN where not known.
         drift: How far today's data lie from its baseline, 1 is its limit; NaN where not known.
-        false_alarms: What its promise says, in words.
+        promise: Of false alarms, as configured: `1/30d`; "" for none.
+        promise_kept: Whether its record supports that.
         signed: Whether a signature was checked.
         may_promote, may_roll_back: Whether these make sense now.
     """
@@ -146,7 +148,8 @@ class BundleView:
     trained_ns: int = 0
     parity: float = float("nan")
     drift: float = float("nan")
-    false_alarms: str = ""
+    promise: str = ""
+    promise_kept: bool = False
     signed: bool = False
     may_promote: bool = False
     may_roll_back: bool = False
@@ -219,6 +222,7 @@ class Health:
         samples_lost: Lost since the start.
         log_bytes: Size of the log on disk.
         readers: Who reads the log, and how far behind.
+        waiting: Changed settings that wait for a restart, in words.
     """
 
     ready: bool
@@ -230,6 +234,7 @@ class Health:
     samples_lost: int = 0
     log_bytes: int = 0
     readers: tuple[ReaderView, ...] = ()
+    waiting: tuple[str, ...] = ()
 
 
 class Plant(Protocol):
@@ -253,6 +258,10 @@ class Plant(Protocol):
 
     def alarms(self) -> Sequence[AlarmView]:
         """Every alarm that is not normal, most urgent first."""
+        ...
+
+    def shown(self) -> Sequence[Shown]:
+        """The same, with those that belong together as one: floods of an area, causes."""
         ...
 
     async def history(
@@ -285,7 +294,9 @@ class Plant(Protocol):
     async def series(
         self, asset: str, signals: Sequence[str], *, start_ns: int, end_ns: int, points_max: int
     ) -> Sequence[Series]:
-        """Curves of signals from the trends; `@score` and `@limit` are the model's."""
+        """Curves from the trends: signals, and of models `@severity`, `@score`, `@limit`, `@rul`,
+        `@failure:MODE`.
+        """
         ...
 
     def sources(self) -> Sequence[SourceMeter]:

@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+import re
 import time
 from collections.abc import Callable, Sequence
 from functools import lru_cache
@@ -40,7 +41,11 @@ class Pages:
             bar=bar,
             count=grouped,
             span=span,
+            life=life,
             size=size,
+            said=said,
+            times=times,
+            promise=promise,
         )
 
     def page(self, template: str, **values: Any) -> str:
@@ -113,6 +118,15 @@ def span(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds >= 2 else f"{seconds * 1000:.0f} ms"
 
 
+def life(hours: float) -> str:
+    """Remaining life in its handiest unit, as fine as such a guess can be."""
+    if math.isnan(hours):
+        return "–"
+    if hours < 2:
+        return f"{max(60 * hours, 0):.0f} min"
+    return f"{number(hours, 2)} h" if hours < 48 else f"{number(hours / 24, 2)} d"
+
+
 def size(n: float) -> str:
     """Bytes in their handiest unit."""
     for unit in ("B", "kB", "MB"):
@@ -120,6 +134,30 @@ def size(n: float) -> str:
             return f"{number(n)} {unit}"
         n /= 1000
     return f"{number(n)} GB"
+
+
+def said(text: str, asset: str) -> str:
+    """What is said of a machine, without its name, which stands above it already."""
+    rest = text.removeprefix(f"{asset} ") if asset else text
+    return text if rest is text or not rest else rest[0].upper() + rest[1:]
+
+
+def times(severity: float) -> str:
+    """How many times its limit: two decimals below one, fewer above, so that digits stand still."""
+    if math.isnan(severity):
+        return "–"
+    if severity >= 1000:
+        return "\u226b\u202f1"
+    return f"{severity:.{2 if severity < 1 else 1 if severity < 10 else 0}f}"
+
+
+def promise(words: str, texts: Texts) -> str:
+    """`1/30d` in words; what is written otherwise stays as it is."""
+    found = re.fullmatch(r"(\d+)/(\d+)([dh])", words)
+    if found is None:
+        return words
+    n, span_, unit = found.groups()
+    return texts(f"models.promise_{unit}", n=n, span=span_)
 
 
 def bar(value: float, top: float = 2.0) -> float:

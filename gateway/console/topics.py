@@ -6,18 +6,20 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 
+from gateway.alarms.groups import AlarmGroup, Shown
 from gateway.console.live import Fragment, Snapshot
 from gateway.console.plant import AssetState, AssetView, Plant
 from gateway.console.render import Pages
 from gateway.core.alarm import AlarmView, Priority
+from gateway.core.meter import LinkState, SourceMeter
 
 UNACKED = frozenset({"active_unacked", "returned_unacked", "latched_unacked"})
-FLOOD_COUNT = 10
-FLOOD_NS = 600 * 10**9
 ROWS_MAX = 500
 """Alarms shown at once; the most urgent come first."""
 
-Summary = tuple[int, int, int, int, int, int, int]
+Floods = tuple[tuple[str, int], ...]
+"""Area and size of each flood."""
+Summary = tuple[int, int, int, int, int, Floods, int]
 
 
 def badges(alarms: Sequence[AlarmView]) -> tuple[int, int, int]:
@@ -30,28 +32,53 @@ def badges(alarms: Sequence[AlarmView]) -> tuple[int, int, int]:
     )
 
 
-def summary(assets: Sequence[AssetView], alarms: Sequence[AlarmView], now_ns: int) -> Summary:
+def summary(assets: Sequence[AssetView], shown: Sequence[Shown]) -> Summary:
     """(machines, needing attention, unacknowledged alarms, without data, learning,
-    flood size, healthy as far as limits without a model can tell)."""
+    floods, healthy as far as limits without a model can tell)."""
     states = [v.state for v in assets]
-    fresh = sum(
-        1 for v in alarms if v.active_since_ns and 0 <= now_ns - v.active_since_ns < FLOOD_NS
-    )
     return (
         len(assets),
         states.count(AssetState.ALARM) + states.count(AssetState.ACKED),
-        sum(v.state in UNACKED for v in alarms),
+        sum(v.state in UNACKED for s in shown for v in members(s)),
         states.count(AssetState.NO_DATA),
         states.count(AssetState.LEARNING),
-        fresh if fresh > FLOOD_COUNT else 0,
+        tuple((s.area, len(s.alarms)) for s in shown if isinstance(s, AlarmGroup) and s.flood),
         sum(v.state is AssetState.OK and not v.bundle for v in assets),
     )
 
 
-def first_of_several(alarms: Sequence[AlarmView]) -> Sequence[AlarmView]:
-    """The alarms, where "came first" stands only in machines that have more than one."""
-    counts = Counter(v.asset for v in alarms)
-    return [replace(v, first_out=v.first_out and counts[v.asset] > 1) for v in alarms]
+def members(shown: Shown) -> Sequence[AlarmView]:
+    """The alarms behind what is shown as one."""
+    return shown.alarms if isinstance(shown, AlarmGroup) else (shown,)
+
+
+def key_of(shown: Shown) -> str:
+    """Names what is shown, as long as it is shown. No machine's name holds a slash."""
+    if isinstance(shown, AlarmView):
+        return f"alarm:{shown.asset}/{shown.alarm}"
+    if shown.flood:
+        return f"alarm://{'gateway' if not shown.first.asset else 'flood'}/{shown.area}"
+    return f"alarm://{shown.asset}/{shown.cause}"
+
+
+def first_of_several(shown: Sequence[Shown]) -> list[Shown]:
+    """The same, where "came first" stands only in machines that have more than one alarm."""
+    counts = Counter(v.asset for s in shown for v in members(s))
+
+    def marked(view: AlarmView) -> AlarmView:
+        return replace(view, first_out=view.first_out and counts[view.asset] > 1)
+
+    return [
+        replace(s, alarms=tuple(map(marked, s.alarms))) if isinstance(s, AlarmGroup) else marked(s)
+        for s in shown
+    ]
+
+
+def pulse(sources: Sequence[SourceMeter]) -> tuple[int, int, int, tuple[str, ...]]:
+    """(sources, connected, samples lost, the first few that are not connected)."""
+    away = [m.source for m in sources if m.state is not LinkState.UP]
+    lost = sum(m.samples_lost for m in sources)
+    return len(sources), len(sources) - len(away), lost, tuple(away[:3])
 
 
 class Topics:
@@ -79,13 +106,13 @@ class Topics:
         counts = badges(alarms)
         return Fragment("banner", counts, lambda: self._part("banner")(*counts))
 
-    def _summary(self, alarms: Sequence[AlarmView]) -> Fragment:
-        figures = summary(self._plant.assets(), alarms, time.time_ns())
+    def _summary(self, shown: Sequence[Shown]) -> Fragment:
+        figures = summary(self._plant.assets(), shown)
         return Fragment("summary", figures, lambda: self._part("summary")(*figures))
 
     def _overview(self) -> list[Fragment]:
         alarms = self._plant.alarms()
-        fragments = [self._banner(alarms), self._summary(alarms)]
+        fragments = [self._banner(alarms), self._summary(self._plant.shown()), self._pulse()]
         fragments += [
             # The age of the last sample alone is no reason to draw a tile anew each second.
             Fragment(
@@ -97,17 +124,21 @@ class Topics:
         ]
         return fragments
 
-    def _rows(self, alarms: Sequence[AlarmView], *, link: bool) -> list[Fragment]:
-        row = self._part("alarm")
-        alarms = first_of_several(alarms)
+    def _pulse(self) -> Fragment:
+        beat = pulse(self._plant.sources())
+        return Fragment("pulse", beat, lambda: self._part("pulse")(*beat))
+
+    def _rows(self, shown: Sequence[Shown], *, link: bool) -> list[Fragment]:
+        row = self._part("shown")
         return [
-            Fragment(f"alarm:{v.asset}/{v.alarm}", v, partial(row, v, link))
-            for v in alarms[:ROWS_MAX]
+            Fragment(key_of(s), s, partial(row, s, key_of(s), link))
+            for s in first_of_several(shown)[:ROWS_MAX]
         ]
 
     def _alarms(self) -> list[Fragment]:
-        alarms = self._plant.alarms()
-        return [self._banner(alarms), self._summary(alarms), *self._rows(alarms, link=True)]
+        shown = self._plant.shown()
+        banner = self._banner(self._plant.alarms())
+        return [banner, self._summary(shown), *self._rows(shown, link=True)]
 
     def _asset(self, asset: str) -> list[Fragment] | None:
         detail = self._plant.asset(asset)

@@ -6,6 +6,7 @@ from typing import Annotated
 from fastapi import APIRouter, HTTPException, Request, Response
 from pydantic import Field, TypeAdapter
 
+from gateway.alarms.groups import AlarmGroup
 from gateway.console.api.answer import Body, Name, Note, Operator, Out, Viewer
 from gateway.console.reach import note_down, plant_of
 from gateway.console.vault import Role
@@ -42,6 +43,7 @@ class CommandResult(Body):
 
 
 _ALARMS = Out(TypeAdapter(Sequence[AlarmView]))
+_SHOWN = Out(TypeAdapter(Sequence[AlarmView | AlarmGroup]))
 _KPIS = Out(TypeAdapter(AlarmKpis))
 
 
@@ -49,6 +51,14 @@ _KPIS = Out(TypeAdapter(AlarmKpis))
 async def alarms(request: Request, _: Viewer) -> Response:
     """Every alarm that is not normal, most urgent first."""
     return _ALARMS(plant_of(request).alarms())
+
+
+@router.get("/alarms/grouped", response_model=list[AlarmView | AlarmGroup])
+async def grouped(request: Request, _: Viewer) -> Response:
+    """The same with those that belong together as one: more than ten in ten minutes in one area
+    are a flood, and what one cause raises in one machine is one.
+    """
+    return _SHOWN(plant_of(request).shown())
 
 
 @router.post("/alarms/command")

@@ -59,7 +59,9 @@ async def series(
     span_s: Annotated[float, Query(gt=0, le=SPAN_S_MAX)] = 3600,
     points: Annotated[int, Query(ge=2, le=5000)] = 600,
 ) -> Response:
-    """Curves of signals; `@score` and `@limit` are the model's."""
+    """Curves of signals; `@severity` (score / limit), `@score`, `@limit`, `@rul` and
+    `@failure:MODE` are of its models.
+    """
     plant = plant_of(request)
     if plant.asset(asset) is None:
         raise HTTPException(404, "there is no such asset")

@@ -9,6 +9,7 @@ let clockOffsetMs = 0;
 
 const relative = new Intl.RelativeTimeFormat(document.documentElement.lang, { numeric: "always", style: "narrow" });
 const moment = new Intl.DateTimeFormat(undefined, { month: "short", day: "numeric", hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
+const day = new Intl.DateTimeFormat(undefined, { year: "numeric", month: "short", day: "numeric" });
 const today = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
 
 function age(ms) {
@@ -22,7 +23,9 @@ function age(ms) {
 function dress(root) {
   for (const el of root.querySelectorAll("time[data-when]")) {
     const at = new Date(Number(el.dataset.when));
-    el.textContent = (at.toDateString() === new Date().toDateString() ? today : moment).format(at);
+    const now = new Date();
+    const form = at.toDateString() === now.toDateString() ? today : at.getFullYear() === now.getFullYear() ? moment : day;
+    el.textContent = form.format(at);
     el.title = at.toISOString();
   }
   for (const el of root.querySelectorAll("time[data-age]")) el.textContent = age(Number(el.dataset.age));
@@ -132,8 +135,8 @@ let filter = "";
 
 function applyFilter() {
   const wanted = filter ? filter.split(" ") : null;
-  for (const el of document.querySelectorAll(".tile, .alarms:not(.compact) > .alarm"))
-    el.classList.toggle("filtered", wanted !== null && !wanted.includes(el.dataset.state));
+  for (const el of document.querySelectorAll(".tile, .alarms:not(.compact) > .alarm:not(.nested *)"))
+    el.classList.toggle("filtered", wanted !== null && !el.dataset.state.split(" ").some((s) => wanted.includes(s)));
 }
 
 // What people do.
@@ -182,6 +185,11 @@ async function command(verb, targets, more = {}) {
   toast(refused.length ? texts.failed.replace("{reason}", refused.join("; ")) : texts.done);
 }
 
+async function acknowledge(rows) {
+  const waiting = [...rows].filter((r) => r.dataset.state.endsWith("_unacked")).map(target);
+  for (let i = 0; i < waiting.length; i += 200) await command("ack", waiting.slice(i, i + 200));
+}
+
 function ask(text) {
   const dialog = document.getElementById("dialog-ask");
   dialog.querySelector("[data-ask-text]").textContent = text;
@@ -225,8 +233,11 @@ document.addEventListener("click", async (event) => {
     dialog.close();
     await command("feedback", [inDialog], { verdict: button.dataset.verdict, note });
   } else if (button.id === "ack-all") {
-    const rows = [...document.querySelectorAll(".alarms > .alarm:not(.filtered)")].filter((r) => r.dataset.state.endsWith("_unacked"));
-    if (rows.length) await command("ack", rows.slice(0, 200).map(target));
+    await acknowledge(document.querySelectorAll(".alarm[data-occurrence]:not(.filtered, .filtered *)"));
+  } else if ("ackGroup" in button.dataset) {
+    button.disabled = true;
+    await acknowledge(row.querySelectorAll(".alarm[data-occurrence]"));
+    button.disabled = false;
   } else if (button.dataset.post) {
     if (button.dataset.ask && !(await ask(button.dataset.ask))) return;
     button.disabled = true;

@@ -152,16 +152,30 @@ def test_a_channel_off_duty_is_silent_and_stays_so() -> None:
 def test_rate_limit_loses_nothing() -> None:
     desk = Desk({"flood_count": 500}, rate_max=3, rate_s=600)
     for i in range(20):
-        desk.take("active", alarm=f"a{i}")
+        desk.take("active", asset=f"m{i}")
     first = desk.tell(1)
     assert kinds(first) == ["alarm", "alarm", "digest"]
     assert sum(len(m.items) for m in first) == 20
     for i in range(5):
-        desk.take("active", alarm=f"b{i}")
+        desk.take("active", asset=f"n{i}")
     assert desk.tell(300) == []
     later = desk.tell(602)
     assert sum(len(m.items) for m in later) == 5
     assert len(later) <= 3
+
+
+def test_what_one_cause_raises_in_one_machine_at_once_is_one_message() -> None:
+    desk = Desk()
+    desk.take("active", alarm="t.high", text="pump temperature 90 °C is high")
+    desk.take("active", alarm="p.high", text="pressure 12 bar is high", priority=Priority.HIGH)
+    desk.take("active", alarm="anomaly", cause=Cause.ANOMALY)
+    desk.take("active", asset="press")
+    limits, anomaly, press = desk.tell()
+    assert [i.transition.alarm for i in limits.items] == ["p.high", "t.high"]
+    assert (len(anomaly.items), len(press.items)) == (1, 1)
+    title, body = words(desk.config, limits, "hall-3", "")
+    assert title == "pump: pressure 12 bar is high (and 1 more)"
+    assert body.splitlines()[0] == "- temperature 90 °C is high"
 
 
 def test_a_flood_is_one_message_with_the_list_behind_it() -> None:
@@ -171,7 +185,7 @@ def test_a_flood_is_one_message_with_the_list_behind_it() -> None:
     (flood,) = desk.tell(1)
     assert (flood.tells, flood.area, len(flood.items)) == (Tells.FLOOD, "line 2", 14)
     title, body = words(desk.config, flood, "hall-3", "http://gateway")
-    assert title == "Flood in line 2: 14 alarms"
+    assert title == "Flood on line 2: 14 alarms"
     assert body.count("too hot") == 14
     desk.take("active", alarm="late")
     assert desk.tell(60) == [], "held until the flood is over"

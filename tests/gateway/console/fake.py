@@ -11,6 +11,7 @@ from prometheus_client.registry import Collector
 
 from gateway.alarms.config import AlarmsConfig
 from gateway.alarms.engine import Engine
+from gateway.alarms.groups import Shown, grouped
 from gateway.alarms.metrics import kpis
 from gateway.console.plant import (
     AssetDetail,
@@ -104,7 +105,8 @@ class FakePlant:
                 trained_ns=now_ns - 86_400 * SECOND,
                 parity=0.0031,
                 drift=0.2,
-                false_alarms="at most 1 in 30 days, supported by 41 days",
+                promise="1/30d",
+                promise_kept=True,
                 signed=True,
                 may_roll_back=True,
             ),
@@ -196,6 +198,10 @@ class FakePlant:
     def alarms(self) -> Sequence[AlarmView]:
         return self.engine.active(time.monotonic_ns())
 
+    def shown(self) -> Sequence[Shown]:
+        areas = {v.id: v.area for v in self.views.values()}
+        return grouped(self.alarms(), lambda asset: areas.get(asset, ""))
+
     async def history(
         self, *, start_ns: int, end_ns: int, asset: str, limit: int, before: int
     ) -> Sequence[tuple[int, Transition]]:
@@ -236,18 +242,30 @@ class FakePlant:
         random = np.random.default_rng(3)
         out = []
         for name in signals:
+            if name == "@rul":
+                hours = np.linspace(90.0, 62.0, points_max)
+                out.append(Series(name, "h", t_ns, hours, 0.8 * hours, 1.15 * hours))
+                continue
+            if name.startswith("@failure:"):
+                out.append(Series(name, "%", t_ns, 3 + 2 * np.sin(phase * 9)))
+                continue
             if name == "@limit":
                 out.append(Series(name, "", t_ns, np.full(points_max, 1.0)))
                 continue
-            known = {n: (u, b) for n, u, b in SIGNALS} | {"@score": ("", 0.4)}
+            known = {n: (u, b) for n, u, b in SIGNALS} | {
+                "@score": ("", 0.4),
+                "@severity": ("", 0.4),
+            }
             if name not in known:
                 continue
             unit, base = known[name]
             wave = 1 + 0.06 * np.sin(phase * 22) + 0.02 * random.standard_normal(points_max)
-            gain = {"vibration": 2.6, "@score": 7.5, "temperature": 0.3}.get(name, 0.05)
+            gain = {"vibration": 2.6, "@score": 7.5, "@severity": 7.5, "temperature": 0.3}.get(
+                name, 0.05
+            )
             value = base * (wave + gain * grow)
             band = 0.04 * base * (1 + grow)
-            extra = () if name == "@score" else (value - band, value + band)
+            extra = () if name.startswith("@") else (value - band, value + band)
             out.append(Series(name, unit, t_ns, value, *extra))
         return out
 

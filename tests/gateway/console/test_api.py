@@ -227,8 +227,8 @@ def events(client: httpx.Client, topic: str) -> Any:
 def test_live_updates_carry_only_what_changed(console: Running) -> None:
     messages = events(console.client("vera"), "plant")
     first = next(messages)
-    assert first["order"][:3] == ["banner", "summary", "tile:pump-1"]
-    assert len(first["put"]) == 6
+    assert first["order"][:4] == ["banner", "summary", "pulse", "tile:pump-1"]
+    assert len(first["put"]) == 7
     console.call(lambda: console.plant.fail("lathe-1"))
     second = next(messages)
     assert set(second["put"]) == {"banner", "summary", "tile:lathe-1"}

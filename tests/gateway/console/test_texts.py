@@ -59,7 +59,7 @@ def test_another_language_is_one_file(monkeypatch: pytest.MonkeyPatch) -> None:
     english = texts.load("en")
     table = {k: english(k) for k in english.names()}
     pages = Pages(texts.Texts("de", german, table))
-    html = pages.part("summary")(4, 0, 0, 0, 0, 0, 0)
+    html = pages.part("summary")(4, 0, 0, 0, 0, (), 0)
     assert "Alles in Ordnung" in html
     assert "4 Maschinen" in html
     assert "All is well" not in html
