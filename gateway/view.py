@@ -7,7 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, Protocol
 
 from gateway.alarms.engine import Engine
-from gateway.alarms.groups import Shown, grouped
+from gateway.alarms.groups import grouped
 from gateway.alarms.metrics import kpis
 from gateway.alarms.states import Life
 from gateway.cloud.config import CloudConfig
@@ -25,7 +25,7 @@ from gateway.console.plant import (
     Series,
     SignalView,
 )
-from gateway.core.alarm import AlarmKpis, AlarmView, Command, Transition
+from gateway.core.alarm import AlarmKpis, AlarmView, Command, Shown, Transition
 from gateway.core.assessment import Abstained, ModelKind
 from gateway.core.clock import Clock
 from gateway.core.errors import Refused

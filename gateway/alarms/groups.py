@@ -1,44 +1,12 @@
 """Which alarms are shown as one: a flood of an area, else what one cause raises in one machine."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 
 from gateway.alarms.states import Life
-from gateway.core.alarm import AlarmView, Cause
+from gateway.core.alarm import AlarmGroup, AlarmView, Cause, Shown
 
 SHOWN = frozenset({Life.ACTIVE_UNACKED, Life.ACTIVE_ACKED, Life.RETURNED_UNACKED})
 """What is put aside, or waits for a reset, stands for itself."""
-
-
-@dataclass(frozen=True, slots=True)
-class AlarmGroup:
-    """Several alarms, shown as one with a list behind it.
-
-    Attributes:
-        flood: More new alarms in one area than anybody can read; else one machine and one cause.
-        area: Of the flood; "" where the machines have none, or it is the gateway's own.
-        asset, cause: Of the machine and the cause; "" and None for a flood.
-        alarms: Those behind it: of a flood in the order in which they came, else by urgency.
-    """
-
-    flood: bool
-    area: str
-    asset: str
-    cause: Cause | None
-    alarms: tuple[AlarmView, ...]
-
-    @property
-    def top(self) -> AlarmView:
-        """The most urgent of them."""
-        return max(self.alarms, key=lambda v: (v.state == Life.ACTIVE_UNACKED, v.priority))
-
-    @property
-    def first(self) -> AlarmView:
-        """The one that came first: where to look for the cause."""
-        return min(self.alarms, key=lambda v: v.active_since_ns or v.changed_ns)
-
-
-Shown = AlarmView | AlarmGroup
 
 
 def grouped(

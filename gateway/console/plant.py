@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from gateway.alarms.groups import Shown
-from gateway.core.alarm import AlarmKpis, AlarmView, Command, Driver, Priority, Transition
+from gateway.core.alarm import AlarmKpis, AlarmView, Command, Driver, Priority, Shown, Transition
 from gateway.core.meter import SourceMeter
 from gateway.core.tap import Tap
 

@@ -6,11 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 
-from gateway.alarms.groups import AlarmGroup, Shown
 from gateway.console.live import Fragment, Snapshot
 from gateway.console.plant import AssetState, AssetView, Plant
 from gateway.console.render import Pages
-from gateway.core.alarm import AlarmView, Priority
+from gateway.core.alarm import AlarmGroup, AlarmView, Priority, Shown
 from gateway.core.meter import LinkState, SourceMeter
 
 UNACKED = frozenset({"active_unacked", "returned_unacked", "latched_unacked"})

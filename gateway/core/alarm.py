@@ -195,6 +195,37 @@ class AlarmView:
 
 
 @dataclass(frozen=True, slots=True)
+class AlarmGroup:
+    """Several alarms, shown as one with a list behind it.
+
+    Attributes:
+        flood: More new alarms in one area than anybody can read; else one machine and one cause.
+        area: Of the flood; "" where the machines have none, or it is the gateway's own.
+        asset, cause: Of the machine and the cause; "" and None for a flood.
+        alarms: Those behind it: of a flood in the order in which they came, else by urgency.
+    """
+
+    flood: bool
+    area: str
+    asset: str
+    cause: Cause | None
+    alarms: tuple[AlarmView, ...]
+
+    @property
+    def top(self) -> AlarmView:
+        """The most urgent of them."""
+        return max(self.alarms, key=lambda v: (v.state == "active_unacked", v.priority))
+
+    @property
+    def first(self) -> AlarmView:
+        """The one that came first: where to look for the cause."""
+        return min(self.alarms, key=lambda v: v.active_since_ns or v.changed_ns)
+
+
+Shown = AlarmView | AlarmGroup
+
+
+@dataclass(frozen=True, slots=True)
 class AlarmKpis:
     """How well the alarms serve the people who must act on them (ISA-18.2, EEMUA 191).
 

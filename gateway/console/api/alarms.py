@@ -6,11 +6,10 @@ from typing import Annotated
 from fastapi import APIRouter, HTTPException, Request, Response
 from pydantic import Field, TypeAdapter
 
-from gateway.alarms.groups import AlarmGroup
 from gateway.console.api.answer import Body, Name, Note, Operator, Out, Viewer
 from gateway.console.reach import note_down, plant_of
 from gateway.console.vault import Role
-from gateway.core.alarm import AlarmKpis, AlarmView, Command, Verb, Verdict
+from gateway.core.alarm import AlarmGroup, AlarmKpis, AlarmView, Command, Verb, Verdict
 from gateway.core.errors import Refused
 
 TARGETS_MAX = 200

@@ -5,8 +5,8 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.alarms.groups import AlarmGroup, grouped
-from gateway.core.alarm import AlarmView, Cause, Priority
+from gateway.alarms.groups import grouped
+from gateway.core.alarm import AlarmGroup, AlarmView, Cause, Priority
 
 MINUTE = 60 * 10**9
 AREAS = {"press-1": "line 1", "press-2": "line 1", "lathe-1": "line 2"}

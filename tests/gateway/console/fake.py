@@ -11,7 +11,7 @@ from prometheus_client.registry import Collector
 
 from gateway.alarms.config import AlarmsConfig
 from gateway.alarms.engine import Engine
-from gateway.alarms.groups import Shown, grouped
+from gateway.alarms.groups import grouped
 from gateway.alarms.metrics import kpis
 from gateway.console.plant import (
     AssetDetail,
@@ -33,6 +33,7 @@ from gateway.core.alarm import (
     Condition,
     Driver,
     Priority,
+    Shown,
     Transition,
     Verb,
 )
