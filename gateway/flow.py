@@ -15,13 +15,14 @@ from gateway.alarms.config import AlarmsConfig
 from gateway.alarms.engine import Engine
 from gateway.alarms.limits import Limits
 from gateway.core.alarm import Cause, Command, Condition, Driver, Priority, Transition
-from gateway.core.assessment import Abstained, ModelKind
+from gateway.core.assessment import Abstained, Context, ModelKind
 from gateway.core.batch import Batch, Quality, Waveform
 from gateway.core.channel import Channel
 from gateway.core.clock import Clock
 from gateway.pipeline.assess import SEVERITY_TOLD, Judged
 from gateway.pipeline.derive import Derive
 from gateway.pipeline.fleet import Post
+from gateway.pipeline.past import Past
 from gateway.pipeline.running import SILENT, Running
 from gateway.pipeline.waves import Waves
 from gateway.pipeline.windows import WindowBuilder, Windows
@@ -46,6 +47,7 @@ class Verdict:
         coverage: Share of usable samples, 0 to 1.
         abstained: Why there is no verdict.
         why: Puts into words what drives it; called when somebody asks.
+        context: Puts into words what surrounds it, likewise.
         output: Failure mode -> probability, or hours, low and high.
         trend: The last severities, oldest first.
     """
@@ -57,6 +59,7 @@ class Verdict:
     coverage: float = float("nan")
     abstained: Abstained = Abstained.NO
     why: Callable[[], tuple[Driver, ...]] = tuple
+    context: Callable[[], Context] = Context
     output: dict[str, float] = field(default_factory=dict)
     trend: deque[float] = field(default_factory=lambda: deque(maxlen=TREND_LENGTH))
 
@@ -115,6 +118,7 @@ class Latest:
             verdict.abstained = a.abstained[row]
             verdict.trend.append(severity[row])
             verdict.why = partial(post.judge.drivers, judged, row)
+            verdict.context = partial(post.judge.context, judged, row)
             if a.output is not None:
                 verdict.output = dict(zip(a.outputs, a.output[row].tolist(), strict=True))
 
@@ -164,6 +168,7 @@ class Flow:
         self._executor = executor
         self._conditions: list[Condition] = []
         self._failed: set[str] = set()
+        self._past = _past(log)
         self._busy = asyncio.Lock()
         self.on_verdict: Callable[[Transition], None] = lambda _transition: None
         self.on_judged: Callable[[Post, Judged], None] = lambda _post, _judged: None
@@ -175,6 +180,7 @@ class Flow:
         self.posts = tuple(posts)
         self.latest.forget(posts)
         for judge in (post.judge for post in posts):
+            judge.past = self._past
             for asset in judge.assets if judge.following is not None else ():
                 state = self._log.state_get("follow", f"{judge.bundle.id}/{asset}")
                 if state is not None and judge.following is not None:
@@ -333,6 +339,8 @@ class Flow:
         assessments = judged.assessments
         self._log.append(assessments)
         self.latest.judge(post, judged)
+        if not assessments.shadow and assessments.kind is ModelKind.ANOMALY:
+            self._past.saw(assessments)
         self._follow(post, windows, judged)
         self.on_judged(post, judged)
         self.assessed += len(assessments)
@@ -390,6 +398,8 @@ class Flow:
         for transition in transitions:
             self._log.append(transition)
             self.on_transition(transition)
+            for asset, memory in self._past.heard(transition):
+                self._log.state_put("past", asset, memory)
             if transition.event.startswith("feedback."):
                 self.on_verdict(transition)
             _events.info(
@@ -402,3 +412,16 @@ class Flow:
                 text=transition.text,
             )
         self._log.state_put("alarms", "engine", self._engine.dump())
+
+
+def _past(log: Log) -> Past:
+    """What the log remembers of earlier anomalies; what cannot be read is forgotten, and told."""
+    past = Past()
+    for asset in {signal.asset for signal in log.signals.signals()}:
+        memory = log.state_get("past", asset)
+        try:
+            if memory is not None:
+                past.restore(asset, memory)
+        except (ValueError, KeyError, TypeError) as error:
+            _events.error("past.forgotten", asset=asset, error=str(error))
+    return past

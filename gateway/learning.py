@@ -115,6 +115,10 @@ class Learning:
         pupil = self._pupils.get(asset)
         return pupil.progress if pupil else None
 
+    def all(self) -> dict[str, Progress]:
+        """Where every learned asset stands."""
+        return {asset: pupil.progress for asset, pupil in self._pupils.items()}
+
     def command(self, asset: str, event: Event, who: str) -> None:
         """Do what an operator asks: promote, rebaseline, roll back.
 

@@ -14,19 +14,21 @@ from gateway.cloud.config import CloudConfig
 from gateway.cloud.summary import encode
 from gateway.config import Asset, Config
 from gateway.console.plant import (
+    Ask,
     AssetDetail,
     AssetState,
     AssetView,
     BundleView,
     EgressView,
     Health,
+    LearningView,
     Payload,
     ReaderView,
     Series,
     SignalView,
 )
 from gateway.core.alarm import AlarmKpis, AlarmView, Command, Shown, Transition
-from gateway.core.assessment import Abstained, ModelKind
+from gateway.core.assessment import Abstained, Context, ModelKind
 from gateway.core.clock import Clock
 from gateway.core.errors import Refused
 from gateway.core.meter import LinkState, SourceMeter
@@ -37,6 +39,7 @@ from gateway.egress import NAME as EGRESS
 from gateway.egress import Egress, LogHistory, current
 from gateway.flow import Flow, Verdict
 from gateway.learning import Learning
+from gateway.lessons import EVENTS, lesson
 from gateway.notices import Notices
 from gateway.pipeline.learn import Event
 from gateway.store.log import Log
@@ -114,7 +117,11 @@ class View:
                 rul = (hours["hours"], hours.get("low", math.nan), hours.get("high", math.nan))
         area = self._gateway.config.settings.areas().get(asset, "")
         view = self._asset(asset, alarms, area)
-        return AssetDetail(view, self._signals(asset), failures, rul)
+        progress = self._gateway.learning.progress(asset)
+        taught = None if progress is None else lesson(asset, progress)
+        judged = self._verdict(asset)
+        context = Context() if judged is None else judged.context()
+        return AssetDetail(view, self._signals(asset), failures, rul, taught, context)
 
     def alarms(self) -> Sequence[AlarmView]:
         return self._gateway.engine.active(self._gateway.clock.mono_ns())
@@ -191,6 +198,13 @@ class View:
             _bundle(post, [p for a in post.judge.assets if (p := learning.progress(a)) is not None])
             for post in self._gateway.flow.posts
         ]
+
+    def learning(self) -> Sequence[LearningView]:
+        return [lesson(a, p) for a, p in self._gateway.learning.all().items()]
+
+    async def teach(self, asset: str, ask: Ask, who: str) -> None:
+        self._gateway.learning.command(asset, EVENTS[ask], who)
+        await self._gateway.log.flush()
 
     async def promote(self, bundle: str, who: str) -> None:
         asset = self._learned(bundle, candidate=True)
@@ -320,16 +334,7 @@ class View:
     def _asset(self, asset: str, alarms: Sequence[AlarmView], area: str) -> AssetView:
         gateway = self._gateway
         config = gateway.asset_config(asset)
-        verdicts = gateway.flow.latest.verdicts.get(asset, {})
-        # The one that may alarm goes before the one that only watches in shadow.
-        verdict = next(
-            (
-                v
-                for v in sorted(verdicts.values(), key=lambda v: v.shadow)
-                if v.kind is ModelKind.ANOMALY
-            ),
-            None,
-        )
+        verdict = self._verdict(asset)
         last_ns = max(
             (gateway.flow.latest.t_of(number) for number, _ in gateway.signals_of(asset)), default=0
         )
@@ -357,6 +362,12 @@ class View:
             alarms=len(alarms),
             trend=tuple(verdict.trend) if verdict is not None else (),
         )
+
+    def _verdict(self, asset: str) -> Verdict | None:
+        """What the asset is judged by: the bundle that may alarm before one that only watches."""
+        verdicts = self._gateway.flow.latest.verdicts.get(asset, {}).values()
+        anomalies = (v for v in verdicts if v.kind is ModelKind.ANOMALY)
+        return min(anomalies, key=lambda v: v.shadow, default=None)
 
     def _state(
         self,

@@ -1,21 +1,16 @@
 """`forewarn alarms`: see and handle the alarms of a running gateway, over its REST interface."""
 
 import json
-import os
 import sys
 import time
-from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.error import HTTPError, URLError
 from urllib.parse import urlencode
-from urllib.request import Request, urlopen
 
 import click
 
-TIMEOUT_S = 30.0
-DEFAULT_URL = "http://127.0.0.1:8080"
+from gateway.cli.remote import DEFAULT_URL, Gateway
+
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
@@ -32,38 +27,6 @@ class Duration(click.ParamType[float]):
             return float(text[:-1]) * UNITS[text[-1]]
         except (ValueError, KeyError, IndexError):
             self.fail(f"must be a number with s, m, h or d, was {text!r}", param, ctx)
-
-
-@dataclass(frozen=True, slots=True)
-class Gateway:
-    """The REST interface of one gateway."""
-
-    url: str
-    token: str
-
-    def ask(self, path: str, body: object = None) -> bytes:
-        """One request. Prints why not and ends the command where it is refused."""
-        request = Request(  # noqa: S310 - the scheme is checked where the option is read
-            f"{self.url}/api/v1/{path}",
-            data=None if body is None else json.dumps(body).encode(),
-            headers={"Content-Type": "application/json", "Authorization": f"Bearer {self.token}"},
-        )
-        try:
-            with urlopen(request, timeout=TIMEOUT_S) as answer:  # noqa: S310
-                return bytes(answer.read())
-        except HTTPError as error:
-            text = error.read(10_000).decode("utf-8", "replace")
-            with suppress(ValueError, KeyError, TypeError):
-                text = str(json.loads(text)["detail"])
-            click.echo(f"forewarn alarms: {text}", err=True)
-            sys.exit(1 if error.code == 409 else 2)
-        except (URLError, OSError) as error:
-            reason = getattr(error, "reason", error)
-            click.echo(
-                f"forewarn alarms: {self.url} does not answer ({reason}); is the gateway running?",
-                err=True,
-            )
-            sys.exit(2)
 
 
 @click.group()
@@ -87,20 +50,7 @@ def command(ctx: click.Context, *, url: str, token_file: Path | None) -> None:
       forewarn alarms feedback pump-1 anomaly false --note "door was open"
       forewarn alarms export --days 30 > alarms.csv
     """
-    if not url.startswith(("http://", "https://")):
-        raise click.UsageError(f"--url: must begin with http:// or https://, was {url!r}")
-    try:
-        token = (
-            token_file.read_text("utf-8") if token_file else os.environ.get("FOREWARN_TOKEN", "")
-        )
-    except OSError as error:
-        raise click.UsageError(f"--token-file: cannot be read ({error})") from None
-    if not token.strip():
-        raise click.UsageError(
-            "needs a token, in FOREWARN_TOKEN or --token-file; "
-            "`forewarn user token CONFIG NAME --role operator` makes one"
-        )
-    ctx.obj = Gateway(url.rstrip("/"), token.strip())
+    ctx.obj = Gateway.at("alarms", url, token_file)
 
 
 @command.command("list")

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from gateway.cli import lessons
+
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import (
         Ed25519PrivateKey,
@@ -21,27 +23,39 @@ BUNDLE = click.Path(path_type=Path)
 
 @click.group()
 def command() -> None:
-    """Show, verify, sign and export model bundles.
+    """Show, verify, sign and export model bundles; decide on those that a gateway learned.
 
     \b
     Examples:
       forewarn model show pump.fwm
+      forewarn model show forewarn.toml
+      forewarn model rollback forewarn.toml press-1
       forewarn model sign pump.fwm --key plant.pem --new-key
       forewarn model verify pump.fwm --trust plant.pub.pem
       forewarn model export pump.fwm --format onnx --out pump.onnx
     """
 
 
+for _command in (lessons.promote, lessons.rollback, lessons.baseline):
+    command.add_command(_command)
+
+
 @command.command()
 @click.argument("path", type=BUNDLE)
-@click.option("--json", "as_json", is_flag=True, help="The whole manifest.")
+@click.option("--json", "as_json", is_flag=True, help="The whole manifest, or every stage.")
 def show(path: Path, *, as_json: bool) -> None:
     """Say what a bundle is: state, promise and why, signals, measured figures, signature.
 
+    Of a gateway's configuration: where the learning of each machine stands, and why.
+
     \b
-    Example:
+    Examples:
       forewarn model show pump.fwm
+      forewarn model show forewarn.toml
     """
+    if path.suffix == ".toml":
+        lessons.show(path, as_json=as_json)
+        return
     from models.bundle import read
 
     held = read(path)
@@ -193,6 +207,8 @@ def _rows(held: "Bundle") -> list[tuple[str, str]]:
         rows.append(("promise", f"{limit.false_alarms} false alarms: {promise}{sure}"))
         if limit.reason:
             rows.append(("why", limit.reason))
+    notes = manifest.detail.get("notes", ())
+    rows += [("found" if not i else "", str(note)) for i, note in enumerate(notes)]
     for name, held_part in (("measured", manifest.metrics), ("int8 and fp32", manifest.parity)):
         rows += [(name if not i else "", line) for i, line in enumerate(_flat(held_part))]
     return [(name, escape(value)) for name, value in rows]

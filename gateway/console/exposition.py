@@ -83,6 +83,18 @@ class _Gateway(Collector):
             if not math.isnan(view.severity):
                 family.add_metric([view.id], view.severity)
         yield family
+        stage = GaugeMetricFamily(
+            "forewarn_learning_stage", "1 for the stage that it is in", labels=["asset", "stage"]
+        )
+        share = GaugeMetricFamily(
+            "forewarn_learning_share", "Of the baseline gathered", labels=["asset"]
+        )
+        trainings = CounterMetricFamily("forewarn_trainings", "Models made", labels=["asset"])
+        for lesson in self._plant.learning():
+            stage.add_metric([lesson.asset, lesson.stage], 1)
+            share.add_metric([lesson.asset], lesson.share)
+            trainings.add_metric([lesson.asset], lesson.trainings)
+        yield from (stage, share, trainings)
 
 
 def exposition(plant: Plant, hub: Hub) -> bytes:

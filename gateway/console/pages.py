@@ -157,7 +157,10 @@ async def sources(request: Request) -> Response:
 async def models(request: Request) -> Response:
     """Every bundle."""
     actor = _actor(request)
-    return await _page(request, actor, "models.html", bundles=plant_of(request).bundles())
+    plant = plant_of(request)
+    return await _page(
+        request, actor, "models.html", bundles=plant.bundles(), learning=plant.learning()
+    )
 
 
 @router.get("/outgoing")

@@ -3,12 +3,13 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gateway.core.alarm import AlarmKpis, AlarmView, Command, Driver, Priority, Shown, Transition
+from gateway.core.assessment import Context
 from gateway.core.meter import SourceMeter
 from gateway.core.tap import Tap
 
@@ -93,12 +94,16 @@ class AssetDetail:
         signals: The latest of each signal, as configured.
         failures: Failure mode -> probability, 0 to 1.
         rul: Remaining life in hours: (best guess, low, high); None without such a model.
+        learning: Where its learning stands; None where it is not learned here.
+        context: What surrounds the last verdict, in words.
     """
 
     view: AssetView
     signals: tuple[SignalView, ...]
     failures: Mapping[str, float] = field(default_factory=dict)
     rul: tuple[float, float, float] | None = None
+    learning: "LearningView | None" = None
+    context: Context = field(default_factory=Context)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -152,6 +157,44 @@ class BundleView:
     signed: bool = False
     may_promote: bool = False
     may_roll_back: bool = False
+
+
+Ask = Literal["promote", "roll_back", "rebaseline"]
+"""What may be asked of the learning of a machine."""
+
+
+@dataclass(frozen=True, slots=True)
+class LearningView:
+    """Where the learning of one machine stands.
+
+    Attributes:
+        asset: The machine.
+        stage: `collecting`, `training`, `shadow`, `active` or `drifting`.
+        since_ns: UTC ns when it came there; 0 before it began.
+        text: Stage and reason in one line.
+        share: Of the baseline gathered, 0 to 1; 1 while a model judges.
+        missing: What is not there yet, in plain words.
+        reason: Why it stands there, where that is not plain.
+        bundle, candidate, previous: Files of the models that judge, watch, and judged before.
+        trainings: How many there were.
+        windows, flagged: What the candidate judged, and how much of it was above its limit.
+        may: What makes sense to ask now.
+    """
+
+    asset: str
+    stage: str
+    since_ns: int = 0
+    text: str = ""
+    share: float = 0.0
+    missing: tuple[str, ...] = ()
+    reason: str = ""
+    bundle: str = ""
+    candidate: str = ""
+    previous: str = ""
+    trainings: int = 0
+    windows: int = 0
+    flagged: int = 0
+    may: tuple[Ask, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -312,6 +355,14 @@ class Plant(Protocol):
 
     def bundles(self) -> Sequence[BundleView]:
         """Every model, those in use first."""
+        ...
+
+    def learning(self) -> Sequence[LearningView]:
+        """Every machine that is learned here."""
+        ...
+
+    async def teach(self, asset: str, ask: Ask, who: str) -> None:
+        """Promote, roll back or begin a new baseline. Raises `Refused` where it makes no sense."""
         ...
 
     async def promote(self, bundle: str, who: str) -> None:

@@ -149,10 +149,20 @@ class Topics:
         return [
             self._banner(alarms),
             Fragment("head", view, partial(self._part("asset_head"), detail.view)),
-            Fragment("why", view.drivers, partial(self._part("asset_why"), detail.view)),
+            Fragment(
+                "why",
+                (view.drivers, detail.context),
+                partial(self._part("asset_why"), detail),
+            ),
             Fragment(
                 "model",
-                (*model, tuple(detail.failures.items()), detail.rul),
+                (
+                    *model,
+                    tuple(detail.failures.items()),
+                    detail.rul,
+                    detail.learning,
+                    detail.context,
+                ),
                 partial(self._part("asset_model"), detail),
             ),
             Fragment("values", detail.signals, partial(self._part("asset_values"), detail.signals)),

@@ -27,6 +27,24 @@ class Abstained(StrEnum):
     UNKNOWN = "not known whether it runs"
 
 
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What surrounds one verdict, in words.
+
+    Attributes:
+        condition: In which operating condition the window was, and how usual that is; "" where
+            nothing tells.
+        similar: The earlier alarm that looked most like it, and what was said of it; "" for none.
+        followed: Which slow change of the machine is followed, signal by signal.
+        held: Why none is followed at present; "" where it is.
+    """
+
+    condition: str = ""
+    similar: str = ""
+    followed: tuple[str, ...] = ()
+    held: str = ""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Assessments:
     """One cycle of one bundle: `n` assets, `k` signals, `m` outputs of a failure or RUL head.

@@ -7,13 +7,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gateway.core.alarm import Cause, Condition, Driver, Priority
-from gateway.core.assessment import Abstained, Assessments, ModelKind
+from gateway.core.assessment import Abstained, Assessments, Context, ModelKind
 from gateway.pipeline import forecast
 from gateway.pipeline.following import Following
+from gateway.pipeline.past import Past, signature
 from gateway.pipeline.windows import Windows
 from models.bundle import Bundle, Manifest
 from models.explain import drivers, healthy_of
 from models.features.plan import FeaturePlan
+from models.operating import Operating
 from models.runtime import Session
 from models.sensors import WORDS, SensorFault, Sensors
 
@@ -58,7 +60,12 @@ class _Worded:
 
 
 class Judge:
-    """One loaded bundle, for the assets that share it."""
+    """One loaded bundle, for the assets that share it.
+
+    Attributes:
+        following: The slow change of each asset; None for a bundle in shadow, or without bounds.
+        past: What earlier alarms looked like; the flow gives all judges the same.
+    """
 
     def __init__(
         self,
@@ -93,6 +100,8 @@ class Judge:
         self.assets = tuple(assets)
         self.plan = FeaturePlan.from_manifest(manifest)
         self._healthy = healthy_of(manifest.detail)
+        self._operating = Operating.of(manifest)
+        self.past = Past()
         columns = len(manifest.labels) if manifest.kind == "failure" else 1
         self._told = np.full((n, columns), np.inf)
         self._worded: dict[int, _Worded] = {}
@@ -259,10 +268,33 @@ class Judge:
             self._worded.pop(number, None)
             return text, ()
         why = self.drivers(judged, row)
+        where = self._operating.words(judged.features[row])
+        text += f" at {where}" if where else ""
         if why:
             text += ": " + "; ".join(driver.text for driver in why)
+        similar = self._similar(judged, row)
+        text += f". It looks like {similar}" if similar else ""
         self._worded[number] = _Worded(lead, severity, text, why)
         return text, why
+
+    def context(self, judged: Judged, row: int) -> Context:
+        """What surrounds the verdict on one window, in words."""
+        asset = judged.assessments.assets[row]
+        where = self._operating.words(judged.features[row])
+        rarity = self._operating.rarity(judged.features[row])
+        usual = f" (so for {rarity:.0%} of its healthy record)" if where and rarity else ""
+        followed: tuple[str, ...] = ()
+        held = ""
+        if self.following is not None:
+            followed, held = self.following.text(asset), str(self.following.held(asset))
+        strange = float(judged.assessments.severity[row]) > SEVERITY_TOLD
+        similar = self._similar(judged, row) if strange else ""
+        return Context(where + usual, similar, followed, held)
+
+    def _similar(self, judged: Judged, row: int) -> str:
+        a = judged.assessments
+        look = signature(a.signals, a.contribution[row], a.direction[row])
+        return self.past.like(a.assets[row], look)
 
     def drivers(self, judged: Judged, row: int) -> tuple[Driver, ...]:
         """What drives the score of one window, in words, strongest first."""

@@ -4,7 +4,16 @@ from typing import Any
 
 from fastapi import APIRouter
 
-from gateway.console.api import alarms, assets, bundles, gateway, history, people, sources
+from gateway.console.api import (
+    alarms,
+    assets,
+    bundles,
+    gateway,
+    history,
+    learning,
+    people,
+    sources,
+)
 
 PROBLEM: dict[int | str, dict[str, Any]] = {
     400: {"description": "Not understood."},
@@ -15,5 +24,5 @@ PROBLEM: dict[int | str, dict[str, Any]] = {
 }
 
 router = APIRouter(prefix="/api/v1", responses=PROBLEM)
-for part in (people, assets, alarms, history, sources, bundles, gateway):
+for part in (people, assets, alarms, history, sources, bundles, learning, gateway):
     router.include_router(part.router)

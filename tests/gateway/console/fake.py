@@ -14,12 +14,14 @@ from gateway.alarms.engine import Engine
 from gateway.alarms.groups import grouped
 from gateway.alarms.metrics import kpis
 from gateway.console.plant import (
+    Ask,
     AssetDetail,
     AssetState,
     AssetView,
     BundleView,
     EgressView,
     Health,
+    LearningView,
     Payload,
     ReaderView,
     Series,
@@ -37,6 +39,7 @@ from gateway.core.alarm import (
     Transition,
     Verb,
 )
+from gateway.core.assessment import Context
 from gateway.core.clock import SystemClock
 from gateway.core.errors import Refused
 from gateway.core.meter import LinkState, SourceMeter
@@ -67,6 +70,9 @@ class FakePlant:
         self.taps = {f"{name}-link": Tap() for name, _, _ in machines}
         self.tests: list[tuple[str, str]] = []
         self.rolled_back: list[str] = []
+        self.lessons: dict[str, LearningView] = {}
+        self.context = Context()
+        self.taught: list[tuple[str, Ask, str]] = []
         self.ready = True
         self.egress_view: EgressView | None = None
         now_ns = time.time_ns()
@@ -194,7 +200,8 @@ class FakePlant:
             for n, unit, base in SIGNALS
         )
         failures = {"bearing wear": 0.81, "imbalance": 0.12} if view.alarms else {}
-        return AssetDetail(view, values, failures, (310.0, 190.0, 520.0) if view.alarms else None)
+        rul = (310.0, 190.0, 520.0) if view.alarms else None
+        return AssetDetail(view, values, failures, rul, self.lessons.get(asset), self.context)
 
     def alarms(self) -> Sequence[AlarmView]:
         return self.engine.active(time.monotonic_ns())
@@ -283,6 +290,15 @@ class FakePlant:
 
     def bundles(self) -> Sequence[BundleView]:
         return self.bundle_views
+
+    def learning(self) -> Sequence[LearningView]:
+        return list(self.lessons.values())
+
+    async def teach(self, asset: str, ask: Ask, who: str) -> None:
+        lesson = self.lessons.get(asset)
+        if lesson is None or ask not in lesson.may:
+            raise Refused(f"{asset}: {ask} makes no sense")
+        self.taught.append((asset, ask, who))
 
     async def promote(self, bundle: str, who: str) -> None:
         if not any(b.id == bundle and b.may_promote for b in self.bundle_views):

@@ -15,8 +15,9 @@ from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis import GenerationMode
 
 from gateway.console import live
-from gateway.console.plant import EgressView
+from gateway.console.plant import EgressView, LearningView
 from gateway.console.shield import BODY_BYTES_MAX
+from gateway.core.assessment import Context
 from tests.eventually import eventually_blocking
 from tests.gateway.console.conftest import Running, Start
 from tests.gateway.console.fake import FakePlant
@@ -150,6 +151,47 @@ def test_a_gap_that_nobody_can_fill_is_shown(console: Running) -> None:
     text = client.get("/metrics").text
     assert f'forewarn_source_gaps_unfilled_total{{source="{meter.source}"}} 3.0' in text
     assert f'forewarn_source_gaps_unfilled_s_total{{source="{meter.source}"}} 12.0' in text
+
+
+def test_where_learning_stands_is_on_every_surface(console: Running) -> None:
+    plant = console.plant
+    plant.lessons["pump-1"] = LearningView(
+        "pump-1",
+        "drifting",
+        text="drifting, it has moved slowly",
+        reason="it has moved slowly as far as may be followed; new baseline?",
+        share=1.0,
+        bundle="0002.fwm",
+        previous="0001.fwm",
+        trainings=2,
+        may=("roll_back", "rebaseline"),
+    )
+    plant.context = Context(
+        condition="1,450 rpm, 62 % load (so for 12 % of its healthy record)",
+        similar="the alarm of 12 Nov 14:05 UTC, which was judged real: bearing",
+        followed=("temperature +0.8 °C (0.4 of 2 spreads)",),
+        held="its severity rises",
+    )
+    client = console.client("eva")
+    (row,) = client.get("/api/v1/learning").json()
+    assert (row["stage"], row["may"]) == ("drifting", ["roll_back", "rebaseline"])
+    models = client.get("/models").text
+    asset = client.get("/asset?id=pump-1").text
+    assert "as far as may be followed; new baseline?" in models
+    for page in (models, asset):
+        assert 'data-post="/api/v1/learning/baseline"' in page
+        assert 'data-post="/api/v1/learning/promote"' not in page
+    for words in (*plant.context.followed, plant.context.similar, plant.context.held):
+        assert words in asset
+    assert "At 1,450 rpm, 62 % load" in asset
+    assert client.post("/api/v1/learning/baseline", json={"asset": "pump-1"}).status_code == 204
+    assert client.post("/api/v1/learning/promote", json={"asset": "pump-1"}).status_code == 409
+    assert plant.taught == [("pump-1", "rebaseline", "eva")]
+    text = client.get("/metrics").text
+    assert 'forewarn_learning_stage{asset="pump-1",stage="drifting"} 1.0' in text
+    assert 'forewarn_trainings_total{asset="pump-1"} 2.0' in text
+    otto = console.client("otto")
+    assert otto.post("/api/v1/learning/baseline", json={"asset": "pump-1"}).status_code == 403
 
 
 BAD_REQUESTS = [

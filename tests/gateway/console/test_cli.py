@@ -9,9 +9,15 @@ import pytest
 from click.testing import CliRunner, Result
 
 from gateway.cli.alarms import command as alarms
+from gateway.cli.model import command as model
 from gateway.cli.user import command as user
+from gateway.console.plant import LearningView
 from gateway.console.vault import Vault
 from gateway.core.alarm import Priority
+from gateway.core.clock import SystemClock
+from gateway.pipeline.learn import Progress, Stage
+from gateway.store.config import StoreConfig
+from gateway.store.log import Log
 from tests.gateway.console.conftest import PASSWORD, Running, Start
 
 CONFIG = """
@@ -119,3 +125,51 @@ def test_wrong_use_is_told(console: Running) -> None:
         alarms, ["--url", "http://127.0.0.1:9", "list"], env={"FOREWARN_TOKEN": "x"}
     )
     assert (nobody.exit_code, "is the gateway running?" in nobody.output) == (2, True)
+
+
+def run_model(console: Running, config: Path, *args: str, role: str = "engineer") -> Result:
+    client = console.client("eva")
+    body = {"name": f"model {args} {role}"[:60], "role": role}
+    secret = client.post("/api/v1/tokens/add", json=body).json()["secret"]
+    environment = {"FOREWARN_TOKEN": secret, "FOREWARN_URL": console.url}
+    return CliRunner().invoke(model, [args[0], str(config), *args[1:]], env=environment)
+
+
+def test_a_model_is_rolled_back_by_one_command(console: Running, config: Path) -> None:
+    lesson = LearningView("pump-1", "active", text="active, by hand", may=("roll_back",))
+    console.plant.lessons["pump-1"] = lesson
+    done = run_model(console, config, "rollback", "pump-1")
+    assert (done.exit_code, done.output) == (0, "pump-1: rolled back; now active, by hand\n")
+    assert console.plant.taught[0][:2] == ("pump-1", "roll_back")
+    assert console.plant.taught[0][2].startswith("token:model")
+    for verb, asset in (("promote", "pump-1"), ("baseline", "pump-1"), ("rollback", "press")):
+        refused = run_model(console, config, verb, asset)
+        assert (refused.exit_code, "makes no sense" in refused.output) == (1, True)
+    operator = run_model(console, config, "baseline", "pump-1", role="operator")
+    assert (operator.exit_code, "needs the role engineer" in operator.output) == (2, True)
+    actions = [entry["action"] for entry in console.client("eva").get("/api/v1/audit").json()]
+    assert {"roll back", "promote", "rebaseline"} <= set(actions)
+
+
+def test_without_a_url_the_configuration_says_where(config: Path) -> None:
+    config.write_text(CONFIG + "\n[console]\nport = 9\n")
+    words = ["rollback", str(config), "press"]
+    nobody = CliRunner().invoke(model, words, env={"FOREWARN_TOKEN": "x"})
+    assert nobody.exit_code == 2
+    assert "model roll-back: http://127.0.0.1:9 does not answer" in nobody.output
+
+
+def test_every_stage_of_a_gateway_is_shown_from_its_log(config: Path) -> None:
+    config.write_text(CONFIG + '\n[[asset]]\nid = "press"\nlearn = {}\n')
+    shown = CliRunner().invoke(model, ["show", str(config)])
+    assert (shown.exit_code, "collecting" in shown.output) == (0, True)
+    log = Log.open(config.parent, StoreConfig(), SystemClock())
+    progress = Progress(stage=Stage.SHADOW, candidate="0001.fwm", windows=7, missing=("7 of 60",))
+    log.state_put("learn", "press", progress.dump())
+    log.close()
+    shown = CliRunner().invoke(model, ["show", str(config)], env={"COLUMNS": "160"})
+    for words in ("shadow", "0001.fwm", "7 windows, 0 above the limit; 7 of 60"):
+        assert words in shown.output
+    (row,) = json.loads(CliRunner().invoke(model, ["show", str(config), "--json"]).output)
+    assert (row["asset"], row["stage"]) == ("press", "shadow")
+    assert row["may"] == ["promote", "rebaseline"]
