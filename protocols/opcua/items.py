@@ -77,8 +77,8 @@ class Limits:
     history: int
 
 
-async def read_server(link: Link, config: Config) -> tuple[list[str], Limits]:
-    """The server's namespaces and limits, in one request.
+async def read_server(link: Link, config: Config, per_call: int = 0) -> tuple[list[str], Limits]:
+    """The server's namespaces and limits, in one request; `per_call` lowers them further.
 
     Raises:
         LinkError: As every call.
@@ -88,7 +88,7 @@ async def read_server(link: Link, config: Config) -> tuple[list[str], Limits]:
     namespaces, *numbers = await read_values(link, nodes)
     value = namespaces.Value.Value if namespaces.Value else None
     uris = [str(uri) for uri in value] if isinstance(value, list) else []
-    most = config.items_per_call_max
+    most = min(config.items_per_call_max, per_call or config.items_per_call_max)
     limits = []
     for number in numbers:
         limit = number.Value.Value if number.Value else None

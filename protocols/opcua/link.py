@@ -237,7 +237,7 @@ async def _connect(client: Client, config: Config, context: SourceContext) -> En
         await client.connect_socket()
         await client.send_hello()
         _limit_messages(client, config.message_bytes_max)
-        await client.open_secure_channel()
+        await _open_channel(client, config)
         await client.create_session()
         check_password(client, config)
         password = config.password.reveal() if config.password else None
@@ -264,10 +264,40 @@ async def _connect(client: Client, config: Config, context: SourceContext) -> En
     return ends
 
 
+async def _open_channel(client: Client, config: Config) -> None:
+    """Open the secure channel; a server that hangs up at it most often does not know us."""
+    try:
+        await client.open_secure_channel()
+    except OSError as error:
+        if config.security_policy == "None":
+            raise
+        raise LinkLost(
+            f"{config.url}: the server hangs up at the secure channel; most often it does not "
+            "trust the gateway's certificate: accept it on the server (its list of rejected ones)"
+        ) from error
+
+
 class _Bounded(UASocketProtocol):
-    """The library's protocol, but for peers that never end a message: it would gather for ever."""
+    """The library's protocol, but for peers that never end a message: it would gather for ever.
+
+    And a server that turns us away with its last word is heard: the library only hangs up.
+    """
 
     bytes_max = 0
+
+    @override
+    def _process_received_message(
+        self, msg: ua.Message | ua.Acknowledge | ua.ErrorMessage | None
+    ) -> None:
+        if not isinstance(msg, ua.ErrorMessage):
+            super()._process_received_message(msg)
+            return
+        try:
+            if msg.Error is not None:
+                msg.Error.check()
+        except UaError as error:
+            self._fail_all_pending(error)
+        self.disconnect_socket()
 
     @override
     def data_received(self, data: bytes) -> None:

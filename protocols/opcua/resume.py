@@ -17,6 +17,8 @@ GAPS_MAX = 20
 OVERLAP_NS = 5_000_000_000
 """After a crash a gap begins so much earlier, and two publishing intervals: what was on its way to
 the log is lost, and a value that was said again hides a change that the server had not told yet."""
+PER_CALL_MIN = 10
+"""Nodes in one request that every server must bear."""
 PROCESS = uuid4().hex
 """What another process wrote is believed, but compared with the log: it may have died since."""
 
@@ -60,6 +62,8 @@ class Resume:
         passed: Gaps whose samples were passed on: name, span, and the time of the last; they are
             forgotten when that sample is in the log, so that a crash before then loses nothing.
         heard_ns: UTC ns at the gateway when the server last spoke; 0 if it never did.
+        per_call: Nodes in one request, fewer than configured where a link broke at more; 0 if none
+            did. Some servers end the link at a request that is too long, and say nothing.
     """
 
     config: Config
@@ -68,7 +72,12 @@ class Resume:
     gaps: dict[str, list[Span]] = field(default_factory=dict)
     passed: list[tuple[str, Span, int]] = field(default_factory=list)
     heard_ns: int = 0
+    per_call: int = 0
     _written: str = ""
+
+    def shrink(self, per_call: int) -> None:
+        """Ask for half as much at once from the next session on."""
+        self.per_call = max(PER_CALL_MIN, per_call // 2)
 
     def add_gap(self, name: str, span: Span) -> None:
         """One more gap of a signal."""
@@ -94,12 +103,13 @@ class Resume:
         kept = {
             "process": PROCESS,
             "heard_ns": self.heard_ns,
+            "per_call": self.per_call,
             "marks": {n: [m.t_ns, m.value, m.doubtful] for n, m in self.marks.items()},
             "gaps": {n: [s.row() for s in spans] for n, spans in self.gaps.items()},
             "passed": [[n, span.row(), last_ns] for n, span, last_ns in self.passed],
         }
         try:
-            if not (self.marks or self.gaps or self.passed):
+            if not (self.marks or self.gaps or self.passed or self.per_call):
                 path.unlink(missing_ok=True)
                 return
             text = json.dumps(kept)
@@ -129,6 +139,7 @@ class Resume:
         oldest_ns = self.context.clock.wall_ns() - round(self.config.history_span_s_max * 1e9)
         names = {str(signal.key()) for signal in self.config.signals}
         self.heard_ns = int(kept.get("heard_ns", 0))
+        self.per_call = 0 if other else int(kept["per_call"])
         for name in names & kept["marks"].keys():
             t_ns, value, doubtful = kept["marks"][name]
             if t_ns >= oldest_ns:

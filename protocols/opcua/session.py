@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from gateway.core.batch import Batch, Waveform
-from gateway.core.errors import LinkLost, PeerError
+from gateway.core.errors import LinkError, LinkLost, PeerError
 from gateway.core.source import Session, Source, SourceContext
 from protocols.opcua.address import parse_field
 from protocols.opcua.crew import Crew
@@ -20,7 +20,7 @@ from protocols.opcua.poll import Poller
 from protocols.opcua.publish import PUBLISH_REQUESTS, Publisher
 from protocols.opcua.resume import Resume, recall
 from protocols.opcua.settings import Config, SignalSettings
-from protocols.opcua.subscription import Subscription, create_subscription
+from protocols.opcua.subscription import NO_SUBSCRIPTION, Subscription, create_subscription
 
 
 @asynccontextmanager
@@ -52,6 +52,7 @@ class OpcUaSession:
         self._subscriptions: dict[str, Subscription] = {}
         self._publisher = Publisher(link, context, self._intake, self.outbox, self._by_handle)
         self._pollers: dict[str, Poller] = {}
+        self._resume = resume
         self._gaps = GapFiller(config, context, link, self.outbox, self._intake, resume)
         self._groups = ["", *(group.name for group in config.groups)]
         self._uris: list[str] = []
@@ -84,10 +85,16 @@ class OpcUaSession:
         """Learn about the server, subscribe, and start what keeps the session alive."""
         self._crew = crew
         try:
-            self._uris, self._limits = await read_server(self._link, self._config)
+            self._uris, self._limits = await read_server(
+                self._link, self._config, self._resume.per_call
+            )
             await self._add(self._config.signals)
         except PeerError as error:
             raise LinkLost(f"{self._config.url}: {error}") from error
+        except LinkError:
+            if self._uris:  # It answered short requests.
+                self._resume.shrink(min(self._limits.monitored, len(self._config.signals)))
+            raise
         self._start("renew", self._link.renew_channel())
         self._start("expiry", watch_expiry(self._context, self._config.id, self._link.ends.known()))
         self._start("alive", self._link.keep_alive(self._config.keep_alive_s))
@@ -156,10 +163,19 @@ class OpcUaSession:
             mine = [i for i in items if i.signal.group == group and i.node is not None]
             if not mine:
                 continue
-            if self._config.group_of(mine[0].signal).mode == "poll":
+            if self._config.group_of(mine[0].signal).mode == "poll" or group in self._pollers:
                 self._poller(group, mine[0]).add(mine)
                 continue
-            subscription = await self._subscription(group, mine[0])
+            try:
+                subscription = await self._subscription(group, mine[0])
+            except PeerError as error:
+                if error.code not in NO_SUBSCRIPTION:
+                    raise
+                # Read instead: less often than it changes, perhaps, but read.
+                self._context.meter.errors[str(error)] += 1
+                self._context.log.warning("group.polled", group=group, reason=str(error))
+                self._poller(group, mine[0]).add(mine)
+                continue
             for item, name, reason in await subscription.add(mine, self._limits.monitored):
                 self._refuse(item, name, reason)
             for item in mine:
@@ -170,7 +186,9 @@ class OpcUaSession:
     async def _subscription(self, group: str, like: Item) -> Subscription:
         if group not in self._subscriptions:
             settings, number = self._config.group_of(like.signal), self._groups.index(group)
-            made = await create_subscription(self._link, self._config, settings, number)
+            made = await create_subscription(
+                self._link, self._config, settings, number, self._context.log
+            )
             self._subscriptions[group] = made
             self._publisher.add(made)
         return self._subscriptions[group]

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import structlog
 from asyncua import ua
 
 from protocols.opcua.items import Item, in_chunks, read_properties
@@ -22,6 +23,17 @@ NO_FILTER = frozenset(
     )
 )
 """Answers of a server that will not apply a deadband."""
+NO_SUBSCRIPTION = frozenset(
+    (
+        _Code.BadServiceUnsupported,
+        _Code.BadNotSupported,
+        _Code.BadNotImplemented,
+        _Code.BadTooManySubscriptions,
+    )
+)
+"""Answers of a server from which a group can only be polled."""
+SLOWER = 1.5
+"""Times the interval that was asked for, from which on a revised one is told."""
 LIFETIMES = 6
 """Keep-alives without a publish request after which the server forgets the subscription."""
 
@@ -40,6 +52,7 @@ class Subscription:
 
     link: Link
     config: Config
+    log: structlog.stdlib.BoundLogger
     identifier: int
     keep_alive_s: float
     group: int
@@ -60,6 +73,7 @@ class Subscription:
         """
         refused: list[tuple[Item, str, str]] = []
         unfiltered: list[Item] = []
+        slower: list[tuple[Item, float]] = []
 
         async def create(chunk: Sequence[Item]) -> None:
             request = ua.CreateMonitoredItemsRequest()
@@ -71,6 +85,9 @@ class Subscription:
                 code = result.StatusCode.value
                 if result.StatusCode.is_good():
                     item.monitored_id = int(result.MonitoredItemId)
+                    given_s = result.RevisedSamplingInterval / 1000
+                    if given_s > SLOWER * self.config.sampling_s(item.signal):
+                        slower.append((item, given_s))
                 elif code in NO_FILTER and item.filtered:
                     unfiltered.append(item)
                 else:
@@ -81,6 +98,15 @@ class Subscription:
         if unfiltered:
             refused += await self._filter_here(unfiltered)
             await in_chunks([i for i in unfiltered if i.deadband], per_call, create)
+        if slower:
+            item, given_s = max(slower, key=lambda pair: pair[1])
+            self.log.warning(
+                "sampling.revised",
+                signals=len(slower),
+                signal=item.name,
+                asked_s=self.config.sampling_s(item.signal),
+                given_s=given_s,
+            )
         return refused
 
     async def _filter_here(self, items: Sequence[Item]) -> list[tuple[Item, str, str]]:
@@ -139,7 +165,7 @@ class Subscription:
 
 
 async def create_subscription(
-    link: Link, config: Config, group: Group, number: int
+    link: Link, config: Config, group: Group, number: int, log: structlog.stdlib.BoundLogger
 ) -> Subscription:
     """Ask for a subscription whose keep-alive is what the configuration wants."""
     interval_s = group.publishing_interval_s
@@ -156,4 +182,4 @@ async def create_subscription(
     result = (await link.call(request, ua.CreateSubscriptionResponse)).Parameters
     keep_alive_s = result.RevisedPublishingInterval * result.RevisedMaxKeepAliveCount / 1000
     identifier = int(result.SubscriptionId)
-    return Subscription(link, config, identifier, max(keep_alive_s, 0.05), number)
+    return Subscription(link, config, log, identifier, max(keep_alive_s, 0.05), number)

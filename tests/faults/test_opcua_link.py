@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 import pytest_asyncio
+from asyncua import ua
+from asyncua.server.monitored_item_service import MonitoredItemService
 from structlog.testing import capture_logs
 
 from gateway.core.batch import Batch, Quality, Waveform
@@ -273,6 +275,32 @@ async def test_an_illegal_node_costs_the_others_nothing(made: Plant, tmp_path: P
     assert len(refused) == 20
 
 
+async def test_a_server_that_ends_the_link_at_a_long_request_is_asked_for_less(
+    made: Plant, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [f"t{i}" for i in range(120)]
+    for name in names:
+        await made.add(name, 1.0)
+    create = MonitoredItemService.create_monitored_items
+    async with proxy(("127.0.0.1", made.port)) as relay:
+
+        async def bear_it(
+            service: MonitoredItemService, params: ua.CreateMonitoredItemsParameters
+        ) -> list[ua.MonitoredItemCreateResult]:
+            if len(params.ItemsToCreate) > 40:
+                relay.cut(reset=False)
+            return await create(service, params)
+
+        monkeypatch.setattr(MonitoredItemService, "create_monitored_items", bear_it)
+        url = f"opc.tcp://127.0.0.1:{relay.port}/plant"
+        config = source(url, *(signal(name) for name in names), timeout_s=1.0)
+        async with running(config, tmp_path) as run:
+            await eventually(lambda: all(run.good(name) == [1.0] for name in names), timeout_s=30.0)
+            # 120, 60, and then 30 at once.
+            assert run.world.meter.link_errors == 2
+            assert run.world.meter.connects == 1
+
+
 @pytest.mark.parametrize(
     "junk",
     [
@@ -303,7 +331,9 @@ async def test_what_is_no_server_is_left_alone(tmp_path: Path, junk: bytes) -> N
         url = f"opc.tcp://127.0.0.1:{port}"
         config = source(url, signal("speed"), timeout_s=1.0, message_bytes_max=200_000)
         world = bench("p1", "opcua", tmp_path)
-        with pytest.raises(LinkError):
+        # A server's last word is heard.
+        why = "BadTcpServerTooBusy" if junk.startswith(b"ERR") else ""
+        with pytest.raises(LinkError, match=why):
             async with asyncio.timeout(8), config.open(world.context):
                 pass
         assert sent < 100_000_000

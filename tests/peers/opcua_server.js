@@ -1,7 +1,10 @@
-// A node-opcua server with a small plant: `node opcua_server.js PORT PKI_FOLDER`.
+// A node-opcua server with a small plant: `node opcua_server.js PORT PKI_FOLDER [strict]`.
+// Strict, it lets in only clients whose certificate it was told to trust.
 // Prints {"url": ...} when it listens. Reads commands as JSON lines from stdin:
 //   {"name": "speed", "value": 1.5}    gives a variable a value, now; answered by {}
+//   {"trust": true}                    trusts every client that was turned away; answered by {}
 "use strict";
+const fs = require("node:fs");
 const path = require("node:path");
 const readline = require("node:readline");
 const {
@@ -15,11 +18,12 @@ const {
   VariantArrayType,
   nodesets,
 } = require("node-opcua");
+const { readCertificate } = require("node-opcua-crypto");
 
 async function main() {
-  const [port, pki] = process.argv.slice(2);
+  const [port, pki, strict] = process.argv.slice(2);
   const certificates = new OPCUACertificateManager({
-    automaticallyAcceptUnknownCertificate: true,
+    automaticallyAcceptUnknownCertificate: strict !== "strict",
     rootFolder: pki,
   });
   await certificates.initialize();
@@ -103,8 +107,16 @@ async function main() {
   structure("Gearbox", { ratio: 12.5, torque: 3.5 });
   for (let i = 0; i < 40; i++) add(`n${i}`, i);
   space.installHistoricalDataNode(nodes.speed);
-  readline.createInterface({ input: process.stdin }).on("line", (line) => {
-    const { name, value } = JSON.parse(line);
+  readline.createInterface({ input: process.stdin }).on("line", async (line) => {
+    const { name, value, trust } = JSON.parse(line);
+    if (trust) {
+      const rejected = path.join(pki, "rejected");
+      for (const file of fs.readdirSync(rejected)) {
+        await certificates.trustCertificate(readCertificate(path.join(rejected, file)));
+      }
+      console.log("{}");
+      return;
+    }
     nodes[name].setValueFromSource(variant(value), StatusCodes.Good);
     console.log("{}");
   });

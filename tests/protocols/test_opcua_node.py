@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import socket
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from click.testing import CliRunner
 
 from gateway.cli import group
 from gateway.core.batch import Batch, Quality, Waveform
-from gateway.core.errors import LinkRefused
+from gateway.core.errors import LinkError, LinkRefused
 from gateway.core.source import Session, Source
 from protocols.opcua import Config
 from protocols.opcua.certificates import first_certificate, pin
@@ -24,6 +23,7 @@ from protocols.opcua.discover import endpoints_of
 
 from ..conformance import Bench, bench, check_source
 from ..peers.node import NodePeer, node_peer
+from ..servers import free_port
 from ..sim.proxy import Proxy, proxy
 from .opcua_plant import signal, source
 
@@ -33,11 +33,8 @@ NUMBERS = count(100)
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def peer(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[NodePeer]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     pki = tmp_path_factory.mktemp("pki")
-    async with node_peer("opcua_server.js", str(port), str(pki)) as running:
+    async with node_peer("opcua_server.js", str(free_port()), str(pki)) as running:
         yield running
 
 
@@ -151,6 +148,27 @@ async def test_security_and_password(
     with pytest.raises(LinkRefused, match="password"):
         async with config("env:FW_BAD").open(world.context):
             pass
+
+
+async def test_both_ends_are_trusted_by_a_person(tmp_path: Path) -> None:
+    pki, folder = tmp_path / "pki", tmp_path / "source"
+    async with node_peer("opcua_server.js", str(free_port()), str(pki), "strict") as strict:
+        config = source(url_of(strict), signal("n7"), security_policy="Basic256Sha256")
+        world = bench("p1", "opcua", folder)
+        with pytest.raises(
+            LinkRefused, match=r"not trusted; compare its SHA-256 .* forewarn trust"
+        ):
+            async with config.open(world.context):
+                pass
+        endpoints = await endpoints_of(url_of(strict), timeout_s=5)
+        pin(first_certificate(bytes(endpoints[0].ServerCertificate)), folder / "trusted")
+        with pytest.raises(LinkError, match="accept it on the server"):
+            async with config.open(world.context):
+                pass
+        # What an engineer does at the server: our certificate lies among the rejected ones.
+        await strict.send(trust=True)
+        async with config.open(world.context) as session:
+            assert await read_until(session, world, {"n7"}) == {"n7": 7.0}
 
 
 async def test_it_keeps_a_percent_deadband_itself(peer: NodePeer, tmp_path: Path) -> None:

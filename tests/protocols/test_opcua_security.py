@@ -23,7 +23,9 @@ from cryptography.x509.oid import NameOID
 from gateway.cli import group
 from gateway.core.alarm import Priority
 from gateway.core.batch import Batch
+from gateway.core.channel import Channel, WhenFull
 from gateway.core.errors import LinkRefused
+from gateway.pipeline.supervise import Supervisor
 from protocols.opcua import Config
 from protocols.opcua.certificates import (
     OWN_NAME,
@@ -36,6 +38,8 @@ from protocols.opcua.certificates import (
 from protocols.opcua.expiry import expiry
 
 from ..conformance import bench
+from ..eventually import eventually
+from ..sim.proxy import proxy
 from .opcua_plant import Plant, plant, signal, source
 
 NOW = datetime.now(UTC)
@@ -138,6 +142,38 @@ async def test_every_policy_and_mode_after_trust_and_none_before(
     own = read_certificate(ours / OWN_NAME)
     assert own.not_valid_after_utc > NOW + timedelta(days=4 * 365)
     assert (ours / "own.key.pem").stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_link_that_comes_back_is_as_secure_as_before(
+    made: Secure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[tuple[str, str]] = []
+    activate = Client.activate_session
+
+    async def watch(client: Client, *args: Any, **more: Any) -> Any:
+        policy = client.security_policy
+        opened.append((policy.URI.rpartition("#")[2], policy.Mode.name))
+        return await activate(client, *args, **more)
+
+    monkeypatch.setattr(Client, "activate_session", watch)
+    pin(made.certificate, tmp_path / "trusted")
+    port = made.plant.port
+    async with proxy(("127.0.0.1", port)) as relay:
+        url = f"opc.tcp://127.0.0.1:{relay.port}/plant"
+        config = source(url, signal("speed"), security_policy="Aes256_Sha256_RsaPss")
+        world = bench("p1", "opcua", tmp_path)
+        channel = Channel(samples_max=1000, when_full=WhenFull.BLOCK)
+        task = asyncio.create_task(Supervisor(config, world.context, channel).run())
+        try:
+            for i in range(3):
+                await eventually(lambda i=i: world.meter.connects > i)  # type: ignore[misc]
+                relay.cut(reset=i == 0)
+            await eventually(lambda: len(opened) >= 4)
+        finally:
+            task.cancel()
+            await asyncio.wait([task])
+    assert set(opened) == {("Aes256_Sha256_RsaPss", "SignAndEncrypt")}
 
 
 @pytest.mark.asyncio(loop_scope="module")

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import socket
 import subprocess
 import sys
 import tomllib
@@ -27,6 +26,7 @@ from protocols.opcua.structures import Description, Structures
 
 from ..conformance import bench
 from ..peers.node import node_peer
+from ..servers import free_port
 from .opcua_plant import URI, signal, source
 
 HERE = Path(__file__).resolve().parents[2]
@@ -64,11 +64,8 @@ async def structure_server(*arguments: str) -> AsyncIterator[str]:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def node_url(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     pki = tmp_path_factory.mktemp("pki")
-    async with node_peer("opcua_server.js", str(port), str(pki)) as running:
+    async with node_peer("opcua_server.js", str(free_port()), str(pki)) as running:
         yield str(running.said["url"])
 
 

@@ -4,7 +4,7 @@ import asyncio
 import itertools
 import re
 from collections.abc import AsyncIterator, Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import pytest
 import pytest_asyncio
 from asyncua import ua
 from asyncua.server.monitored_item_service import MonitoredItemService
+from structlog.testing import capture_logs
 
 from gateway.core.batch import Batch, Quality, Waveform
 from gateway.core.errors import DataError
@@ -224,6 +225,119 @@ async def test_deadband_is_kept_by_the_server_or_by_us(
             await made.set("speed", value)
         got += await read_until(session, world, lambda got: latest(got).get("speed") == 9.0)
     assert [value for _, value, _ in got] == [0.0, 5.0, 9.0]
+
+
+async def test_the_server_is_asked_for_what_is_configured(
+    made: Plant, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wishes: list[ua.MonitoringParameters] = []
+    create = MonitoredItemService.create_monitored_items
+
+    async def watch(
+        service: MonitoredItemService, params: ua.CreateMonitoredItemsParameters
+    ) -> list[ua.MonitoredItemCreateResult]:
+        wishes.extend(item.RequestedParameters for item in params.ItemsToCreate)
+        return await create(service, params)
+
+    monkeypatch.setattr(MonitoredItemService, "create_monitored_items", watch)
+    for name in ("a", "b", "c"):
+        await made.add(name, 1.0)
+    config = source(
+        made.url,
+        signal("a"),
+        signal("b", sampling_interval_s=0.1),
+        signal("c", sampling_interval_s=0.5, queue_size=7, discard="newest"),
+        publishing_interval_s=1.0,
+    )
+    world = bench("p1", "opcua", tmp_path)
+    async with config.open(world.context) as session:
+        await read_until(session, world, lambda got: len(got) == 3)
+    asked = [(w.SamplingInterval, w.QueueSize, w.DiscardOldest) for w in wishes]
+    # Enough for two publishing intervals, and one more; or as written.
+    assert asked == [(1000.0, 3, True), (100.0, 21, True), (500.0, 7, False)]
+
+
+async def test_a_server_without_subscriptions_is_polled(made: Plant, tmp_path: Path) -> None:
+    await made.add("speed", 1.0)
+    config = source(made.url, signal("speed"))
+    world = bench("p1", "opcua", tmp_path)
+    server = made.server.iserver
+    most, server.max_subscriptions = server.max_subscriptions, 0
+    try:
+        async with config.open(world.context) as session:
+            await read_until(session, world, lambda got: latest(got) == {"speed": 1.0})
+            await made.set("speed", 2.0)
+            await read_until(session, world, lambda got: latest(got) == {"speed": 2.0})
+            assert isinstance(session, OpcUaSession)
+            assert not session._subscriptions
+    finally:
+        server.max_subscriptions = most
+    assert world.meter.errors == {"BadTooManySubscriptions": 1}
+
+
+async def test_a_server_that_looks_less_often_is_told(
+    made: Plant, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create = MonitoredItemService.create_monitored_items
+
+    async def slowly(
+        service: MonitoredItemService, params: ua.CreateMonitoredItemsParameters
+    ) -> list[ua.MonitoredItemCreateResult]:
+        results = await create(service, params)
+        for result in results:
+            result.RevisedSamplingInterval = 5000.0
+        return results
+
+    monkeypatch.setattr(MonitoredItemService, "create_monitored_items", slowly)
+    await made.add("speed", 1.0)
+    world = bench("p1", "opcua", tmp_path)
+    with capture_logs() as logs:
+        async with source(made.url, signal("speed")).open(world.context) as session:
+            await read_until(session, world, lambda got: len(got) == 1)
+    (told,) = [line for line in logs if line["event"] == "sampling.revised"]
+    assert (told["signals"], told["asked_s"], told["given_s"]) == (1, 0.05, 5.0)
+
+
+async def test_whose_clock_stamps_is_chosen(made: Plant, tmp_path: Path) -> None:
+    last_year = datetime(2025, 3, 1, tzinfo=UTC)
+    await made.add("speed", 1.0)
+    stamps = {}
+    for clock in ("source", "server", "gateway"):
+        await made.set("speed", 1.0, at=last_year)
+        world = bench("p1", "opcua", tmp_path)
+        config = source(made.url, signal("speed"), timestamp=clock, history=False)
+        (tmp_path / "resume.json").unlink(missing_ok=True)
+        async with config.open(world.context) as session, asyncio.timeout(10):
+            batch = await session.read()
+        assert isinstance(batch, Batch)
+        stamps[clock] = int(batch.t_ns[0]) - batch.received_ns
+        assert not world.meter.errors
+    assert stamps["source"] < -86_400 * 10**9
+    assert -(10**10) < stamps["server"] < 0
+    assert stamps["gateway"] == 0
+
+
+async def test_a_clock_in_the_future_is_not_believed(made: Plant, tmp_path: Path) -> None:
+    await made.add("speed", 1.0)
+    await made.set("speed", 2.0, at=datetime.now(UTC) + timedelta(hours=3))
+    world = bench("p1", "opcua", tmp_path)
+    async with source(made.url, signal("speed")).open(world.context) as session:
+        async with asyncio.timeout(10):
+            batch = await session.read()
+    assert isinstance(batch, Batch)
+    assert abs(int(batch.t_ns[0]) - batch.received_ns) < 10**10
+    assert world.meter.errors == {"clock": 1}
+
+
+@pytest.mark.parametrize("junk", ["", "{", "[]", '{"marks": 7}', '{"marks": {"pump/speed": 1}}'])
+async def test_a_broken_memory_of_the_last_session_stops_nothing(
+    made: Plant, tmp_path: Path, junk: str
+) -> None:
+    await made.add("speed", 1.0)
+    (tmp_path / "resume.json").write_text(junk)
+    world = bench("p1", "opcua", tmp_path)
+    async with source(made.url, signal("speed")).open(world.context) as session:
+        await read_until(session, world, lambda got: latest(got) == {"speed": 1.0})
 
 
 async def refuse_filters(
