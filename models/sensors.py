@@ -24,7 +24,7 @@ CLIPPED_SHARE = 0.2
 NOISE_TIMES = 10.0
 """Steps from cell to cell so many times the healthy ones, at an unchanged level."""
 LONELY_SHARE = 0.9
-EXPLAINED_MIN = 0.5
+EXPLAINED_MIN = 0.8
 SENTINELS = np.array(
     [-9999, -999, 999, 9999, 99999, 32767, -32768, 65535, 3276.7, -3276.8, 6553.5, 327.67, -327.68]
 )
@@ -39,6 +39,7 @@ class SensorFault(IntEnum):
     CLIPPED = 2
     NO_VALUE = 3
     NOISY = 4
+    LONELY = 5
 
 
 MASKED = (SensorFault.STUCK, SensorFault.NO_VALUE)
@@ -49,6 +50,7 @@ WORDS = {
     SensorFault.CLIPPED: "is cut off at the end of its range",
     SensorFault.NO_VALUE: "sends its code for no value",
     SensorFault.NOISY: "is far noisier than it was, at the same level (sensor or wiring?)",
+    SensorFault.LONELY: "strays alone while its neighbours stay (its sensor, or the machine?)",
 }
 
 
@@ -147,21 +149,35 @@ class Sensors:
         return cls(**{name: np.asarray(values, np.float64) for name, values in held.items()})
 
 
-def lonely(contribution: NDArray[np.float32], explained: Floats) -> int | None:
-    """The one signal that strays while the company that explains it stays: its sensor may drift.
+def lonely(
+    contribution: NDArray[np.float32],
+    direction: NDArray[np.int8],
+    explained: Floats,
+    units: Sequence[str],
+) -> NDArray[np.bool_]:
+    """The signal that strays while neighbours that explain it stay: its sensor may drift.
+
+    A neighbour is a signal of the same unit. Only levels count, and only a signal that carries
+    nearly all of the score, so that a fault that is felt anywhere else is the machine's.
 
     Args:
-        contribution: float32[k], shares of the score.
+        contribution: float32[n, k], shares of the score.
+        direction: int8[n, k], 0 where a spread rather than a level says so.
         explained: float64[k], share of each signal's variance that the others explain.
+        units: The `k` units.
 
-    >>> lonely(np.array([0.95, 0.05], np.float32), np.array([0.8, 0.8]))
-    0
-    >>> lonely(np.array([0.6, 0.4], np.float32), np.array([0.8, 0.8])) is None
-    True
+    Returns:
+        bool[n, k].
+
+    >>> share, up = np.array([[0.95, 0.05, 0]], np.float32), np.ones((1, 3), np.int8)
+    >>> lonely(share, up, np.array([0.9, 0.9, 0.9]), ("°C", "°C", "rpm"))
+    array([[ True, False, False]])
+    >>> lonely(share, up, np.array([0.9, 0.9, 0.9]), ("°C", "K", "rpm")).any()
+    np.False_
     """
-    top = int(np.argmax(np.nan_to_num(contribution)))
-    alone = bool(contribution[top] >= LONELY_SHARE and explained[top] >= EXPLAINED_MIN)
-    return top if alone else None
+    company = np.array([bool(unit) and list(units).count(unit) > 1 for unit in units])
+    apart = np.nan_to_num(contribution) >= LONELY_SHARE
+    return np.asarray(apart & (direction != 0) & company & (explained >= EXPLAINED_MIN))
 
 
 def longest_run(table: Floats) -> NDArray[np.int64]:

@@ -17,7 +17,7 @@ from models.explain import drivers, healthy_of
 from models.features.plan import FeaturePlan
 from models.operating import Operating
 from models.runtime import Session
-from models.sensors import WORDS, SensorFault, Sensors
+from models.sensors import WORDS, SensorFault, Sensors, lonely
 
 SEVERITY_HIGH = 3.0
 """An anomaly so far past its limit calls for action now."""
@@ -107,6 +107,10 @@ class Judge:
         self._worded: dict[int, _Worded] = {}
         held = manifest.detail.get("sensors")
         self._sensors = Sensors.unpack(held) if held else None
+        self._units = tuple(signal.unit for signal in manifest.signals)
+        self._explained = np.asarray(
+            manifest.detail.get("explained") or [0.0] * len(self.plan.signals)
+        )
         self._faulty = np.zeros((len(assets), len(self.plan.signals)), dtype=np.uint8)
         self.following = None if self.shadow else Following.of(manifest, assets, follow)
 
@@ -152,26 +156,27 @@ class Judge:
         if output is not None and silent.any():
             output = np.where(silent[:, None], np.float32(np.nan), output)
         limit = manifest.limit.value if manifest.limit is not None else np.nan
-        return Judged(
-            Assessments(
-                kind=self.kind,
-                bundle=self.bundle.id,
-                shadow=self.shadow,
-                assets=tuple(self.assets[row] for row in windows.rows.tolist()),
-                t_ns=windows.end_ns,
-                score=np.where(silent, np.float32(np.nan), score).astype(np.float32),
-                limit=np.full(n, limit, dtype=np.float32),
-                coverage=coverage,
-                abstained=tuple(REASONS[code] for code in abstained.tolist()),
-                signals=self.plan.signals,
-                contribution=_matrix(outputs, "contribution", (n, k)).astype(np.float32),
-                direction=np.sign(_matrix(outputs, "direction", (n, k))).astype(np.int8),
-                outputs=names,
-                output=output,
-            ),
-            features,
-            faults,
+        made = Assessments(
+            kind=self.kind,
+            bundle=self.bundle.id,
+            shadow=self.shadow,
+            assets=tuple(self.assets[row] for row in windows.rows.tolist()),
+            t_ns=windows.end_ns,
+            score=np.where(silent, np.float32(np.nan), score).astype(np.float32),
+            limit=np.full(n, limit, dtype=np.float32),
+            coverage=coverage,
+            abstained=tuple(REASONS[code] for code in abstained.tolist()),
+            signals=self.plan.signals,
+            contribution=_matrix(outputs, "contribution", (n, k)).astype(np.float32),
+            direction=np.sign(_matrix(outputs, "direction", (n, k))).astype(np.int8),
+            outputs=names,
+            output=output,
         )
+        if faults is not None:
+            above = made.severity > 1
+            alone = lonely(made.contribution, made.direction, self._explained, self._units)
+            faults[alone & above[:, None] & (faults == SensorFault.NONE)] = SensorFault.LONELY
+        return Judged(made, features, faults)
 
     def conditions(self, windows: Windows, judged: Judged) -> list[Condition]:
         """What the alarms must know of these assessments.

@@ -9,9 +9,10 @@ import pytest
 from gateway.core.alarm import Cause, Condition
 from gateway.pipeline.assess import Judge
 from gateway.pipeline.windows import Windows
+from models.record import Record
 from models.runtime import open_session
 from models.training.anomaly import train
-from tests.models.plants import NAMES, healthy
+from tests.models.plants import NAMES, UNITS, healthy
 
 CELLS = 48
 
@@ -53,3 +54,38 @@ def test_a_stuck_sensor_is_told_once_it_is_stuck_and_once_it_moves_again(judge: 
     (again,) = doubts(judge, good)
     assert again.active is False
     assert doubts(judge, good) == []
+
+
+@pytest.fixture(scope="module")
+def twins(tmp_path_factory: pytest.TempPathFactory) -> Judge:
+    """A machine whose heat is measured twice."""
+    trained = train(doubled(6000, 0), false_alarms="1/1h", created=datetime(2026, 1, 1, tzinfo=UTC))
+    bundle = trained.write(tmp_path_factory.mktemp("twins") / "m.fwm")
+    return Judge(bundle, open_session(bundle, "cpu"), ["press-1"], shadow=False)
+
+
+def doubled(n: int, seed: int) -> Record:
+    one = healthy(n, seed)
+    twin = one.values[:, 2] + np.random.default_rng(seed + 1).normal(0, 0.05, n)
+    values = np.column_stack([one.values, twin])
+    return Record(values, (*NAMES, "oil"), (*UNITS, "°C"), time_s=one.time_s)
+
+
+@pytest.mark.parametrize(("moved", "told"), [((2,), ["temperature.sensor"]), ((2, 4), [])])
+def test_a_sensor_that_drifts_from_its_neighbour_is_told_and_the_model_judges_on(
+    twins: Judge, moved: tuple[int, ...], told: list[str]
+) -> None:
+    rows = doubled(2000, 5).values
+    value = rows[500 : 500 + CELLS].T[None].copy()
+    value[0, list(moved)] += 6.0
+    seen = windows(value)
+    judged = twins.judge(seen, np.array([0.5]))
+    conditions = twins.conditions(seen, judged)
+    doubted = [c for c in conditions if c.cause is Cause.DATA_QUALITY and c.active]
+    assert [c.alarm for c in doubted] == told
+    assert judged.assessments.severity[0] > 1, "it may be the machine: nothing is hidden"
+    for doubt in doubted:
+        assert "strays alone while its neighbours stay" in doubt.text
+    good = windows(rows[500 : 500 + CELLS].T[None].copy())
+    after = twins.conditions(good, twins.judge(good, np.array([0.5])))
+    assert [c.active for c in after if c.cause is Cause.DATA_QUALITY] == [False] * len(told)
