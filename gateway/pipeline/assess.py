@@ -168,7 +168,8 @@ class Judge:
             abstained=tuple(REASONS[code] for code in abstained.tolist()),
             signals=self.plan.signals,
             contribution=_matrix(outputs, "contribution", (n, k)).astype(np.float32),
-            direction=np.sign(_matrix(outputs, "direction", (n, k))).astype(np.int8),
+            # A model that fails may answer anything; what is not a number has no direction.
+            direction=np.sign(np.nan_to_num(_matrix(outputs, "direction", (n, k)))).astype(np.int8),
             outputs=names,
             output=output,
         )

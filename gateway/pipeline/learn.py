@@ -161,6 +161,8 @@ class Progress:
     def text(self) -> str:
         """One line for people: the stage, and what is missing or why."""
         detail = "; ".join(self.missing) or self.reason
+        if self.missing and self.reason and self.stage is Stage.COLLECTING:
+            detail += f" ({self.reason})"
         if self.stage is Stage.COLLECTING:
             detail = f"{self.share:.0%}" + (f": {detail}" if detail else "")
         if self.stage is Stage.SHADOW and not detail:
