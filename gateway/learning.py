@@ -1,6 +1,7 @@
 """Carries learning out: looks at what was recorded, trains beside the work, checks, promotes."""
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from gateway.background import run_low
 from gateway.core.alarm import Cause, Condition, Priority, Transition, Verdict
 from gateway.core.assessment import ModelKind
-from gateway.core.clock import Clock, sleep_until
+from gateway.core.clock import Clock
 from gateway.core.errors import DataError, Refused, StoreError
 from gateway.core.signals import Signal
 from gateway.pipeline import trial
@@ -80,6 +81,9 @@ class Learning:
         self._pupils: dict[str, _Pupil] = {}
         self._offered: set[str] = set()
         self._changed = asyncio.Event()
+        self.settled = asyncio.Event()
+        """Set while the judges at work are those that this asks for."""
+        self.settled.set()
 
     def enroll(
         self,
@@ -180,11 +184,15 @@ class Learning:
                     await restation()
             waits = [p.learn.collect_s / 50 for p in self._pupils.values()]
             wait_s = float(np.clip(min(waits, default=LOOK_S_MAX), LOOK_S_MIN, LOOK_S_MAX))
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(wait_s):
+                    await self._changed.wait()
             if self._changed.is_set():
+                # A person does not wait for the next look.
                 self._changed.clear()
                 await restation()
-                continue
-            await sleep_until(self._clock, self._clock.mono_ns() + round(wait_s * 1e9))
+            if not self._changed.is_set():
+                self.settled.set()
 
     async def _look(self, pupil: _Pupil) -> None:
         match pupil.progress.stage:
@@ -320,6 +328,7 @@ class Learning:
         if drifts != (before.stage is Stage.DRIFTING):
             self._offer(pupil.config.id, pupil.progress.reason, active=drifts)
         if _judged_by(pupil.progress) != _judged_by(before):
+            self.settled.clear()
             self._changed.set()
 
     def _keep(self, pupil: _Pupil) -> None:

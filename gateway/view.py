@@ -1,6 +1,7 @@
 """The running gateway as the console and the live table see it."""
 
 import asyncio
+import contextlib
 import math
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
     from gateway.pipeline.learn import Progress
     from gateway.store.influx import InfluxWriter
 
+SETTLE_S_MAX = 10.0
 DAY_NS = 86_400 * 1_000_000_000
 STALE_NS = 60 * 1_000_000_000
 """An asset whose newest sample is older than this is shown without data."""
@@ -140,7 +142,7 @@ class View:
         self, *, start_ns: int, end_ns: int, asset: str, limit: int, before: int
     ) -> Sequence[tuple[int, Transition]]:
         return await asyncio.to_thread(
-            self._gateway.trends.numbered_transitions,
+            self._gateway.trends.transitions,
             start_ns,
             end_ns,
             asset or None,
@@ -161,7 +163,7 @@ class View:
         rows = await asyncio.to_thread(
             self._gateway.trends.transitions, start_ns, end_ns, None, 100_000
         )
-        return kpis(rows, self.alarms(), start_ns=start_ns, end_ns=end_ns)
+        return kpis([t for _, t in rows], self.alarms(), start_ns=start_ns, end_ns=end_ns)
 
     async def command(self, command: Command) -> None:
         self._gateway.flow.command(command)
@@ -210,15 +212,13 @@ class View:
         asset = self._learned(bundle, candidate=True)
         if asset is None:
             raise Refused(f"{bundle}: is not a candidate that this box learned")
-        self._gateway.learning.command(asset, Event.PROMOTE, who)
-        await self._gateway.log.flush()
+        await self._learn(asset, Event.PROMOTE, who)
 
     async def roll_back(self, bundle: str, who: str) -> None:
         asset = self._learned(bundle, candidate=False)
         if asset is None:
             raise Refused(f"{bundle}: was not learned on this box; replace its file instead")
-        self._gateway.learning.command(asset, Event.ROLL_BACK, who)
-        await self._gateway.log.flush()
+        await self._learn(asset, Event.ROLL_BACK, who)
 
     async def outgoing(self, limit: int) -> Sequence[Payload]:
         return await asyncio.to_thread(self._outgoing, limit)
@@ -278,6 +278,14 @@ class View:
             ),
             waiting=tuple(gateway.waiting),
         )
+
+    async def _learn(self, asset: str, event: Event, who: str) -> None:
+        """Returns when it is on disk and the other model judges (or soon will)."""
+        self._gateway.learning.command(asset, event, who)
+        await self._gateway.log.flush()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(SETTLE_S_MAX):
+                await self._gateway.learning.settled.wait()
 
     def _learned(self, bundle: str, *, candidate: bool) -> str | None:
         """The asset that this bundle was learned for, if it has that place there."""

@@ -10,7 +10,6 @@ import threading
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -67,15 +66,17 @@ _TABLES = (
     "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
 )
 
-COMPACT: Any = {"separators": (",", ":"), "ensure_ascii": False}
-"""A body is what REST answers with; half of what is listed would be blanks and escapes."""
-
 _UPSERT = {
     width: f"""INSERT INTO trend_{width} VALUES (?, ?, ?, ?, ?, ?)
         ON CONFLICT DO UPDATE SET n = n + excluded.n, total = total + excluded.total,
         least = min(least, excluded.least), greatest = max(greatest, excluded.greatest)"""  # noqa: S608
     for width in WIDTHS_S
 }
+
+
+def transition_body(transition: Transition) -> str:
+    """A transition as JSON, as REST answers with it: without blanks and escapes, half as long."""
+    return json.dumps(asdict(transition), separators=(",", ":"), ensure_ascii=False)
 
 
 class TrendFile:
@@ -134,7 +135,7 @@ class TrendFile:
                 self._db.executemany(
                     "INSERT OR REPLACE INTO transition VALUES (?, ?, ?, ?)",
                     (
-                        (seq, item.t_ns, item.asset, json.dumps(asdict(item), **COMPACT))
+                        (seq, item.t_ns, item.asset, transition_body(item))
                         for seq, item in transitions
                     ),
                 )

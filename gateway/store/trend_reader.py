@@ -11,16 +11,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import TypeAdapter
 
-from gateway.core.alarm import Cause, Driver, Priority, Transition
 from gateway.core.errors import DataError, StoreError
 from gateway.store.schema import connect_reader
 from gateway.store.trend_rows import PAGE_BUCKETS, WIDTHS_S, Rows, join, rows_of, unpack_page
 
 ROWS_MAX = 1_000_000
-_NUMBER_MAX = 2**63 - 1
-_TRANSITIONS = TypeAdapter(list[Transition])
+NUMBER_MAX = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -154,43 +151,18 @@ class TrendReader:
         return [row[0] for row in self._query("SELECT DISTINCT asset FROM assessment")]
 
     def transitions(
-        self, start_ns: int, end_ns: int, asset: str | None = None, limit: int = 1000
-    ) -> list[Transition]:
-        """The newest `limit` alarm transitions of [start_ns, end_ns), newest first."""
-        rows = self._query(
-            "SELECT body FROM transition WHERE t >= ? AND t < ? AND (? IS NULL OR asset = ?) "
-            "ORDER BY t DESC, seq DESC LIMIT ?",
-            (start_ns, end_ns, asset, asset, limit),
-        )
-        return [_transition(json.loads(row[0])) for row in rows]
-
-    def numbered_transitions(
         self, start_ns: int, end_ns: int, asset: str | None, limit: int, before: int = 0
-    ) -> list[tuple[int, Transition]]:
-        """The same with their numbers, from 1, newest first; `before` pages on, 0 begins."""
-        rows = self._numbered(start_ns, end_ns, asset, limit, before)
-        bodies = _TRANSITIONS.validate_json(f"[{','.join(body for _, body in rows)}]")
-        return list(zip((number for number, _ in rows), bodies, strict=True))
+    ) -> list[tuple[int, str]]:
+        """The newest `limit` alarm transitions of [start_ns, end_ns), newest first.
 
-    def transitions_json(
-        self, start_ns: int, end_ns: int, asset: str | None, limit: int, before: int = 0
-    ) -> bytes:
-        """The same as a JSON list of `{"number": …, "transition": {…}}`, as it stands in the file.
-
-        Nothing is decoded: ten thousand of them are a page that somebody waits for.
+        Returns:
+            Number, from 1, and the transition as JSON; `before` pages on, 0 begins.
         """
-        rows = self._numbered(start_ns, end_ns, asset, limit, before)
-        parts = [f'{{"number":{number},"transition":{body}}}' for number, body in rows]
-        return f"[{','.join(parts)}]".encode()
-
-    def _numbered(
-        self, start_ns: int, end_ns: int, asset: str | None, limit: int, before: int
-    ) -> Sequence[tuple[int, str]]:
         # `+t` walks the table by number: by the index on t, every row of the span would be sorted.
         return self._query(
             "SELECT seq, body FROM transition WHERE +t >= ? AND +t < ? "
             "AND (? IS NULL OR asset = ?) AND seq < ? ORDER BY seq DESC LIMIT ?",
-            (start_ns, end_ns, asset, asset, before or _NUMBER_MAX, limit),
+            (start_ns, end_ns, asset, asset, before or NUMBER_MAX, limit),
         )
 
     def _rows(self, width_s: int, signal: int, start_s: int, end_s: int) -> Rows:
@@ -285,9 +257,3 @@ def _merge(table: NDArray[np.float64], width_s: int, points_max: int) -> Series:
 def _reals(values: Any) -> NDArray[np.float64]:
     """SQLite keeps NaN as NULL."""
     return np.array([np.nan if v is None else v for v in values], dtype=np.float64)
-
-
-def _transition(body: dict[str, Any]) -> Transition:
-    body["drivers"] = tuple(Driver(**driver) for driver in body["drivers"])
-    body["cause"], body["priority"] = Cause(body["cause"]), Priority(body["priority"])
-    return Transition(**body)

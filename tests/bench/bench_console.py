@@ -27,8 +27,11 @@ from typing import Any
 
 import httpx
 
-from gateway.store.trend_file import TrendFile
-from gateway.store.trend_reader import TrendReader
+from gateway.core.clock import SystemClock
+from gateway.store.config import StoreConfig
+from gateway.store.log import Log
+from gateway.store.trend_file import FILE_NAME, TrendFile
+from gateway.store.trends import Trends
 
 ASSETS = 200
 BROWSERS = 20
@@ -113,19 +116,19 @@ def fill(plant: Any, folder: str) -> None:
         for i in range(ALARMS)
     ]
     # Read as the gateway reads them: from the file of the trends.
-    path = Path(folder) / "trends.db"
-    file = TrendFile(path, "bench")
+    log = Log.open(Path(folder) / "data", StoreConfig(), SystemClock())
+    file = TrendFile(log.directory / FILE_NAME, log.epoch())
     file.write(None, (), enumerate(plant.log, 1), {})
     file.close()
-    reader = TrendReader(path)
+    trends = Trends(log, StoreConfig().trends, SystemClock())
 
     async def history(**asked: Any) -> Any:
         asked["asset"] = asked["asset"] or None
-        return await asyncio.to_thread(partial(reader.numbered_transitions, **asked))
+        return await asyncio.to_thread(partial(trends.transitions, **asked))
 
     async def history_json(**asked: Any) -> bytes:
         asked["asset"] = asked["asset"] or None
-        return await asyncio.to_thread(partial(reader.transitions_json, **asked))
+        return await asyncio.to_thread(partial(trends.transitions_json, **asked))
 
     plant.history, plant.history_json = history, history_json
 

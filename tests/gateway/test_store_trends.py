@@ -57,8 +57,8 @@ async def test_buckets_hold_mean_least_and_greatest(tmp_path: Path) -> None:
         assert history.severity.tolist() == [0.5, 2.0]
         assert history.signals == ("vibration", "power")
         assert history.contribution.tolist() == [[0.75, 0.25]] * 2
-        assert trends.transitions(0, 1 << 62) == [transition(T0_NS)]
-        assert trends.transitions(0, 1 << 62, asset="fan") == []
+        assert trends.transitions(0, 1 << 62, None, 10) == [(1, transition(T0_NS))]
+        assert trends.transitions(0, 1 << 62, "fan", 10) == []
         trends.close()
 
 
