@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING
@@ -41,6 +42,7 @@ from gateway.store.past import Past
 from gateway.store.trends import Trends
 from gateway.store.vitals import log_vitals
 from gateway.view import View
+from models.runtime.fallback import open_lasting
 
 if TYPE_CHECKING:
     from gateway.store.influx import InfluxWriter
@@ -244,7 +246,9 @@ class Gateway:
         Raises:
             ConfigError: It cannot run; nothing has changed.
         """
-        posts, limits, derive = self._posts(config), self._limits(config), self._derive(config)
+        # Beside the loop: a model server that does not answer takes its time.
+        posts = await asyncio.to_thread(self._posts, config)
+        limits, derive = self._limits(config), self._derive(config)
         waves = self._waves(config)
         egress = self._egress(config)
         before = {source.id: source for source in self.config.sources}
@@ -431,7 +435,8 @@ class Gateway:
         assets = config.settings.asset
         self.learning.enroll(assets, numbers)
         wanted = [*assignments(assets, config.resolve), *self.learning.assignments()]
-        return muster(wanted, sources_of, self.log.signals)
+        opener = partial(open_lasting, cache=config.data_dir / "engines")
+        return muster(wanted, sources_of, self.log.signals, opener=opener)
 
     async def _restation(self) -> None:
         """Let the judges that learning asks for take up their posts."""

@@ -167,7 +167,7 @@ class Flow:
         self._limits = limits
         self._executor = executor
         self._conditions: list[Condition] = []
-        self._failed: set[str] = set()
+        self._failed: dict[str, str] = {}
         self._past = _past(log)
         self._busy = asyncio.Lock()
         self.on_verdict: Callable[[Transition], None] = lambda _transition: None
@@ -179,6 +179,8 @@ class Flow:
         self._derive, self._waves = derive, waves
         self.posts = tuple(posts)
         self.latest.forget(posts)
+        for gone in self._failed.keys() - {post.judge.bundle.id for post in posts}:
+            self._conditions += self._device_conditions(gone)
         for judge in (post.judge for post in posts):
             judge.past = self._past
             for asset in judge.assets if judge.following is not None else ():
@@ -324,10 +326,10 @@ class Flow:
                     self._executor, post.judge.judge, windows, post.coverage_min
                 )
             except DeviceError as error:
-                conditions.append(self._device_condition(post, str(error)))
+                conditions += self._device_conditions(post.judge.bundle.id, str(error))
                 continue
-            if post.judge.bundle.id in self._failed:
-                conditions.append(self._device_condition(post, ""))
+            if post.judge.device_fault or post.judge.bundle.id in self._failed:
+                conditions += self._device_conditions(post.judge.bundle.id)
             conditions += self._assessed(post, windows, judged)
         if cut:
             self._log.state_put("pipeline", "ends", json.dumps(self.builder.ends_ns()).encode())
@@ -377,20 +379,32 @@ class Flow:
         for asset, state in following.saw(windows.rows, judged.assessments, ails):
             self._log.state_put("follow", f"{post.judge.bundle.id}/{asset}", state)
 
-    def _device_condition(self, post: Post, error: str) -> Condition:
-        name = post.judge.bundle.id
-        (self._failed.add if error else self._failed.discard)(name)
-        return Condition(
-            asset="",
-            alarm=f"device.{name}",
-            cause=Cause.SYSTEM,
-            active=bool(error),
-            t_ns=self._clock.wall_ns(),
-            priority=Priority.HIGH,
-            text=f"Model {name} cannot run on {post.judge.session.device}: {error}"
-            if error
-            else "",
-        )
+    def _device_conditions(self, bundle: str, error: str = "") -> list[Condition]:
+        """What changed about where a bundle runs; `error` is that it runs nowhere."""
+        judges = [post.judge for post in self.posts if post.judge.bundle.id == bundle]
+        fault = next((judge.device_fault for judge in judges if judge.device_fault), "")
+        text = ""
+        if error:
+            text = f"Model {bundle} runs nowhere, and judges nothing: {error}"
+        elif fault:
+            text = f"Model {bundle} runs on the CPU instead: {fault}"
+        if text == self._failed.get(bundle, ""):
+            return []
+        if text:
+            self._failed[bundle] = text
+        else:
+            del self._failed[bundle]
+        return [
+            Condition(
+                asset="",
+                alarm=f"device.{bundle}",
+                cause=Cause.SYSTEM,
+                active=bool(text),
+                t_ns=self._clock.wall_ns(),
+                priority=Priority.HIGH if error else Priority.MEDIUM,
+                text=text,
+            )
+        ]
 
     def _record(self, transitions: Sequence[Transition]) -> None:
         if not transitions:

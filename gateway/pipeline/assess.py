@@ -17,6 +17,7 @@ from models.explain import drivers, healthy_of
 from models.features.plan import FeaturePlan
 from models.operating import Operating
 from models.runtime import Session
+from models.runtime.fallback import FallbackSession
 from models.sensors import WORDS, SensorFault, Sensors, lonely
 
 SEVERITY_HIGH = 3.0
@@ -102,6 +103,9 @@ class Judge:
         self._healthy = healthy_of(manifest.detail)
         self._operating = Operating.of(manifest)
         self.past = Past()
+        self._owned = np.array(
+            [[signal in owners for owners in self.plan.owners] for signal in self.plan.signals]
+        )
         columns = len(manifest.labels) if manifest.kind == "failure" else 1
         self._told = np.full((n, columns), np.inf)
         self._worded: dict[int, _Worded] = {}
@@ -119,6 +123,11 @@ class Judge:
         """What the model answers."""
         return ModelKind(self.bundle.manifest.kind)
 
+    @property
+    def device_fault(self) -> str:
+        """Why its device is not used and the CPU goes on; "" where all is well."""
+        return self.session.fault if isinstance(self.session, FallbackSession) else ""
+
     def judge(self, windows: Windows, coverage_min: NDArray[np.float64]) -> Judged:
         """Assess windows.
 
@@ -127,7 +136,7 @@ class Judge:
             coverage_min: float64[a], below which an asset's window gets no verdict.
 
         Raises:
-            DeviceError: The device failed; the caller falls back to another.
+            DeviceError: The device failed, and the CPU behind it.
         """
         manifest = self.bundle.manifest
         value, faults = windows.value, None
@@ -177,7 +186,29 @@ class Judge:
             above = made.severity > 1
             alone = lonely(made.contribution, made.direction, self._explained, self._units)
             faults[alone & above[:, None] & (faults == SensorFault.NONE)] = SensorFault.LONELY
+        if output is not None and not self.shadow:
+            self._weigh_signals(made, windows.rows, features, row_s)
         return Judged(made, features, faults)
+
+    def _weigh_signals(
+        self,
+        a: Assessments,
+        numbers: NDArray[np.int64],
+        features: NDArray[np.float32],
+        row_s: float,
+    ) -> None:
+        """Where a forecast alarms, ask what it would say without each signal: that gives shares."""
+        level = forecast.levels(a, self._at[numbers], self._life_h[numbers])
+        rows = np.flatnonzero(np.nan_to_num(level).max(axis=1) >= 1)
+        if not len(rows):
+            return
+        k = len(self.plan.signals)
+        x = np.repeat(features[rows], k, axis=0)
+        # A feature that is missing counts as usual: the graph puts its centre there.
+        x[np.tile(self._owned, (len(rows), 1))] = np.nan
+        _, said = _head(self.bundle.manifest, self.session.run(x), row_s)
+        assert said is not None
+        a.contribution[rows] = forecast.shares(a, rows, level, said.reshape(len(rows), k, -1))
 
     def conditions(self, windows: Windows, judged: Judged) -> list[Condition]:
         """What the alarms must know of these assessments.
@@ -237,7 +268,8 @@ class Judge:
         if a.kind is not ModelKind.ANOMALY:
             life_h = float(self._life_h[number])
             level = severity if severity >= 0 else None
-            return forecast.condition(a, row, column, level, life_h, self._horizon_s)
+            why = self.drivers(judged, row) if severity >= 1 else ()
+            return forecast.condition(a, row, column, level, life_h, self._horizon_s, why)
         asset, t_ns = a.assets[row], int(a.t_ns[row])
         if severity < 0:
             return Condition(asset, "anomaly", Cause.ANOMALY, None, t_ns, severity=0.0)

@@ -87,6 +87,12 @@ class AssetConfig(BaseModel):
         max_length=500,
         description="When it runs, by its signals: speed > 50. Else it stands, and is not judged.",
     )
+    device: str = Field(
+        default="cpu",
+        max_length=500,
+        description="Where its models run, as `forewarn devices` names it, or auto; the CPU goes on"
+        " where that fails.",
+    )
     learn: LearnConfig | None = Field(default=None, description="Learn this machine on the box.")
     hop_s: float | None = Field(
         default=None, gt=0, description="Seconds between assessments; unset: the bundle's own."

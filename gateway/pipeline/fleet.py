@@ -16,7 +16,8 @@ from gateway.pipeline.waves import parts_wanted
 from gateway.pipeline.windows import Watch
 from models.bundle import Bundle, Manifest, read
 from models.errors import ModelError
-from models.runtime import Session, open_session
+from models.runtime import Session
+from models.runtime.fallback import open_lasting
 
 STALE_CELLS = 3
 """A sample fills so many cells by default: one lost poll or two do not blind a model."""
@@ -68,7 +69,7 @@ def muster(
     sources_of: Mapping[Signal, str],
     signals: SignalTable,
     *,
-    opener: Callable[[Bundle], Session] = open_session,
+    opener: Callable[[Bundle, str], Session] = open_lasting,
 ) -> list[Post]:
     """Load every bundle once, prove it on its device, and group the assets that share it.
 
@@ -76,7 +77,7 @@ def muster(
         wanted: Who is judged by what.
         sources_of: Every configured or derived signal, and the source that feeds it.
         signals: Gives each signal its number.
-        opener: Loads a bundle on its device.
+        opener: Loads a bundle on the device that is named.
 
     Raises:
         ConfigError: A bundle cannot be read, or wants other signals or units than its asset has;
@@ -87,7 +88,14 @@ def muster(
     groups: dict[tuple[object, ...], list[Assignment]] = {}
     for one in wanted:
         asset = one.asset
-        key = (one.path, one.shadow, asset.hop_s, asset.stale_s, asset.lateness_s)
+        key = (
+            one.path,
+            one.shadow,
+            asset.device,
+            asset.hop_s,
+            asset.stale_s,
+            asset.lateness_s,
+        )
         groups.setdefault(key, []).append(one)
     loaded: dict[Path, Bundle] = {}
     posts = []
@@ -107,7 +115,7 @@ def muster(
             if fitting:
                 judge = Judge(
                     bundle,
-                    opener(bundle),
+                    opener(bundle, members[0].asset.device),
                     [asset.id for asset in fitting],
                     shadow=shadow,
                     failure_at=[asset.failure_at for asset in fitting],

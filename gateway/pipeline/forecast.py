@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from gateway.core.alarm import Cause, Condition, Priority
+from gateway.core.alarm import Cause, Condition, Driver, Priority
 from gateway.core.assessment import Assessments, ModelKind
 from models.bundle import Manifest
 
@@ -50,6 +50,35 @@ def levels(
     return life_h[:, None] / np.maximum(low, life_h[:, None] / LIFE_SPAN)
 
 
+def shares(
+    a: Assessments,
+    rows: NDArray[np.int64],
+    level: NDArray[np.float64],
+    without: NDArray[np.float32],
+) -> NDArray[np.float32]:
+    """How much of each row's nearest alarm is due to each signal.
+
+    Args:
+        a: Of a failure or remaining-life model.
+        rows: int64[r], rows that alarm.
+        level: float64[n, m], as `levels` gives it.
+        without: float32[r, k, m], the same outputs with one signal at a time taken away.
+
+    Returns:
+        float32[r, k], each row's sum 1, or 0 where no signal alone carries it.
+    """
+    assert a.output is not None
+    if a.kind is ModelKind.FAILURE:
+        column = level[rows].argmax(axis=1)
+        at = np.arange(len(rows))
+        less = a.output[rows, column][:, None] - without[at, :, column]
+    else:
+        hours = a.outputs.index("hours")
+        less = without[:, :, hours] - a.output[rows, hours][:, None]
+    less = np.maximum(np.nan_to_num(less), 0)
+    return np.asarray(less / np.maximum(less.sum(axis=1, keepdims=True), 1e-12), np.float32)
+
+
 def condition(
     a: Assessments,
     row: int,
@@ -57,6 +86,7 @@ def condition(
     level: float | None,
     life_h: float,
     horizon_s: Mapping[str, float],
+    why: tuple[Driver, ...] = (),
 ) -> Condition:
     """What one row says of one failure mode, or of the remaining life.
 
@@ -67,9 +97,11 @@ def condition(
         level: As `levels` gives it; None where the model abstains.
         life_h: The hours at which this asset's remaining life alarms.
         horizon_s: How far ahead each mode is announced, where the model knows.
+        why: The signals without which the model would say less.
     """
     assert a.output is not None
     asset, t_ns = a.assets[row], int(a.t_ns[row])
+    because = f": {'; '.join(driver.text for driver in why)}" if why else ""
     if a.kind is ModelKind.FAILURE:
         mode = a.outputs[column]
         within = f" within {span(horizon_s[mode])}" if mode in horizon_s else ""
@@ -81,7 +113,9 @@ def condition(
             t_ns,
             severity=level or 0.0,
             priority=Priority.HIGH,
-            text=f"{asset} is heading for {mode}{within}: probability {a.output[row, column]:.0%}",
+            text=f"{asset} is heading for {mode.replace('_', ' ')}{within}, probability "
+            f"{a.output[row, column]:.0%}{because}",
+            drivers=why,
         )
     hours, low, high = (float(a.output[row, a.outputs.index(n)]) for n in ("hours", "low", "high"))
     left, least, most = (span(3600 * each) for each in (hours, low, high))
@@ -93,7 +127,8 @@ def condition(
         t_ns,
         severity=level or 0.0,
         priority=Priority.HIGH if hours < life_h else Priority.MEDIUM,
-        text=f"{asset} has about {left} left ({least} to {most})",
+        text=f"{asset} has about {left} left ({least} to {most}){because}",
+        drivers=why,
     )
 
 

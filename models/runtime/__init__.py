@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from models.bundle import Bundle
+from models.bundle import Bundle, Manifest
 from models.errors import BundleError, DeviceError
 from models.runtime.session import Precision, Replay, Session, proven, replay
 
@@ -17,6 +17,7 @@ __all__ = [
     "Session",
     "Tried",
     "candidates",
+    "half_tolerance",
     "open_session",
     "proven",
     "replay",
@@ -25,6 +26,8 @@ __all__ = [
 
 HALF_TOLERANCE = 0.05
 """Half precision reproduces the float32 graph less well than int8 reproduces itself."""
+HALF_TOO = ("tensorrt", "http://", "https://")
+"""Devices that may compute in half precision what they cannot take in int8."""
 TIMED_CALLS = 30
 
 
@@ -41,8 +44,8 @@ def open_session(
         bundle: As `models.bundle.read` gives it.
         device: `cpu`, `cuda`, `tensorrt`, `openvino:CPU|GPU|NPU`, the URL of a model server, or
             `auto` for the fastest of those here that reproduces the bundle.
-        precision: int8 unless asked otherwise; a server may compute in fp16 (an NCS2 does), and
-            TensorRT does where it cannot take the int8 graph.
+        precision: None for int8, or half precision where a server or TensorRT has no int8 that
+            passes (an NCS2 has none at all).
         cache: Folder for compiled engines.
 
     Raises:
@@ -54,16 +57,21 @@ def open_session(
     try:
         return _proven(bundle, device, precision or "int8", cache)
     except BundleError:
-        if device != "tensorrt" or precision is not None:
+        if not device.startswith(HALF_TOO) or precision is not None:
             raise
-        # What TensorRT cannot take in int8 it may take in half precision, and has to prove.
+        # What cannot be had in int8 may be had in half precision, and has to prove itself.
         return _proven(bundle, device, "fp16", cache)
 
 
 def _proven(bundle: Bundle, device: str, precision: Precision, cache: Path | None) -> Session:
     session = _open(bundle, device, precision, cache)
-    half = max(bundle.manifest.golden_tolerance, HALF_TOLERANCE)
-    return proven(session, bundle, tolerance=half if precision == "fp16" else None)
+    half = half_tolerance(bundle.manifest) if precision == "fp16" else None
+    return proven(session, bundle, tolerance=half)
+
+
+def half_tolerance(manifest: Manifest) -> float:
+    """What half precision may differ by, as a share of |expected| + mean |expected|."""
+    return max(manifest.golden_tolerance, HALF_TOLERANCE)
 
 
 @dataclass(frozen=True, slots=True)

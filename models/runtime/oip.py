@@ -39,6 +39,7 @@ class OipSession:
         model = parts.path.strip("/").removeprefix("v2/models/") or bundle.id
         self._path = f"/v2/models/{model}"
         self._outputs = bundle.manifest.outputs
+        self._flat = {name for name, value in bundle.golden.fp32.items() if np.ndim(value) == 1}
         self._timeout_s = timeout_s
         self._binary = True
         self._link: http.client.HTTPConnection | None = None
@@ -63,10 +64,15 @@ class OipSession:
                 missing = [name for name in self._outputs if name not in out]
                 if missing:
                     raise DeviceError(f"{self.device}: the answer lacks {', '.join(missing)}")
-                return checked({name: out[name] for name in self._outputs}, len(x), self.device)
+                held = {name: self._flattened(name, out[name]) for name in self._outputs}
+                return checked(held, len(x), self.device)
             if not (binary and status in _MAYBE_NO_BINARY):
                 break
         raise DeviceError(f"{self.device}: refused ({status} {_short(answer)})")
+
+    def _flattened(self, name: str, value: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Some servers (MLServer) know no vectors and send [n, 1] for [n]."""
+        return value[:, 0] if name in self._flat and value.shape[1:] == (1,) else value
 
     def close(self) -> None:
         if self._link is not None:

@@ -57,14 +57,36 @@ def replay(session: Session, golden: Golden, tolerance: float) -> Replay:
         DeviceError: From `run`.
         BundleError: An output is missing, or differs in shape or in where it is NaN.
     """
+    return compare(session, golden, session.run(golden.x), tolerance)
+
+
+def compare(
+    session: Session,
+    golden: Golden,
+    outputs: Outputs,
+    tolerance: float,
+    rows: slice = slice(None),
+) -> Replay:
+    """How far the answers to (some of) the golden rows lie from those of the training machine.
+
+    Args:
+        session: Who answered.
+        golden: What was asked.
+        outputs: The answers, for `rows`.
+        tolerance: Allowed, as a share of |expected| + mean |expected|.
+        rows: Which golden rows were asked.
+
+    Raises:
+        BundleError: An output is missing, or differs in shape or in where it is NaN.
+    """
     want_all: Mapping[str, NDArray[Any]] = (
         golden.int8 if session.precision == "int8" else golden.fp32
     )
-    got_all = session.run(golden.x)
     worst, where = 0.0, ""
     for name, raw in want_all.items():
-        want = np.asarray(raw, dtype=np.float64)
-        got = np.asarray(got_all.get(name, np.zeros(0)), dtype=np.float64)
+        every = np.asarray(raw, dtype=np.float64)
+        want = every[rows]
+        got = np.asarray(outputs.get(name, np.zeros(0)), dtype=np.float64)
         if got.shape != want.shape:
             raise BundleError(
                 f"{session.device}: {name} must have shape {want.shape}, was {got.shape}"
@@ -74,12 +96,28 @@ def replay(session: Session, golden: Golden, tolerance: float) -> Replay:
             raise BundleError(f"{session.device}: {name} is not a number where it should be one")
         if not finite.any():
             continue
-        scale = np.abs(want[finite]).mean()
+        scale = np.abs(every[np.isfinite(every)]).mean()
         allowed = tolerance * (np.abs(want[finite]) + scale) + 1e-7
         share = float((np.abs(got[finite] - want[finite]) / allowed).max())
         if share > worst:
             worst, where = share, name
     return Replay(worst, where)
+
+
+def agree(
+    session: Session, golden: Golden, outputs: Outputs, tolerance: float, rows: slice
+) -> None:
+    """Compare, and refuse what lies too far off.
+
+    Raises:
+        BundleError: It does, or cannot be compared.
+    """
+    seen = compare(session, golden, outputs, tolerance, rows)
+    if seen.worst > 1:
+        raise BundleError(
+            f"{session.device}: a golden vector must agree within {tolerance:g}, "
+            f"{seen.output} was {seen.worst:.1f} times further off"
+        )
 
 
 def proven(session: Session, bundle: Bundle, *, tolerance: float | None = None) -> Session:

@@ -126,6 +126,7 @@ def train(
             | {"thresholds": thresholds, "horizon_s": _horizons(record, target, labels)},
         },
         notes,
+        calm=np.asarray((y <= 0.5).all(axis=1), bool),
         seed=seed,
         precision=precision,
         created=created,

@@ -7,6 +7,7 @@ that were held out.
 """
 
 import hashlib
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -229,6 +230,7 @@ def finish(
     manifest: dict[str, Any],
     notes: Sequence[str],
     *,
+    calm: NDArray[np.bool_],
     seed: int,
     precision: str,
     created: datetime | None,
@@ -243,6 +245,7 @@ def finish(
         record: For the signals' units and ranges, and the data's hash.
         manifest: The kind's own fields.
         notes: Go to the user.
+        calm: bool[n], rows in which nothing was wrong; what is usual is told by them.
         seed: Of the golden rows.
         precision: `fp32` puts the float32 graph in the int8 member's place.
         created: For the manifest; now if None.
@@ -275,6 +278,8 @@ def finish(
     detail["stale_cells"] = grid.stale_cells
     if plan.regimes is not None:
         detail["regimes"] = plan.regimes.pack()
+    else:
+        detail["healthy"] = _usual(plan, x[calm], {s.name: s.unit for s in signals})
     names = plan.names
     for what, pairs in (("products", inputs.products), ("differences", inputs.differences)):
         if pairs:
@@ -299,6 +304,23 @@ def finish(
         **manifest,
     )
     return Trained(filled, int8, fp32, golden, tuple(notes))
+
+
+def _usual(plan: FeaturePlan, x: Features, units: dict[str, str]) -> list[dict[str, object]]:
+    """Each feature's 1st and 99th percentile, for `models.explain`; none where conditions are taken
+    out, whose numbers no operator reads."""
+    with np.errstate(all="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        low, high = np.nan_to_num(np.nanquantile(x.astype(np.float64), [0.01, 0.99], axis=0))
+    return [
+        {
+            "feature": name,
+            "unit": units[name.rpartition(":")[0]],
+            "low": float(low[i]),
+            "high": float(high[i]),
+        }
+        for i, name in enumerate(plan.names)
+    ]
 
 
 def _narrow(

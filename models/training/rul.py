@@ -109,6 +109,7 @@ def train(
             "detail": (detail or {}) | {"cap": chosen_cap, "cover": COVER, "row_s": grid.period_s},
         },
         notes,
+        calm=np.asarray(y >= chosen_cap if (y >= chosen_cap).any() else y > 0, bool),
         seed=seed,
         precision=precision,
         created=created,

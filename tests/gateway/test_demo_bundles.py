@@ -3,12 +3,13 @@
 import numpy as np
 import pytest
 
-from gateway.demo.configuration import shipped_bundles
+from gateway.demo.configuration import ARTIFACTS, LIFE_H, shipped_bundles
 from gateway.demo.layout import ASSETS, DEFAULT_FAULTS
 from gateway.demo.machines import CLASSES
 from gateway.demo.physics import Column, Fault
 from gateway.demo.record import failing, healthy
 from models import bundle
+from models.heads import answer
 from models.record import Record
 from models.score import score
 
@@ -39,3 +40,27 @@ def test_a_shipped_bundle_is_quiet_in_health_and_finds_its_fault(kind: str) -> N
         over = np.flatnonzero(np.nan_to_num(score(made, record_of(kind, sick)).score) > limit)
         assert len(over)
         assert 0 < over[0] / 4 - ONSET_S < FOUND_S_MAX
+
+
+def test_the_shipped_failure_modes_are_told_apart_and_quiet_in_health() -> None:
+    made = bundle.read(ARTIFACTS / "conveyor-failure.fwm")
+    modes = made.manifest.labels
+    assert set(modes) == set(CLASSES["conveyor"].faults)
+    calm = answer(made, record_of("conveyor", healthy("conveyor", hours=2, seed=301))).values
+    assert np.nanmax(calm) < 0.2
+    for mode in modes:
+        sick = failing("conveyor", Fault(mode, ONSET_S, 30.0), hours=100 / 3600, seed=311)
+        said = answer(made, record_of("conveyor", sick)).values
+        assert np.nanmax(said[: int(4 * ONSET_S)]) < 0.2
+        assert modes[int(np.argmax(said[-1]))] == mode
+        assert said[-1].max() > 0.5
+
+
+def test_the_shipped_life_is_long_in_health_and_ends_with_the_bearing() -> None:
+    made = bundle.read(ARTIFACTS / "conveyor-life.fwm")
+    hours = made.manifest.detail["row_s"] / 3600
+    calm = answer(made, record_of("conveyor", healthy("conveyor", hours=2, seed=301))).values
+    assert np.nanmin(calm[:, 1]) * hours > 4 * LIFE_H
+    sick = failing("conveyor", Fault("bearing_wear", ONSET_S, 60.0), hours=120 / 3600, seed=311)
+    said = answer(made, record_of("conveyor", sick)).values * hours
+    assert said[-1, 1] < LIFE_H

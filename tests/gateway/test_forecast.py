@@ -101,6 +101,8 @@ def test_a_remaining_life_that_runs_out_is_an_alarm(log: Log) -> None:
     assert alarm.priority is Priority.HIGH
     assert re.search(r"conveyor-1 has about [\d.]+ (s|min) left \(.* to .*\)", alarm.text)
     assert alarm.severity > 1
+    assert alarm.drivers[0].signal == "vibration"
+    assert sum(driver.share for driver in alarm.drivers) == pytest.approx(1, abs=0.3)
 
 
 def test_a_healthy_machine_has_life_enough(log: Log) -> None:
@@ -148,7 +150,7 @@ def test_a_failure_alarms_at_its_probability_and_tells_the_horizon() -> None:
     made = forecast.condition(said, 0, 0, float(level[0, 0]), 24.0, {"bearing": 86_400.0})
     assert made.active
     assert made.alarm == "failure.bearing"
-    assert made.text == "press-0 is heading for bearing within 24 h: probability 62%"
+    assert made.text == "press-0 is heading for bearing within 24 h, probability 62%"
     calm = forecast.condition(said, 1, 0, 0.4, 24.0, {})
     assert calm.active is False
     assert forecast.condition(said, 1, 0, None, 24.0, {}).active is None

@@ -5,8 +5,7 @@ import json
 import struct
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,27 +14,8 @@ import pytest
 from models import bundle, runtime
 from models.errors import BundleError, DeviceError
 from models.runtime import oip
-from tests.models import bundles, peers
-from tests.servers import Server, free_port
-
-SERVING = """
-import onnxruntime, numpy as np
-from mlserver import MLModel
-from mlserver.codecs import NumpyCodec
-
-class Model(MLModel):
-    async def load(self):
-        self.session = onnxruntime.InferenceSession(self.settings.parameters.uri)
-        return True
-
-    async def predict(self, payload):
-        x = NumpyCodec.decode_input(payload.inputs[0]).astype(np.float32)
-        names = [o.name for o in self.session.get_outputs()]
-        values = self.session.run(names, {"x": x})
-        from mlserver.types import InferenceResponse
-        outputs = [NumpyCodec.encode_output(n, v) for n, v in zip(names, values)]
-        return InferenceResponse(model_name=self.name, outputs=outputs)
-"""
+from tests.models import bundles, modelserver, peers
+from tests.servers import free_port
 
 
 @pytest.fixture(scope="module")
@@ -46,32 +26,8 @@ def held(tmp_path_factory: pytest.TempPathFactory) -> bundle.Bundle:
 def test_a_real_model_server_replays_the_golden_vectors(
     held: bundle.Bundle, tmp_path: Path
 ) -> None:
-    python = peers.python_of(
-        "mlserver", sys.executable, "mlserver==1.7.1", "onnxruntime>=1.23", required=True
-    )
-    (tmp_path / "graph.onnx").write_bytes(held.int8)
-    (tmp_path / "serving.py").write_text(SERVING)
-    (tmp_path / "model-settings.json").write_text(
-        json.dumps(
-            {
-                "name": held.id,
-                "implementation": "serving.Model",
-                "parallel_workers": 0,
-                "parameters": {"uri": str(tmp_path / "graph.onnx")},
-            }
-        )
-    )
-    port = free_port()
-    ports = {"http_port": port, "grpc_port": free_port(), "metrics_port": free_port()}
-    (tmp_path / "settings.json").write_text(
-        json.dumps({"host": "127.0.0.1", "parallel_workers": 0, **ports})
-    )
-    server = Server(
-        [str(python.parent / "mlserver"), "start", str(tmp_path)],
-        f"http://127.0.0.1:{port}",
-        f"/v2/models/{held.id}/ready",
-        tmp_path / "log",
-    )
+    python = peers.python_of("mlserver", sys.executable, *modelserver.MLSERVER, required=True)
+    server = modelserver.mlserver(held, python, tmp_path)
     server.start()
     try:
         session = oip.open_oip(held, server.url, "int8", timeout_s=10)
@@ -87,44 +43,6 @@ def test_a_real_model_server_replays_the_golden_vectors(
         session.close()
     finally:
         server.stop()
-
-
-Answer = Callable[[bytes, dict[str, str]], tuple[int, dict[str, str], bytes]]
-
-
-@contextmanager
-def serving(answer: Answer) -> Iterator[str]:
-    """A server on a real socket whose answers are the test's."""
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_GET(self) -> None:
-            self._give(200, {}, b"")
-
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            self._give(*answer(body, dict(self.headers)))
-
-        def _give(self, status: int, headers: dict[str, str], body: bytes) -> None:
-            self.send_response(status)
-            for name, value in ({"Content-Length": str(len(body))} | headers).items():
-                self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *args: object) -> None:
-            pass
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 def _tensor(
@@ -161,7 +79,7 @@ def test_binary_tensors_both_ways(held: bundle.Bundle) -> None:
         text = json.dumps({"outputs": [tensor]}).encode()
         return 200, {oip.HEADER_LENGTH: str(len(text))}, text + raw
 
-    with serving(answer) as url:
+    with modelserver.serving(answer) as url:
         session = runtime.open_session(held, url)
         got = session.run(held.golden.x)
         np.testing.assert_array_equal(got["probability"], held.golden.int8["probability"])
@@ -177,7 +95,7 @@ def test_a_server_without_binary_tensors_gets_json(held: bundle.Bundle) -> None:
         assert None in data, "the missing feature travels as null"
         return _json(_tensor("probability", held.golden.int8["probability"])[0])
 
-    with serving(answer) as url:
+    with modelserver.serving(answer) as url:
         runtime.open_session(held, url).close()
 
 
@@ -260,7 +178,10 @@ def test_a_lying_server_is_refused(
     error: type[Exception],
     says: str,
 ) -> None:
-    with serving(lambda _body, _headers: lie(held)) as url, pytest.raises(error, match=says):
+    with (
+        modelserver.serving(lambda _body, _headers: lie(held)) as url,
+        pytest.raises(error, match=says),
+    ):
         runtime.open_session(held, url)
 
 
