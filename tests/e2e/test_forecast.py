@@ -44,7 +44,7 @@ def test_which_failure_and_how_long_reach_everyone(tmp_path: Path) -> None:
         with urllib.request.urlopen(page, timeout=10) as answer:
             html = answer.read().decode()
         assert "bearing_wear" in html
-        assert re.search(r"Remaining life.*between .+ and ", html, re.S)
+        assert re.search(r"Remaining life.*between .+ and ", html, re.DOTALL)
 
         def newest(query: str) -> dict[str, float]:
             (found,) = server.query(query) or [{"columns": [], "values": [[]]}]
