@@ -307,7 +307,7 @@ class View:
         reader = LogReader(gateway.log.path)
         try:
             if gateway.egress is not None:
-                preview, note = gateway.egress.preview(), "next, as JSON"
+                preview, note = gateway.egress.preview(), "next"
             else:
                 preview = current(
                     LogHistory(reader),
@@ -316,7 +316,7 @@ class View:
                     gateway.asset_ids(),
                     gateway.clock,
                 )
-                note = "would leave if [cloud] were enabled"
+                note = "would"
             now_ns = gateway.clock.wall_ns()
             out = [
                 Payload(
@@ -334,7 +334,7 @@ class View:
                 done = gateway.log.cursor(EGRESS).position(Kind.SUMMARY)
                 for record in reversed(reader.read(Kind.SUMMARY, max(0, done - limit), done)):
                     body = b"[" + record.payload + b"]"
-                    out.append(Payload(record.t_max_ns, to, sent=True, body=body, note="as JSON"))
+                    out.append(Payload(record.t_max_ns, to, sent=True, body=body, note="was"))
             return out[:limit]
         finally:
             reader.close()

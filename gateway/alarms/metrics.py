@@ -58,6 +58,7 @@ def kpis(
     acked_s = _times_to_ack(inside)
     span_s = (end_ns - start_ns) / 1e9
     n = len(called)
+    top = Counter((t.asset, t.alarm) for t in called).most_common(10)
     return AlarmKpis(
         span_s=span_s,
         annunciated=n,
@@ -78,12 +79,8 @@ def kpis(
         judged_real=judged[Verdict.REAL],
         judged_false=judged[Verdict.FALSE],
         judged_known=judged[Verdict.KNOWN],
-        top=tuple(
-            (asset, alarm, times_)
-            for (asset, alarm), times_ in Counter((t.asset, t.alarm) for t in called).most_common(
-                10
-            )
-        ),
+        top=tuple((asset, alarm, times_) for (asset, alarm), times_ in top),
+        top_share=sum(times_ for _, times_ in top) / n if n else 0.0,
     )
 
 

@@ -52,7 +52,8 @@ def _actor(request: Request, role: Role = Role.VIEWER) -> Actor:
         query = f"?{request.url.query}" if request.url.query else ""
         raise Door(request.url.path + query)
     if actor.role < role:
-        raise HTTPException(403, f"needs the role {role.word}")
+        texts = pages_of(request).texts
+        raise HTTPException(403, texts("error.role", role=texts(f"role.{role.word}")))
     return actor
 
 
@@ -90,7 +91,7 @@ async def asset(request: Request, id: Key) -> Response:  # noqa: A002
     actor, plant = _actor(request), plant_of(request)
     detail = plant.asset(id)
     if detail is None:
-        raise HTTPException(404, "there is no such machine")
+        raise HTTPException(404, pages_of(request).texts("error.machine"))
     mine = first_of_several([v for v in plant.alarms() if v.asset == id])
     plotly: str = request.app.state.plotly
     return await _page(request, actor, "asset.html", d=detail, alarms=mine, plotly=plotly)

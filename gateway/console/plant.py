@@ -206,7 +206,7 @@ class Payload:
         to: Where it went; "" where nothing was sent.
         sent: Whether it left.
         body: What was sent, to the byte, at most 64 KiB.
-        note: Status or reason.
+        note: `next`, `would` or `was`: when it leaves; else a status in words.
     """
 
     t_ns: int

@@ -244,6 +244,8 @@ class AlarmKpis:
         acked_s_median: Median time to acknowledgement, s; NaN where none was acknowledged.
         judged_real, judged_false, judged_known: Episodes that an engineer judged.
         top: The ten that came most often: (asset, alarm, times).
+        top_share: Their share of all that people were called for, 0 to 1; above 0.05 a few bad
+            actors make the load (the more alarms there are, the better this says so).
     """
 
     span_s: float
@@ -262,3 +264,4 @@ class AlarmKpis:
     judged_false: int
     judged_known: int
     top: tuple[tuple[str, str, int], ...]
+    top_share: float

@@ -44,13 +44,20 @@ def test_a_day_counted_by_hand() -> None:
     assert day.priorities == pytest.approx((12 / 13, 0, 1 / 13))
     assert day.acked_s_median == 120
     assert day.top == (("pump", "a", 12), ("pump", "b", 1))
+    assert day.top_share == 1.0
     assert (day.standing, day.stale, day.shelved) == (1, 0, 0)
     assert (day.judged_real, day.judged_false) == (1, 0), "the last word counts"
+
+
+def test_bad_actors_are_weighed_against_all() -> None:
+    log = [transition(i, alarm=f"a{i % 30}", n=i) for i in range(40)]
+    assert kpis(log, [], start_ns=0, end_ns=1440 * MINUTE).top_share == 20 / 40
 
 
 def test_nothing_happened() -> None:
     quiet = kpis([], [], start_ns=0, end_ns=MINUTE)
     assert (quiet.annunciated, quiet.peak_10min, quiet.flood_share) == (0, 0, 0.0)
+    assert quiet.top_share == 0.0
     assert math.isnan(quiet.acked_s_median)
 
 

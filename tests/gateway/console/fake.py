@@ -312,7 +312,7 @@ class FakePlant:
 
     async def outgoing(self, limit: int) -> Sequence[Payload]:
         body = b'{"asset":"pump-1","t":1700000000,"span_s":60,"severity_max":0.41,"alarms":0}'
-        return [Payload(time.time_ns(), "", sent=False, body=body, note="sync is off")]
+        return [Payload(time.time_ns(), "", sent=False, body=body, note="would")]
 
     def egress(self) -> EgressView | None:
         return self.egress_view

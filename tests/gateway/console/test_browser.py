@@ -1,8 +1,10 @@
 """The console in a real browser: the whole walk, live updates, names that bite, and axe-core."""
 
 import os
+import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import fields, is_dataclass
 from functools import partial
 from importlib.resources import files
 from importlib.util import find_spec
@@ -11,6 +13,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, Request, expect, sync_playwright
 
+from gateway.console import app, texts
 from gateway.core.alarm import Cause, Condition, Priority
 from tests.gateway.console.conftest import PASSWORD, Running, Start
 from tests.gateway.console.fake import FakePlant
@@ -182,6 +185,73 @@ def test_names_and_notes_that_look_like_markup_stay_text(
     expect(page.locator(".alarm q")).to_have_text(NASTY)
     assert page.locator("main img").count() == 0
     assert title
+
+
+VISIBLE = """() => {
+  const body = document.body.cloneNode(true);
+  for (const el of body.querySelectorAll("time, script, style, pre")) el.remove();
+  const texts = [document.title, body.textContent];
+  for (const name of ["aria-label", "title", "placeholder", "alt", "data-empty", "data-ask"])
+    for (const el of body.querySelectorAll(`[${name}]`)) texts.push(el.getAttribute(name));
+  return texts.join(" \\n ");
+}"""
+UNITS = {"ms", "kB", "MB", "GB", "min", "vor", "Uhr"}
+
+
+def strings(value: Any) -> set[str]:
+    """Every text in what the plant says, however deep."""
+    if isinstance(value, str):
+        return {value, *value.splitlines()}
+    if is_dataclass(value) and not isinstance(value, type):
+        return set().union(*(strings(getattr(value, f.name)) for f in fields(value)))
+    if isinstance(value, Mapping):
+        return set().union(*(strings(k) | strings(v) for k, v in value.items()))
+    if isinstance(value, Sequence) and not isinstance(value, bytes):
+        return set().union(*map(strings, value))
+    return set()
+
+
+def test_every_word_that_can_be_seen_is_of_the_catalogue(
+    start: Start, visit: Callable[..., Visit], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a language of brackets, no word stands outside of them but names, units and times."""
+    english = texts.load("en")
+    brackets = texts.Texts("de", {k: f"⟦{english(k)}⟧" for k in english.names()}, {})
+    monkeypatch.setattr(app, "load", lambda _language: brackets)
+    console = start()
+    plant = console.plant
+    console.call(lambda: plant.fail("pump-1"))
+    for name in ("a.high", "b.high"):  # Two are a group.
+        high = Condition("lathe-1", name, Cause.LIMIT, active=True, t_ns=0, on_delay_s=0.0)
+        console.call(partial(plant.report, high))
+    v = visit(console)
+    v.page.goto(f"{console.url}/sign-in")
+    seen = {"/sign-in": v.page.evaluate(VISIBLE)}
+    v.page.locator("input[name=name]").fill("eva")
+    v.page.locator("input[name=password]").fill(PASSWORD)
+    v.page.locator("form button").click()
+    v.page.wait_for_url(f"{console.url}/")
+    for path in (
+        *("/", "/?wall=1", "/asset?id=pump-1", "/asset?id=lathe-1", "/alarms", "/alarms/history"),
+        *("/alarms/figures", "/sources", "/models", "/outgoing", "/settings", "/asset?id=none"),
+    ):
+        v.page.goto(console.url + path)
+        if path.startswith("/asset?id=") and "none" not in path:
+            expect(v.page.locator("body[data-drawn]")).to_be_visible()
+        seen[path] = v.page.evaluate(VISIBLE)
+    said = strings([plant.assets(), plant.alarms(), plant.sources(), plant.bundles()])
+    said |= strings([plant.health(), plant.channels(), plant.log, plant.settings()])
+    said |= strings([plant.asset(a.id) for a in plant.assets()])
+    said |= strings([plant.learning(), console.console._vault.users()])
+    said |= strings(console.console._vault.audited(100)) | {"127.0.0.1"}
+    known = sorted((s for s in said if s), key=len, reverse=True)
+    for path, text in seen.items():
+        assert text.count("⟦") > 5, path
+        rest = re.sub(r"⟦[^⟦⟧]*⟧", " ", re.sub(r"⟦[^⟦⟧]*⟧", " ", text))
+        for data in known:
+            rest = rest.replace(data, " ").replace(data[:1].upper() + data[1:], " ")
+        words = set(re.findall(r"[^\W\d_]{2,}", rest)) - UNITS
+        assert not words, f"{path}: {sorted(words)}"
 
 
 def test_a_viewer_is_offered_nothing_to_press(start: Start, visit: Callable[..., Visit]) -> None:
