@@ -1,0 +1,1 @@
+"""The dashboards, one module a page, and what Grafana makes of them."""
