@@ -29,7 +29,7 @@ def groups_of(options: argparse.Namespace) -> tuple[Variable, ...]:
             title, _, assets = text.partition("=")
             # A comma would end the choice: an alternative of patterns needs none.
             choices.append((title, "|".join(re.escape(a) for a in assets.split(","))))
-        found.append(Variable(name, label, choices=choices, multi=False))
+        found.append(Variable(name, label, choices=choices))
     return tuple(found)
 
 

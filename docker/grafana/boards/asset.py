@@ -1,6 +1,6 @@
 """One machine in depth."""
 
-from boards.words import ASSET, IN_ASSET, Dashboard, Panel, Variable, trend
+from boards.words import IN_ASSET, ONE_ASSET, Dashboard, Panel, Variable, trend
 
 VERDICTS = f'"assessment" {IN_ASSET}'
 SAMPLES = f'"signal" {IN_ASSET}'
@@ -25,8 +25,8 @@ BOARD = Dashboard(
             custom={"stacking": {"mode": "normal", "group": "A"}, "fillOpacity": 40},
         ),
         Panel(
-            "Signals",
-            "What was measured, each in its own unit, which its name ends with.",
+            "$signal",
+            "What was measured, in its own unit and on its own scale.",
             trend(
                 'mean("value")',
                 f'{SAMPLES} AND "signal" =~ /^(${{signal:regex}})$/',
@@ -34,8 +34,9 @@ BOARD = Dashboard(
                 "signal",
                 "unit",
             ),
-            width=24,
-            height=11,
+            width=8,
+            height=7,
+            repeat="signal",
         ),
         Panel(
             "Probability of failure",
@@ -68,7 +69,7 @@ BOARD = Dashboard(
         ),
     ),
     (
-        ASSET,
+        ONE_ASSET,
         Variable(
             "signal",
             "Signal",

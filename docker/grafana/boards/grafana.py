@@ -8,6 +8,10 @@ from boards.words import ALL, RAISED, Dashboard, Panel, Variable
 SOURCE_UID = "forewarn-influxdb"
 SOURCE = {"type": "influxdb", "uid": SOURCE_UID}
 SCHEMA_VERSION = 41
+EVERYTHING = {"text": ["All"], "value": ["$__all"]}
+GAP_MS_MAX = 300_000
+"""Lines go on over a gap of less: the time between two verdicts is no outage."""
+REPEATED = {"repeatDirection": "h", "maxPerRow": 3}
 
 
 def _targets(panel: Panel) -> list[dict[str, Any]]:
@@ -29,7 +33,9 @@ def _panel(panel: Panel, number: int, x: int, y: int) -> dict[str, Any]:
         {"type": "value", "options": {value: {"text": text, "color": color, "index": i}}}
         for i, (value, text, color) in enumerate(panel.mappings)
     ]
-    return {
+    lines = {"spanNulls": GAP_MS_MAX} if panel.kind == "timeseries" else {}
+    repeated = {"repeat": panel.repeat, **REPEATED} if panel.repeat else {}
+    return repeated | {
         "id": number,
         "type": panel.kind,
         "title": panel.title,
@@ -41,7 +47,7 @@ def _panel(panel: Panel, number: int, x: int, y: int) -> dict[str, Any]:
         "fieldConfig": {
             "defaults": {
                 "unit": panel.unit,
-                "custom": panel.custom,
+                "custom": lines | dict(panel.custom),
                 "mappings": mappings,
                 "thresholds": {
                     "mode": "absolute",
@@ -66,27 +72,31 @@ def _variable(variable: Variable) -> dict[str, Any]:
             "options": options,
             "current": {"text": "All", "value": ALL},
         }
-    return base | {
-        "type": "query",
-        "datasource": SOURCE,
-        "query": variable.query,
-        "refresh": 2,
-        "sort": 1,
-        "multi": variable.multi,
-        "includeAll": True,
-        "allValue": ALL,
-        "current": {"text": ["All"], "value": ["$__all"]},
-    }
+    return (
+        base
+        | {
+            "type": "query",
+            "datasource": SOURCE,
+            "query": variable.query,
+            "refresh": 2,
+            "sort": 1,
+            "multi": not variable.single,
+            "includeAll": not variable.single,
+        }
+        | ({} if variable.single else {"allValue": ALL, "current": EVERYTHING})
+    )
 
 
 def as_json(dashboard: Dashboard, groups: Sequence[Variable]) -> dict[str, Any]:
     """The dashboard as Grafana stores it."""
     panels, x, y, row = [], 0, 0, 0
     for number, panel in enumerate(dashboard.panels, start=1):
-        if x + panel.width > 24:
+        # A panel that is repeated has its rows for itself.
+        width = 24 if panel.repeat else panel.width
+        if x + width > 24:
             x, y, row = 0, y + row, 0
         panels.append(_panel(panel, number, x, y))
-        x, row = x + panel.width, max(row, panel.height)
+        x, row = x + width, max(row, panel.height)
     uses_assets = any(v.name == "asset" for v in dashboard.variables)
     annotations = [
         {

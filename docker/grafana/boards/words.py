@@ -43,6 +43,8 @@ class Panel:
     options: dict[str, Any] = field(default_factory=dict)
     custom: dict[str, Any] = field(default_factory=dict)
     mappings: Sequence[tuple[str, str, str]] = ()
+    repeat: str = ""
+    """The variable of which each value has this panel for itself."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,8 @@ class Variable:
     query: str = ""
     choices: Sequence[tuple[str, str]] = ()
     text: str = ""
-    multi: bool = True
+    single: bool = False
+    """One value at a time, and never all of them."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,9 @@ ASSET = Variable(
     'SHOW TAG VALUES FROM "signal" WITH KEY = "asset" WHERE "asset" =~ /^(${line:raw})$/ '
     'AND "asset" =~ /^(${site:raw})$/',
 )
+
+
+ONE_ASSET = replace(ASSET, single=True)
 
 
 def grouped(
