@@ -8,7 +8,7 @@ from typing import Protocol
 
 import structlog
 
-from gateway.cloud.summary import Summary
+from gateway.cloud.summary import Summary, encode
 from gateway.cloud.target import Busy, Delivery, Target
 from gateway.core.alarm import Cause, Condition, Priority
 from gateway.core.clock import Clock, sleep_until
@@ -18,7 +18,7 @@ BATCH_MAX = 100
 BACKOFF_S_MIN = 5.0
 BACKOFF_S_MAX = 900.0
 LATE_INTERVALS = 2
-"""A summary that is older than so many intervals is history to the receiver."""
+"""A summary that is late by more than so many intervals is history to the receiver."""
 DOWN_S_MAX = 3600.0
 """The operator is told when nothing could leave for so long."""
 
@@ -104,9 +104,11 @@ class Sync:
         self._clock, self._random, self._report = clock, random, report
         self._interval_s = interval_s
         self._deliver_s = deliver_s
-        self._rate = bytes_per_hour_max / 3600e9
-        self._budget_bytes = float(bytes_per_hour_max) / 12
-        self._burst = self._budget_bytes
+        # In no hour may more leave than was allowed: what is saved up, the most that one delivery
+        # may overdraw, and what an hour earns, are that together.
+        self._burst = bytes_per_hour_max / 12
+        self._rate = 10 * self._burst / 3600e9
+        self._budget_bytes = self._burst
         self._paid_ns: int | None = None
         self._log = structlog.get_logger().bind(target=target.kind)
 
@@ -121,7 +123,7 @@ class Sync:
                     # A connection that lasts is kept while there is nothing to say.
                     while True:
                         while self._due():
-                            waiting = self._outbox.read(BATCH_MAX)
+                            waiting = self._fitting(self._outbox.read(BATCH_MAX))
                             await self._pace()
                             await self._hand_over(delivery, waiting)
                             backoff_s = self.backoff_s_min
@@ -143,6 +145,15 @@ class Sync:
         begun_s = oldest[0].summary.start_s
         return self._clock.wall_ns() / 1e9 - begun_s >= max(self._interval_s, self._deliver_s)
 
+    def _fitting(self, waiting: Sequence[Waiting]) -> Sequence[Waiting]:
+        """As many as one delivery may hold; one at least. Packed they are smaller."""
+        room = self._burst
+        for n, item in enumerate(waiting):
+            room -= len(encode(item.summary))
+            if room < 0:
+                return waiting[: max(1, n)]
+        return waiting
+
     async def _hand_over(self, delivery: Delivery, waiting: Sequence[Waiting]) -> None:
         """One delivery; what is refused for what it is, is found by halving and left out."""
         newest_s = waiting[-1].summary.start_s + waiting[-1].summary.width_s
@@ -150,7 +161,7 @@ class Sync:
         try:
             sent = await delivery.deliver(
                 [item.summary for item in waiting],
-                late=age_s > LATE_INTERVALS * self._interval_s,
+                late=age_s > self._deliver_s + LATE_INTERVALS * self._interval_s,
             )
         except PeerError as error:
             if len(waiting) == 1:
