@@ -3,6 +3,9 @@
 import asyncio
 import json
 import math
+import re
+import tomllib
+import urllib.request
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
 from importlib.resources import files
@@ -16,7 +19,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gateway.cloud.config import CloudAsset, CloudConfig, Https
+from gateway.cloud.config import CloudAsset, CloudConfig, Https, RemoteInflux
 from gateway.cloud.https import as_json, as_lines
 from gateway.cloud.summary import SAMPLES_MIN, SignalSummary, Spread, Summary, decode, encode
 from gateway.core.alarm import Cause, Condition, Priority, Transition
@@ -29,6 +32,7 @@ from gateway.store.config import StoreConfig
 from gateway.store.log import Log
 from gateway.store.reader import LogReader
 from tests.eventually import eventually
+from tests.servers import influxd
 from tests.sim.sink import Sink, https_sink
 
 SCHEMA = json.loads(files("gateway.cloud").joinpath("schema.json").read_text(encoding="utf-8"))
@@ -377,6 +381,50 @@ def test_cloud_is_off_unless_it_is_switched_on_with_one_target() -> None:
         Https(url="http://plain.example/")
     with pytest.raises(ValueError, match="must hold no user or password"):
         Https(url="https://user:word@host.example/")
+
+
+def test_the_page_says_what_is_true() -> None:
+    page = (Path(__file__).resolve().parents[2] / "gateway/cloud/cloud.md").read_text()
+    examples = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
+    configs = [CloudConfig.model_validate(tomllib.loads(text)["cloud"]) for text in examples]
+    assert [bool(c.https) + 2 * bool(c.mqtt) + 4 * bool(c.influx) for c in configs] == [1, 2, 4]
+    (example,) = re.findall(r"```json\n(.*?)\n```", page, re.DOTALL)
+    jsonschema.validate(json.loads(example), SCHEMA)
+    assert encode(decode(example.encode())).decode() == example
+    rows = re.findall(
+        r"^\| (`[^|]+`) \|", page.split("| field |")[1].split("\n\n")[0], re.MULTILINE
+    )
+    assert set(re.findall(r"`(\w+)`", " ".join(rows))) == set(SCHEMA["properties"])
+
+
+async def test_another_influxdb_takes_what_is_written_for_it(tmp_path: Path, log: Log) -> None:
+    fill(log, past(1), 5)
+    await log.flush()
+    with https_sink(tmp_path) as sink:
+        cloud = CloudConfig(
+            enabled=True,
+            interval_s=300,
+            deliver_s=0,
+            influx=RemoteInflux(
+                url=sink.url.removesuffix("/summaries"), org="group", ca=tmp_path / "ca.pem"
+            ),
+        )
+        async with egress(log, cloud):
+            await eventually(lambda: bool(sink.requests))
+    (request,) = sink.requests
+    assert request.path == "/api/v2/write?org=group&bucket=forewarn&precision=s"
+    # The sink only records; whether an InfluxDB can read it, a real one says.
+    await asyncio.to_thread(_read_by_a_real_one, request.body, tmp_path / "influx")
+
+
+def _read_by_a_real_one(body: bytes, folder: Path) -> None:
+    with influxd(folder) as server:
+        server.query("CREATE DATABASE forewarn", "")
+        url = f"{server.url}/write?db=forewarn&precision=s"
+        urllib.request.urlopen(url, data=body).close()
+        assert server.count("samples", "summary") == 2
+        (series,) = server.query('SELECT "severity_high" FROM "summary" WHERE "asset" = \'press\'')
+        assert series["values"][0][1] == 2.0
 
 
 def test_the_sink_is_one_that_records(tmp_path: Path) -> None:
