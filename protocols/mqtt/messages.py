@@ -14,9 +14,9 @@ from gateway.core.meter import SourceMeter
 from gateway.core.signals import SignalTable
 from protocols import stamps
 from protocols.gather import Gathering
-from protocols.mqtt.config import Config, MqttSignal
 from protocols.mqtt.paths import Steps, parse_path
 from protocols.mqtt.payload import MISSING, parse_json, to_array, to_value, walk
+from protocols.mqtt.settings import MqttSignal, Settings
 from protocols.mqtt.sparkplug import CERTIFICATES, NAMESPACE, Place, Reading, Sparkplug
 
 UNREADABLE_MIN = 20
@@ -40,7 +40,7 @@ class Messages:
 
     def __init__(
         self,
-        config: Config,
+        config: Settings,
         signals: SignalTable,
         meter: SourceMeter,
         watch: Callable[[str, bytes, bool], None],

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gateway.core.errors import DataError
-from protocols.mqtt.config import MqttSignal
 from protocols.mqtt.paths import Steps
+from protocols.mqtt.settings import MqttSignal
 from protocols.readings import parse_number
 
 MISSING = object()

@@ -18,8 +18,8 @@ from paho.mqtt.properties import Properties
 from gateway.core.batch import Batch, Waveform
 from gateway.core.errors import ConfigError, LinkError, LinkLost, LinkRefused, LinkTimeout
 from gateway.core.source import Source, SourceContext
-from protocols.mqtt.config import Config
 from protocols.mqtt.messages import UNREADABLE_MIN, Messages
+from protocols.mqtt.settings import Settings
 
 PORT = 1883
 PORT_TLS = 8883
@@ -56,7 +56,7 @@ class Inbox(asyncio.Queue[aiomqtt.Message]):
 
 
 @asynccontextmanager
-async def open_session(config: Config, context: SourceContext) -> AsyncIterator["MqttSession"]:
+async def open_session(config: Settings, context: SourceContext) -> AsyncIterator["MqttSession"]:
     """Connect, subscribe, and watch the link for as long as the context is open."""
     inbox = Inbox(config.queue_messages_max, context.meter.errors)
     async with _connected(config, inbox) as client:
@@ -80,7 +80,7 @@ class MqttSession:
     """Reads messages off one link."""
 
     def __init__(
-        self, config: Config, context: SourceContext, client: aiomqtt.Client, inbox: Inbox
+        self, config: Settings, context: SourceContext, client: aiomqtt.Client, inbox: Inbox
     ) -> None:
         self._config = config
         self._context = context
@@ -114,7 +114,7 @@ class MqttSession:
 
     async def apply(self, source: Source) -> bool:
         """See `Session.apply`. Topics come and go on the same link."""
-        if not isinstance(source, Config) or source.link() != self._config.link():
+        if not isinstance(source, Settings) or source.link() != self._config.link():
             return False
         before, self._messages = self._messages, self._understand(source)
         self._config = source
@@ -167,7 +167,7 @@ class MqttSession:
             else:
                 self._messages.granted(topic)
 
-    def _understand(self, config: Config) -> Messages:
+    def _understand(self, config: Settings) -> Messages:
         context = self._context
         return Messages(config, context.signals, context.meter, self._watch_payloads)
 
@@ -183,7 +183,7 @@ class MqttSession:
 
 
 @asynccontextmanager
-async def _connected(config: Config, inbox: Inbox) -> AsyncIterator[aiomqtt.Client]:
+async def _connected(config: Settings, inbox: Inbox) -> AsyncIterator[aiomqtt.Client]:
     client = _client(config, inbox)
     # A connection half made cannot be dropped: aiomqtt would leave its socket and its timer
     # behind. So a cancelled opening is seen to its end, which paho's own time-out bounds.
@@ -217,7 +217,7 @@ def _drop(client: aiomqtt.Client) -> None:
     client._client.disconnect()  # noqa: SLF001 (aiomqtt's own needs a link that is up)
 
 
-def _client(config: Config, inbox: Inbox) -> aiomqtt.Client:
+def _client(config: Settings, inbox: Inbox) -> aiomqtt.Client:
     five = config.version == "5"
     # MQTT 5 says by its session's expiry what 3.1.1 says by a flag.
     properties: Any = None
@@ -245,7 +245,7 @@ def _client(config: Config, inbox: Inbox) -> aiomqtt.Client:
     return client
 
 
-def _password(config: Config) -> str | None:
+def _password(config: Settings) -> str | None:
     try:
         return config.password.reveal() if config.password is not None else None
     except ConfigError as error:
@@ -253,7 +253,7 @@ def _password(config: Config) -> str | None:
         raise LinkRefused(f"broker {config.host}: {error}") from error
 
 
-def _tls(config: Config) -> ssl.SSLContext | None:
+def _tls(config: Settings) -> ssl.SSLContext | None:
     tls = config.tls
     if tls is None:
         return None
@@ -269,7 +269,7 @@ def _tls(config: Config) -> ssl.SSLContext | None:
     return context
 
 
-def _refusal(config: Config, error: MqttConnectError) -> LinkError:
+def _refusal(config: Settings, error: MqttConnectError) -> LinkError:
     code = error.rc if isinstance(error.rc, int) else getattr(error.rc, "value", 0)
     if code in REFUSED_CODES:
         return LinkRefused(
@@ -279,7 +279,7 @@ def _refusal(config: Config, error: MqttConnectError) -> LinkError:
     return LinkError(f"broker {config.host} cannot serve us now: {error}")
 
 
-def _failure(config: Config, error: aiomqtt.MqttError) -> LinkError:
+def _failure(config: Settings, error: aiomqtt.MqttError) -> LinkError:
     text = str(error)
     if "CERTIFICATE_VERIFY_FAILED" in text:
         return LinkRefused(

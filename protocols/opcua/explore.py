@@ -11,7 +11,7 @@ from asyncua import ua
 from gateway.core.errors import DataError, PeerError
 from protocols.opcua.items import Limits, browse_name, in_chunks, read_server, read_values
 from protocols.opcua.link import Link
-from protocols.opcua.settings import Config
+from protocols.opcua.settings import Settings
 from protocols.opcua.slow import fields_of
 from protocols.opcua.structures import Structures
 
@@ -81,7 +81,7 @@ class Found:
 
 
 async def explore(
-    link: Link, config: Config, start: ua.NodeId | None, *, depth_max: int, nodes_max: int
+    link: Link, config: Settings, start: ua.NodeId | None, *, depth_max: int, nodes_max: int
 ) -> tuple[Found, bool]:
     """Everything below `start` (the Objects folder), but the server's talk about itself.
 
@@ -264,7 +264,7 @@ def _local(node: Any) -> ua.NodeId | None:
     return ua.NodeId(node.Identifier, node.NamespaceIndex, node.NodeIdType)
 
 
-def to_toml(root: Found, config: Config) -> str:
+def to_toml(root: Found, config: Settings) -> str:
     """A source with every number below `root`, ready to paste and to thin out."""
     lines = [
         "[[source]]",

@@ -18,7 +18,7 @@ from protocols.opcua.items import Item, in_chunks
 from protocols.opcua.link import Link, code_name
 from protocols.opcua.outbox import Outbox
 from protocols.opcua.resume import Resume, Span
-from protocols.opcua.settings import Config
+from protocols.opcua.settings import Settings
 from protocols.opcua.slow import read_slow
 from protocols.opcua.status import quality_of
 
@@ -74,7 +74,7 @@ class GapFiller:
 
     def __init__(
         self,
-        config: Config,
+        config: Settings,
         context: SourceContext,
         link: Link,
         outbox: Outbox,

@@ -12,7 +12,7 @@ from gateway.core.source import SourceContext
 from protocols.opcua.columns import NEVER_NS, Columns
 from protocols.opcua.items import Item
 from protocols.opcua.outbox import Outbox
-from protocols.opcua.settings import Config
+from protocols.opcua.settings import Settings
 from protocols.opcua.slow import Burst, read_slow
 from protocols.opcua.status import (
     ClockRule,
@@ -34,7 +34,7 @@ class Intake:
         began_ns, heard_ns: UTC ns at which the server first and last said something; 0 before.
     """
 
-    def __init__(self, config: Config, context: SourceContext, outbox: Outbox) -> None:
+    def __init__(self, config: Settings, context: SourceContext, outbox: Outbox) -> None:
         self.columns = Columns()
         self.structures = Structures()
         self.began_ns = self.heard_ns = 0

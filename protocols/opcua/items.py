@@ -11,7 +11,7 @@ from asyncua import ua
 from gateway.core.errors import PeerError
 from protocols.opcua.address import Namespace, NodeAddress, PathAddress, parse_address
 from protocols.opcua.link import Link, code_name
-from protocols.opcua.settings import Config, SignalSettings
+from protocols.opcua.settings import Settings, SignalSettings
 
 T = TypeVar("T")
 
@@ -77,7 +77,7 @@ class Limits:
     history: int
 
 
-async def read_server(link: Link, config: Config, per_call: int = 0) -> tuple[list[str], Limits]:
+async def read_server(link: Link, config: Settings, per_call: int = 0) -> tuple[list[str], Limits]:
     """The server's namespaces and limits, in one request; `per_call` lowers them further.
 
     Raises:

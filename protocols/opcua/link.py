@@ -32,7 +32,7 @@ from gateway.core.errors import (
 from gateway.core.meter import SourceMeter
 from gateway.core.source import SourceContext
 from protocols.opcua.security import Ends, check_password, secure
-from protocols.opcua.settings import Config
+from protocols.opcua.settings import Settings
 
 Answer = TypeVar("Answer")
 
@@ -115,7 +115,9 @@ REFUSED = {
 class Link:
     """An activated session: LinkError when it is gone, PeerError when one request is refused."""
 
-    def __init__(self, client: Client, config: Config, context: SourceContext, ends: Ends) -> None:
+    def __init__(
+        self, client: Client, config: Settings, context: SourceContext, ends: Ends
+    ) -> None:
         protocol = client.uaclient.protocol
         assert protocol is not None
         self.client = client
@@ -214,7 +216,7 @@ def code_name(code: int) -> str:
 
 
 @asynccontextmanager
-async def open_link(config: Config, context: SourceContext) -> AsyncIterator[Link]:
+async def open_link(config: Settings, context: SourceContext) -> AsyncIterator[Link]:
     """Connect, check certificates, sign in; close in order, or at once where the peer is gone."""
     # What the library logs, it also raises; a line per retry is not wanted.
     logging.getLogger("asyncua").setLevel(logging.CRITICAL + 1)
@@ -231,7 +233,7 @@ async def open_link(config: Config, context: SourceContext) -> AsyncIterator[Lin
         await _close(client)
 
 
-async def _connect(client: Client, config: Config, context: SourceContext) -> Ends:
+async def _connect(client: Client, config: Settings, context: SourceContext) -> Ends:
     try:
         ends = await secure(client, config, context)
         await client.connect_socket()
@@ -264,7 +266,7 @@ async def _connect(client: Client, config: Config, context: SourceContext) -> En
     return ends
 
 
-async def _open_channel(client: Client, config: Config) -> None:
+async def _open_channel(client: Client, config: Settings) -> None:
     """Open the secure channel; a server that hangs up at it most often does not know us."""
     try:
         await client.open_secure_channel()

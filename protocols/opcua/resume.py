@@ -9,7 +9,7 @@ from uuid import uuid4
 import numpy as np
 
 from gateway.core.source import SourceContext
-from protocols.opcua.settings import Config
+from protocols.opcua.settings import Settings
 
 FILE_NAME = "resume.json"
 GAPS_MAX = 20
@@ -66,7 +66,7 @@ class Resume:
             did. Some servers end the link at a request that is too long, and say nothing.
     """
 
-    config: Config
+    config: Settings
     context: SourceContext
     marks: dict[str, Mark] = field(default_factory=dict)
     gaps: dict[str, list[Span]] = field(default_factory=dict)
@@ -159,7 +159,7 @@ class Resume:
         return Mark(t_ns, value, t_ns - overlap_ns if doubtful else t_ns, doubtful)
 
 
-async def recall(config: Config, context: SourceContext) -> Resume:
+async def recall(config: Settings, context: SourceContext) -> Resume:
     """Where the session before this one ended, be it that of a process that was killed.
 
     What no session wrote down, the log knows: its last sample of each signal. A signal of which it

@@ -25,7 +25,7 @@ from protocols.opcua.certificates import (
     utc,
 )
 from protocols.opcua.discover import endpoints_of
-from protocols.opcua.settings import Config
+from protocols.opcua.settings import Settings
 
 POLICIES: dict[str, type[policies.SecurityPolicy]] = {
     "Basic256Sha256": policies.SecurityPolicyBasic256Sha256,
@@ -50,7 +50,7 @@ class Ends:
         return {name: end for name, end in ends.items() if end is not None}
 
 
-async def secure(client: Client, config: Config, context: SourceContext) -> Ends:
+async def secure(client: Client, config: Settings, context: SourceContext) -> Ends:
     """Give the client its certificate and the server's, once the server's is trusted.
 
     Raises:
@@ -98,7 +98,7 @@ def choose(
     endpoints: list[ua.EndpointDescription],
     policy_uri: str,
     mode: ua.MessageSecurityMode,
-    config: Config,
+    config: Settings,
 ) -> ua.EndpointDescription:
     """The endpoint with exactly this policy and mode.
 
@@ -124,7 +124,7 @@ def offered(endpoints: list[ua.EndpointDescription]) -> list[str]:
     return sorted(found)
 
 
-def check_password(client: Client, config: Config) -> None:
+def check_password(client: Client, config: Settings) -> None:
     """Refuse to send a password that the wire would show.
 
     Raises:
@@ -142,7 +142,7 @@ def check_password(client: Client, config: Config) -> None:
         )
 
 
-def identity_of(config: Config, context: SourceContext) -> Identity:
+def identity_of(config: Settings, context: SourceContext) -> Identity:
     """The certificate that the configuration gives, or our own."""
     if config.certificate:
         assert config.certificate_key is not None
@@ -154,7 +154,7 @@ def identity_of(config: Config, context: SourceContext) -> Identity:
     return own_identity(context.data_dir, config.id, config.application_uri, now)
 
 
-def trust_folder(config: Config, data_dir: Path) -> Path:
+def trust_folder(config: Settings, data_dir: Path) -> Path:
     """Where the source's trusted certificates lie."""
     return data_dir / config.trust_dir
 

@@ -19,12 +19,12 @@ from protocols.opcua.outbox import Outbox
 from protocols.opcua.poll import Poller
 from protocols.opcua.publish import PUBLISH_REQUESTS, Publisher
 from protocols.opcua.resume import Resume, recall
-from protocols.opcua.settings import Config, SignalSettings
+from protocols.opcua.settings import Settings, SignalSettings
 from protocols.opcua.subscription import NO_SUBSCRIPTION, Subscription, create_subscription
 
 
 @asynccontextmanager
-async def open_session(config: Config, context: SourceContext) -> AsyncIterator[Session]:
+async def open_session(config: Settings, context: SourceContext) -> AsyncIterator[Session]:
     """Connect, subscribe, and serve until the block ends."""
     # Before the link: a gateway that is killed while the server is away knows it all the same.
     resume = await recall(config, context)
@@ -41,7 +41,9 @@ async def open_session(config: Config, context: SourceContext) -> AsyncIterator[
 class OpcUaSession:
     """Reads what the tasks of its crew gather."""
 
-    def __init__(self, config: Config, context: SourceContext, link: Link, resume: Resume) -> None:
+    def __init__(
+        self, config: Settings, context: SourceContext, link: Link, resume: Resume
+    ) -> None:
         self.outbox = Outbox()
         self._config = config
         self._context = context
@@ -66,7 +68,7 @@ class OpcUaSession:
         return await self.outbox.take()
 
     async def apply(self, source: Source) -> bool:
-        if not isinstance(source, Config):
+        if not isinstance(source, Settings):
             return False
         if source.model_copy(update={"signals": self._config.signals}) != self._config:
             return False

@@ -1,16 +1,15 @@
-"""`[[source]]` with `kind = "opcua"`: what may be written there, and the factory of its sessions.
+"""`[[source]]` with `kind = "opcua"`: what may be written there, and what follows from it.
 
-Imports nothing of the OPC UA library, which costs 90 MB, until a source opens.
+Imports nothing of the OPC UA library, which costs 90 MB.
 """
 
 import math
-from contextlib import AbstractAsyncContextManager
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from gateway.core.secret import Secret
-from gateway.core.source import Identifier, Session, SignalConfig, SourceConfig, SourceContext
+from gateway.core.source import Identifier, SignalConfig, SourceConfig
 from protocols.opcua.address import parse_address, parse_field
 
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
@@ -101,7 +100,7 @@ class Group(BaseModel):
     )
 
 
-class Config(SourceConfig):
+class Settings(SourceConfig):
     """`[[source]]` with `kind = "opcua"`."""
 
     kind: Literal["opcua"]
@@ -255,9 +254,3 @@ class Config(SourceConfig):
             return signal.queue_size
         publishing_s = self.group_of(signal).publishing_interval_s
         return min(QUEUE_MAX, math.ceil(QUEUE_MARGIN * publishing_s / self.sampling_s(signal)) + 1)
-
-    def open(self, context: SourceContext) -> AbstractAsyncContextManager[Session]:
-        """Connect, check the server's certificate, and subscribe."""
-        from protocols.opcua.session import open_session  # noqa: PLC0415  # The library is heavy.
-
-        return open_session(self, context)

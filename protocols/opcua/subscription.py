@@ -9,7 +9,7 @@ from asyncua import ua
 
 from protocols.opcua.items import Item, in_chunks, read_properties
 from protocols.opcua.link import Link, code_name
-from protocols.opcua.settings import Config, Group
+from protocols.opcua.settings import Group, Settings
 
 NOTIFICATIONS_MAX = 10_000
 """Values in one publication; more come in the next, at once."""
@@ -51,7 +51,7 @@ class Subscription:
     """
 
     link: Link
-    config: Config
+    config: Settings
     log: structlog.stdlib.BoundLogger
     identifier: int
     keep_alive_s: float
@@ -165,7 +165,7 @@ class Subscription:
 
 
 async def create_subscription(
-    link: Link, config: Config, group: Group, number: int, log: structlog.stdlib.BoundLogger
+    link: Link, config: Settings, group: Group, number: int, log: structlog.stdlib.BoundLogger
 ) -> Subscription:
     """Ask for a subscription whose keep-alive is what the configuration wants."""
     interval_s = group.publishing_interval_s

@@ -10,14 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protocols.readings import parse_number
-from protocols.replay.config import Config, ReplaySignal
+from protocols.replay.settings import ReplaySignal, Settings
 from protocols.replay.table import Block
 from protocols.stamps import parse_time
 
 NO_TIME = np.iinfo(np.int64).min
 
 
-def times_of(block: Block, config: Config, first_row: int) -> NDArray[np.int64]:
+def times_of(block: Block, config: Settings, first_row: int) -> NDArray[np.int64]:
     """UTC ns of each row; NO_TIME where it has none that can be read.
 
     Args:
@@ -32,7 +32,7 @@ def times_of(block: Block, config: Config, first_row: int) -> NDArray[np.int64]:
     return np.array([_time(cell, config) for cell in cells], dtype=np.int64)
 
 
-def _time(cell: Any, config: Config) -> int:
+def _time(cell: Any, config: Settings) -> int:
     if isinstance(cell, datetime):
         if cell.tzinfo is None:
             zone = UTC if config.time_zone == "UTC" else ZoneInfo(config.time_zone)

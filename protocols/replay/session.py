@@ -13,12 +13,12 @@ from gateway.core.clock import sleep_until
 from gateway.core.errors import DataError, LinkRefused
 from gateway.core.source import Source, SourceContext
 from protocols.replay.columns import NO_TIME, times_of, values_of
-from protocols.replay.config import Config
+from protocols.replay.settings import Settings
 from protocols.replay.table import Block, read_blocks
 
 
 @asynccontextmanager
-async def open_session(config: Config, context: SourceContext) -> AsyncIterator["ReplaySession"]:
+async def open_session(config: Settings, context: SourceContext) -> AsyncIterator["ReplaySession"]:
     """See that the recordings are there, and begin."""
     for name in config.files:
         if not Path(name).is_file():  # noqa: ASYNC240 (one look at a local file)
@@ -32,7 +32,7 @@ async def open_session(config: Config, context: SourceContext) -> AsyncIterator[
 class ReplaySession:
     """Hands on the rows of one replay as they fall due."""
 
-    def __init__(self, config: Config, context: SourceContext, end_ns: int) -> None:
+    def __init__(self, config: Settings, context: SourceContext, end_ns: int) -> None:
         self._config = config
         self._context = context
         self._end_ns = end_ns
@@ -61,7 +61,7 @@ class ReplaySession:
 
     async def apply(self, source: Source) -> bool:
         """See `Session.apply`. Signals come and go at the row where the replay is."""
-        if not isinstance(source, Config) or source.recording() != self._config.recording():
+        if not isinstance(source, Settings) or source.recording() != self._config.recording():
             return False
         self._config = source
         self._indices = self._intern(source)
@@ -72,7 +72,7 @@ class ReplaySession:
             self._see_what_lacks(self._block)
         return True
 
-    def _intern(self, config: Config) -> list[int]:
+    def _intern(self, config: Settings) -> list[int]:
         return [self._context.signals.intern(signal.key()) for signal in config.signals]
 
     def _begin(self) -> None:
@@ -198,14 +198,14 @@ class ReplaySession:
         return make_batch(self._config.id, signal_numbers, t_ns, value, quality, received_ns)
 
 
-def _all_blocks(config: Config) -> Iterator[tuple[Path, Block]]:
+def _all_blocks(config: Settings) -> Iterator[tuple[Path, Block]]:
     for name in config.files:
         path = Path(name)
         for block in read_blocks(path, delimiter=config.delimiter):
             yield path, block
 
 
-def _last_time(config: Config) -> int:
+def _last_time(config: Settings) -> int:
     """The greatest time of all recordings."""
     latest, rows = NO_TIME, 0
     try:

@@ -15,9 +15,9 @@ from protocols import stamps
 from protocols.gather import Gathering
 from protocols.readings import parse_number
 from protocols.serial.binary import FieldReader, Raw
-from protocols.serial.config import Config, ReadRequest, SerialSignal
 from protocols.serial.formats import BinaryFormat, TextFormat
 from protocols.serial.frames import Framer, Record, framer
+from protocols.serial.settings import ReadRequest, SerialSignal, Settings
 from protocols.serial.text import Splitter, TextFields, to_value
 
 Fields: TypeAlias = Mapping[str, Raw]
@@ -37,7 +37,7 @@ class Records:
 
     def __init__(
         self,
-        config: Config,
+        config: Settings,
         signals: SignalTable,
         errors: Counter[str],
         watch: Callable[[bytes, bool], None],

@@ -1,24 +1,39 @@
 """Keeps the time of one link: when to wait, when to ask, when to give up. Decodes nothing."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 from gateway.core.batch import Batch, Waveform
 from gateway.core.clock import sleep_until
 from gateway.core.errors import LinkTimeout
-from gateway.core.source import Source, SourceContext
-from protocols.serial.config import Config
+from gateway.core.source import Session, Source, SourceContext
 from protocols.serial.records import Records
-from protocols.serial.wire import Wire
+from protocols.serial.settings import Settings
+from protocols.serial.wire import Wire, open_wire
 
 UNREADABLE_MIN = 20
 """So many unreadable records in a row are a state worth a log line; one is only noise."""
 ENCODING_OF_BINARY = "latin-1"
 
 
+@asynccontextmanager
+async def open_session(config: Settings, context: SourceContext) -> AsyncIterator[Session]:
+    """Open the port, and listen or ask."""
+    wire = await open_wire(config, context.clock, context.tap)
+    try:
+        if config.read_request:
+            yield AskingSession(config, context, wire)
+        else:
+            yield ListeningSession(config, context, wire)
+    finally:
+        await wire.close()
+
+
 class _Session:
     """What listening and asking share: a port, its records, and going over to another reading."""
 
-    def __init__(self, config: Config, context: SourceContext, wire: Wire) -> None:
+    def __init__(self, config: Settings, context: SourceContext, wire: Wire) -> None:
         self._config = config
         self._context = context
         self._wire = wire
@@ -27,7 +42,7 @@ class _Session:
 
     async def apply(self, source: Source) -> bool:
         """See `Session.apply`. Everything but the port's own settings can change in flight."""
-        if not isinstance(source, Config) or source.link() != self._config.link():
+        if not isinstance(source, Settings) or source.link() != self._config.link():
             return False
         self._config = source
         changed = self._understand(source)
@@ -35,7 +50,7 @@ class _Session:
         self._records = changed
         return True
 
-    def _understand(self, config: Config) -> Records:
+    def _understand(self, config: Settings) -> Records:
         context = self._context
         return Records(
             config,
@@ -59,7 +74,7 @@ class _Session:
 class ListeningSession(_Session):
     """A device that speaks by itself."""
 
-    def __init__(self, config: Config, context: SourceContext, wire: Wire) -> None:
+    def __init__(self, config: Settings, context: SourceContext, wire: Wire) -> None:
         super().__init__(config, context, wire)
         self._heard_ns = context.clock.mono_ns()
 
@@ -101,7 +116,7 @@ class AskingSession(_Session):
     All its progress is in attributes, so a cancelled read goes on where it was.
     """
 
-    def __init__(self, config: Config, context: SourceContext, wire: Wire) -> None:
+    def __init__(self, config: Settings, context: SourceContext, wire: Wire) -> None:
         super().__init__(config, context, wire)
         self._round_ns = context.clock.mono_ns()
         self._not_before_ns = self._round_ns

@@ -5,9 +5,9 @@ from collections import Counter
 from collections.abc import Mapping
 
 from protocols.readings import parse_number
-from protocols.serial.config import SerialSignal
 from protocols.serial.formats import TextFormat
 from protocols.serial.frames import Prover, Record
+from protocols.serial.settings import SerialSignal
 
 
 class Splitter:

@@ -16,7 +16,7 @@ from gateway.core.errors import LinkError, LinkLost, LinkRefused, LinkTimeout
 from gateway.core.tap import Tap
 
 if TYPE_CHECKING:
-    from protocols.serial.config import Config
+    from protocols.serial.settings import Settings
 
 BUFFER_BYTES_MAX = 1_048_576
 """Bytes held for a reader that does not come; then the operating system is left to push back."""
@@ -57,7 +57,7 @@ class Wire(Protocol):
         ...
 
 
-async def open_wire(config: "Config", clock: Clock, tap: Tap) -> Wire:
+async def open_wire(config: "Settings", clock: Clock, tap: Tap) -> Wire:
     """Open `config.port`.
 
     Raises:
@@ -261,7 +261,7 @@ def _lost(name: str, error: OSError) -> LinkLost:
     return LinkLost(f"port {name} is gone: {why}; plug it in again")
 
 
-def _open_device(config: "Config", clock: Clock, tap: Tap) -> Wire:
+def _open_device(config: "Settings", clock: Clock, tap: Tap) -> Wire:
     import serial  # noqa: PLC0415
 
     port = serial.Serial()
@@ -283,7 +283,7 @@ def _open_device(config: "Config", clock: Clock, tap: Tap) -> Wire:
     return FdWire(config.port, port.fileno(), clock, tap, port.close)
 
 
-async def _open_socket(config: "Config", clock: Clock, tap: Tap) -> Wire:
+async def _open_socket(config: "Settings", clock: Clock, tap: Tap) -> Wire:
     host, _, number = config.port.removeprefix("socket://").rpartition(":")
     try:
         async with asyncio.timeout(config.open_timeout_s):
@@ -322,7 +322,7 @@ async def _connect(host: str, number: int) -> socket.socket:
     raise failed
 
 
-async def _open_rfc2217(config: "Config", clock: Clock, tap: Tap) -> Wire:
+async def _open_rfc2217(config: "Settings", clock: Clock, tap: Tap) -> Wire:
     import serial  # noqa: PLC0415
 
     # pyserial's own time-out is a little longer, so that its thread ends soon after ours.
@@ -360,7 +360,7 @@ async def _open_rfc2217(config: "Config", clock: Clock, tap: Tap) -> Wire:
     return PumpedWire(config.port, port, clock, tap)
 
 
-def _set_line(port: Any, config: "Config") -> None:
+def _set_line(port: Any, config: "Settings") -> None:
     port.baudrate = config.baud_rate
     port.bytesize = config.data_bits
     port.parity = config.parity[0].upper()

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocols.serial.config import SerialSignal
 from protocols.serial.formats import TextFormat
+from protocols.serial.settings import SerialSignal
 from protocols.serial.text import Splitter, TextFields, to_value
 
 
