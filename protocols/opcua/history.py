@@ -16,6 +16,7 @@ from gateway.core.source import SourceContext
 from protocols.opcua.intake import Intake
 from protocols.opcua.items import Item, in_chunks
 from protocols.opcua.link import Link, code_name
+from protocols.opcua.losses import NONE_KEPT, Losses, no_use
 from protocols.opcua.outbox import Outbox
 from protocols.opcua.resume import Resume, Span
 from protocols.opcua.settings import Settings
@@ -39,7 +40,6 @@ NO_HISTORY = frozenset(
     )
 )
 """Answers of a node that has no history; most have none."""
-NONE_KEPT = "the server keeps no history"
 STAMP_NS = 1_000
 """Stamps nearer than this are one stamp: history is decoded by the library, to microseconds."""
 _NOTHING: NDArray[np.int64] = np.zeros(0, dtype=np.int64)
@@ -87,9 +87,8 @@ class GapFiller:
         self._outbox = outbox
         self._intake = intake
         self._resume = resume
-        self._away_since_ns = resume.heard_ns
+        self._losses = Losses(context, intake, away_since_ns=resume.heard_ns)
         self._open: list[Gap] = []
-        self._counted = False
 
     def resumed(self, name: str) -> tuple[int, float]:
         """UTC ns and value of the last sample of the session before; 0 and NaN for none."""
@@ -167,7 +166,7 @@ class GapFiller:
         if not gaps:
             return
         self._open = gaps
-        refused = self._no_use()
+        refused = no_use(self._config)
         filled = 0
 
         async def read(chunk: Sequence[Gap]) -> None:
@@ -196,37 +195,13 @@ class GapFiller:
         for gap in gaps:
             if not gap.known:
                 gap.reason = gap.reason or refused or NONE_KEPT
-        self._count([gap for gap in gaps if gap.reason])
+        lost = [gap for gap in gaps if gap.reason]
+        if lost:
+            self._losses.count([(gap.item, gap.end_ns) for gap in lost], lost[0].reason)
 
     def _passed_on(self, gap: Gap) -> None:
         if gap.last_ns:
             self._resume.passed.append((gap.item.name, gap.whole, gap.last_ns))
-
-    def _no_use(self) -> str:
-        """Why the configuration itself does not let a gap be filled; "" where it does."""
-        if not self._config.history:
-            return "history = false"
-        if self._config.timestamp == "gateway":
-            return 'timestamp = "gateway", and the past has other clocks'
-        return ""
-
-    def _count(self, gaps: Sequence[Gap]) -> None:
-        """Say what is lost: once an outage, and of a signal that was not at rest."""
-        columns, meter = self._intake.columns, self._context.meter
-        lost = [gap for gap in gaps if gap.end_ns > int(columns.resumed_ns[gap.item.handle])]
-        if not lost:
-            return
-        began_ns = self._intake.began_ns
-        away_s = max(0.0, (began_ns - (self._away_since_ns or began_ns)) / 1e9)
-        meter.gaps_unfilled += len(lost)
-        if not self._counted:
-            self._counted = True
-            meter.gaps_unfilled_s += away_s
-        which = lost[0].item.name if len(lost) == 1 else f"{len(lost)} signals"
-        meter.gap_text = f"gap of {_span_text(away_s)} in {which} not filled: {lost[0].reason}"
-        self._context.log.warning(
-            "history.gap", gap_s=round(away_s, 3), signals=len(lost), text=meter.gap_text
-        )
 
     async def _settle(self) -> None:
         """Forget what was passed on and is in the log by now."""
@@ -341,14 +316,6 @@ def _among(t_ns: NDArray[np.int64], held: NDArray[np.int64]) -> NDArray[np.bool_
     inside = at < len(held)
     found[inside] = held[at[inside]] < t_ns[inside] + STAMP_NS
     return found
-
-
-def _span_text(seconds: float) -> str:
-    """A length of time as a person says it."""
-    for unit_s, unit in ((86_400, "d"), (3600, "h"), (60, "min")):
-        if seconds >= 2 * unit_s:
-            return f"{seconds / unit_s:.0f} {unit}"
-    return f"{seconds:.3g} s"
 
 
 def _datetime(t_ns: int) -> ua.DateTime:
