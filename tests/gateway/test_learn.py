@@ -1,13 +1,21 @@
 """Learning's table over every pair, what survives a restart, and what collecting asks for."""
 
 import itertools
+import re
+import shlex
+from pathlib import Path
 
+import click
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.cli import group
+from gateway.config import parse
 from gateway.core.errors import DataError
+from gateway.pipeline import learn
+from gateway.pipeline.config import LearnConfig
 from gateway.pipeline.learn import TABLE, Event, Progress, Stage
 from models.training.readiness import readiness
 
@@ -98,3 +106,38 @@ def test_nothing_recorded_is_not_ready() -> None:
     share, missing = look(np.full((700, 1), np.nan), ["a"])
     assert share == 0.0
     assert missing
+
+
+PAGE = Path(learn.__file__).with_name("learning.md").read_text(encoding="utf-8")
+
+
+def test_the_page_names_every_stage_and_event_of_the_table() -> None:
+    rows = [line.split("|")[1].strip() for line in PAGE.splitlines() if line.startswith("| ")]
+    assert set(Stage) <= set(rows)
+    told = set(re.findall(r"`(\w+)`", PAGE))
+    assert set(Event) <= told
+    for name in ("collect_s", "shadow_s", "false_alarms"):
+        assert f"{name} = " in PAGE
+
+
+def test_the_example_of_the_page_is_valid(tmp_path: Path) -> None:
+    (example,) = re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)
+    source = (
+        '[[source]]\nkind = "modbus"\nid = "plc"\nurl = "tcp://192.0.2.10:502"\n'
+        'signals = [{ asset = "press-1", signal = "speed", address = "holding:1" }]\n'
+    )
+    config = parse(source + example, tmp_path / "forewarn.toml")
+    asset = config.settings.asset[0]
+    assert asset.learn == LearnConfig()
+    assert asset.running == "speed > 50"
+
+
+@pytest.mark.parametrize("line", re.findall(r"^    (forewarn .+?)(?:  +#.*)?$", PAGE, re.MULTILINE))
+def test_every_command_of_the_page_exists(line: str) -> None:
+    _, *words = shlex.split(line)
+    command: click.Command = group
+    while isinstance(command, click.Group):
+        found = command.get_command(click.Context(command), words.pop(0))
+        assert found is not None
+        command = found
+    command.make_parser(click.Context(command)).parse_args(args=words)
