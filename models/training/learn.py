@@ -187,7 +187,8 @@ def _around_faults(
         return sequences, scores, [text]
     kept = []
     for sequence, mark in zip(sequences, strange, strict=True):
-        near = np.convolve(mark, np.ones(2 * reach + 1), mode="same") > 0
+        # Not mode="same": of a run shorter than the reach that would give more than the run.
+        near = np.convolve(mark, np.ones(2 * reach + 1))[reach : reach + len(mark)] > 0
         kept.append(sequence[~near])
     kept = [s for s in kept if len(s)]
     if sum(map(len, kept)) < 3:

@@ -12,6 +12,7 @@ from models.record import Record, join
 from models.score import held, score
 from models.training import anomaly, limits
 from models.training.anomaly import Trained, train
+from models.training.learn import _around_faults
 from models.training.parity import auroc
 from tests.models.plants import NAMES, healthy, with_values
 
@@ -126,6 +127,18 @@ def test_a_fault_inside_the_record_is_said_and_trained_around(tmp_path: Path) ->
     made = score(trained.write(tmp_path / "m.fwm"), with_values(record, values))
     assert made.anomalous[3060:3400].mean() > 0.95
     assert made.anomalous[:2990].mean() < 0.01
+
+
+def test_a_fault_among_short_runs_is_trained_around() -> None:
+    # Runs between two stops may be hardly longer than a window; that is no reason to fail.
+    rng = np.random.default_rng(0)
+    runs = [rng.normal(size=(n, 2)).astype(np.float32) for n in (200, 5, 5, 5, 200)]
+    scores = [np.ones(len(run)) for run in runs]
+    scores[2][1] = 50.0
+    whole = (np.ones(2, bool),)
+    kept, _, notes = _around_faults(runs, scores, np.full(2, 1e-9), whole, 3)
+    assert [len(run) for run in kept] == [200, 5, 5, 200], "5 windows are all within its reach"
+    assert "as a fault would" in notes[0]
 
 
 def test_constant_and_missing_signals_are_left_out_and_said() -> None:
