@@ -405,7 +405,7 @@ class Gateway:
         return Limits(rows, self.log.signals)
 
     def _running(self, config: Config) -> Running:
-        signals = {s: s.asset for s in config.sources_of() | self._derive(config).sources}
+        signals = {s: s.asset for s in config.sources_of | self._derive(config).sources}
         ruled = {asset.id for asset in config.settings.asset if asset.running.strip()}
         return Running(
             {
@@ -416,10 +416,10 @@ class Gateway:
         )
 
     def _derive(self, config: Config) -> Derive:
-        return Derive(config.settings.derive, config.sources_of(), self.log.signals)
+        return Derive(config.settings.derive, config.sources_of, self.log.signals)
 
     def _waves(self, config: Config) -> Waves:
-        numbers = {(s.asset, s.name): self.log.signals.intern(s) for s in config.sources_of()}
+        numbers = {(s.asset, s.name): self.log.signals.intern(s) for s in config.sources_of}
         return Waves(
             config.settings.asset,
             self.log.signals,
@@ -428,7 +428,7 @@ class Gateway:
         )
 
     def _posts(self, config: Config) -> Sequence[Post]:
-        sources_of = config.sources_of() | self._derive(config).sources
+        sources_of = config.sources_of | self._derive(config).sources
         numbers: dict[str, list[tuple[int, Signal]]] = {}
         for key in sources_of:
             numbers.setdefault(key.asset, []).append((self.log.signals.intern(key), key))
@@ -447,7 +447,7 @@ class Gateway:
         self.flow.report(condition)
 
     def _source_of(self, config: Config) -> dict[int, str]:
-        every = config.sources_of() | self._derive(config).sources
+        every = config.sources_of | self._derive(config).sources
         return {self.log.signals.intern(signal): source for signal, source in every.items()}
 
 

@@ -7,6 +7,7 @@ import re
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar, get_args
 
@@ -75,7 +76,7 @@ class Settings(BaseModel):
         return by
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Config:
     """One valid configuration.
 
@@ -102,6 +103,7 @@ class Config:
         """Where one source keeps its own: certificates, and where its history was read to."""
         return self.data_dir / "sources" / re.sub(r"[^\w.-]", "_", source_id)
 
+    @cached_property
     def sources_of(self) -> dict[Signal, str]:
         """Every signal that is read, and the source that reads it."""
         return {s.key(): source.id for source in self.sources for s in source.signals}
@@ -140,7 +142,7 @@ def parse(text: str, path: Path) -> Config:
         raise ConfigError(
             [Fault("", f"not valid TOML: {rule}", path.name, int(line[1]) if line else 0)]
         ) from error
-    reading = _Reading(path, locate(text))
+    reading = _Reading(path, text)
     sources = reading.sources(document)
     settings = reading.settings(document)
     reading.cross_check(sources, settings)
@@ -173,11 +175,16 @@ def _with_running(settings: Settings) -> Settings:
 class _Reading:
     """One pass over one document, collecting faults."""
 
-    def __init__(self, path: Path, lines: dict[TomlPath, int]) -> None:
+    def __init__(self, path: Path, text: str) -> None:
         self._path = path
-        self._lines = lines
+        self._text = text
         self._csv: dict[int, Path] = {}
         self.faults: list[Fault] = []
+
+    @cached_property
+    def _lines(self) -> dict[TomlPath, int]:
+        """Where everything stands; walked for only once a fault must be placed."""
+        return locate(self._text)
 
     def sources(self, document: Table) -> list[SourceConfig | None]:
         tables = document.get("source", [])

@@ -1,7 +1,7 @@
 """Sums of counters that roll over, so that an energy meter never jumps back."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -28,9 +28,11 @@ class Counters:
     at 0 again, and what it shows is added). Either way the sum goes on and never falls.
     """
 
-    def __init__(self, signals: Sequence[ModbusSignal], keys: Sequence[str]) -> None:
+    def __init__(
+        self, signals: Sequence[ModbusSignal], identity: Callable[[ModbusSignal], str]
+    ) -> None:
         self.rows = np.array([i for i, s in enumerate(signals) if s.counter], dtype=np.intp)
-        self._keys = [keys[i] for i in self.rows]
+        self._keys = [identity(signals[i]) for i in self.rows]
         self._modulus = np.array([float(signals[i].modulus()) for i in self.rows])
         self._last = np.full(len(self.rows), np.nan)
         self._base = np.zeros(len(self.rows))

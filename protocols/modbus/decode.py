@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gateway.core.batch import Quality
-from protocols.modbus.address import Table
+from protocols.modbus.address import Address, Table
 from protocols.modbus.plan import Limits, Request, Span
 from protocols.modbus.signal import ModbusSignal
 from protocols.modbus.values import TYPES, ValueType, marker_bits, wire_positions
@@ -86,7 +86,9 @@ class Decoder:
     `invalid`, `bcd` and `state` count rows whose value could not be used in the last call.
     """
 
-    def __init__(self, signals: Sequence[ModbusSignal], units: Sequence[int], image: Image) -> None:
+    def __init__(
+        self, signals: Sequence[ModbusSignal], spans: Sequence[Span], image: Image
+    ) -> None:
         self._image = image
         self._n = len(signals)
         self._scale = np.array([s.scale for s in signals])
@@ -94,13 +96,22 @@ class Decoder:
         self._plain = bool(np.all(self._scale == 1) and np.all(self._offset == 0))
         by_kind: dict[tuple[str, bool], list[int]] = {}
         self._texts: list[_Text] = []
+        places = [signal.place() for signal in signals]
+        starts = [image.at(span.unit, span.table, span.start) for span in spans]
         for row, signal in enumerate(signals):
             if signal.type == "string":
-                self._texts.append(self._text(row, signal, units[row]))
+                self._texts.append(_text(row, signal, starts[row]))
             else:
-                by_kind.setdefault((signal.type, signal.place().low >= 0), []).append(row)
+                by_kind.setdefault((signal.type, places[row].low >= 0), []).append(row)
         self._kinds = [
-            self._kind(TYPES[name], rows, signals, units) for (name, _), rows in by_kind.items()
+            _kind(
+                TYPES[name],
+                rows,
+                [signals[row] for row in rows],
+                [places[row] for row in rows],
+                np.array([starts[row] for row in rows], dtype=np.intp),
+            )
+            for (name, _), rows in by_kind.items()
         ]
         # The usual case, one kind for all rows in order, needs no scatter.
         self._whole = (
@@ -108,49 +119,6 @@ class Decoder:
             and not self._texts
             and bool(np.array_equal(self._kinds[0].rows, np.arange(self._n)))
         )
-
-    def _kind(
-        self,
-        kind: ValueType,
-        rows: Sequence[int],
-        signals: Sequence[ModbusSignal],
-        units: Sequence[int],
-    ) -> _Kind:
-        starts = np.array(
-            [
-                self._image.at(units[r], signals[r].place().table, signals[r].place().start)
-                for r in rows
-            ],
-            dtype=np.intp,
-        )
-        if kind.size == 1:
-            positions = np.zeros((len(rows), 1), dtype=np.intp)
-        else:
-            positions = np.array(
-                [wire_positions(signals[r].order, kind.size) for r in rows], dtype=np.intp
-            )
-        result = _Kind(kind, np.array(rows, dtype=np.intp), starts[:, None] + positions)
-        places = [signals[r].place() for r in rows]
-        if places[0].low >= 0:
-            result.shift = np.array([p.low for p in places], dtype=np.uint64)
-            result.mask = np.array(
-                [(1 << (p.high - p.low + 1)) - 1 for p in places], dtype=np.uint64
-            )
-        markers = [
-            (i, marker_bits(m, kind)) for i, r in enumerate(rows) for m in signals[r].invalid
-        ]
-        if markers:
-            result.marker_rows = np.array([i for i, _ in markers], dtype=np.intp)
-            result.marker_bits = np.array([bits for _, bits in markers], dtype=np.uint64)
-        return result
-
-    def _text(self, row: int, signal: ModbusSignal, unit: int) -> _Text:
-        place = signal.place()
-        at = self._image.at(unit, place.table, place.start)
-        gather = np.arange(at, at + 2 * signal.registers(), dtype=np.intp)
-        if signal.order == "byte_swap":
-            gather = gather.reshape(-1, 2)[:, ::-1].reshape(-1)
-        return _Text(row, gather, {_stripped(k.encode()): v for k, v in signal.states.items()})
 
     def raw(self) -> tuple[NDArray[np.float64], NDArray[np.uint8], dict[str, NDArray[np.intp]]]:
         """Values before scale and offset, their quality, and the rows at fault by kind of fault.
@@ -208,6 +176,36 @@ class Decoder:
             text.raw = raw
             text.value = text.states.get(_stripped(raw), float("nan"))
         return text.value
+
+
+def _kind(
+    kind: ValueType,
+    rows: Sequence[int],
+    signals: Sequence[ModbusSignal],
+    places: Sequence[Address],
+    starts: NDArray[np.intp],
+) -> _Kind:
+    """What to gather for the signals of one type; `rows`, `places`, `starts` are one for each."""
+    if kind.size == 1:
+        positions = np.zeros((len(rows), 1), dtype=np.intp)
+    else:
+        positions = np.array([wire_positions(s.order, kind.size) for s in signals], dtype=np.intp)
+    result = _Kind(kind, np.array(rows, dtype=np.intp), starts[:, None] + positions)
+    if places[0].low >= 0:
+        result.shift = np.array([p.low for p in places], dtype=np.uint64)
+        result.mask = np.array([(1 << (p.high - p.low + 1)) - 1 for p in places], dtype=np.uint64)
+    markers = [(i, marker_bits(m, kind)) for i, s in enumerate(signals) for m in s.invalid]
+    if markers:
+        result.marker_rows = np.array([i for i, _ in markers], dtype=np.intp)
+        result.marker_bits = np.array([bits for _, bits in markers], dtype=np.uint64)
+    return result
+
+
+def _text(row: int, signal: ModbusSignal, at: int) -> _Text:
+    gather = np.arange(at, at + 2 * signal.registers(), dtype=np.intp)
+    if signal.order == "byte_swap":
+        gather = gather.reshape(-1, 2)[:, ::-1].reshape(-1)
+    return _Text(row, gather, {_stripped(k.encode()): v for k, v in signal.states.items()})
 
 
 def _bcd(bits: NDArray[np.uint64], digits: int) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:

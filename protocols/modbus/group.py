@@ -89,12 +89,13 @@ class Group:
         limits = {u: Limits(t.registers_max, t.bits_max, t.max_gap) for u, t in tuning.items()}
         self._limits: Callable[[int], Limits] = limits.__getitem__
         self._spans = [
-            Span(row, units[row], s.place().table, s.place().start, s.registers())
+            Span(row, units[row], (place := s.place()).table, place.start, s.registers())
             for row, s in enumerate(signals)
         ]
-        for row, signal in enumerate(self.signals):
-            if config.identity(signal) in quarantined:
-                self.quarantined[row] = quarantined[config.identity(signal)]
+        if quarantined:
+            for row, signal in enumerate(self.signals):
+                if (before := quarantined.get(config.identity(signal))) is not None:
+                    self.quarantined[row] = before
         holes = {
             (span.unit, span.table, address)
             for span in (self._spans[row] for row in self.quarantined)
@@ -103,8 +104,8 @@ class Group:
         readable = [span for span in self._spans if span.row not in self.quarantined]
         self.plan: list[Request] = plan(readable, self._limits, holes)
         self._image = Image(self._spans, self._limits)
-        self._decoder = Decoder(self.signals, units, self._image)
-        self.counters = Counters(self.signals, [config.identity(s) for s in signals])
+        self._decoder = Decoder(self.signals, self._spans, self._image)
+        self.counters = Counters(self.signals, config.identity)
         n = len(self.signals)
         self._number = np.array([context.signals.intern(s.key()) for s in signals], dtype=np.int32)
         self._t_ns = np.zeros(n, dtype=np.int64)

@@ -58,7 +58,7 @@ def text_of(wire: bytes, order: str) -> str:
 
 def _value(wire: bytes, name: str, order: str) -> float | None:
     kind = TYPES[name]
-    raw = np.frombuffer(wire, dtype=np.uint8)[wire_positions(order, kind.size)]
+    raw = np.frombuffer(wire, dtype=np.uint8)[list(wire_positions(order, kind.size))]
     if kind.bcd:
         digits = raw[::-1].tobytes().hex()
         return float(digits) if digits.isdecimal() else None

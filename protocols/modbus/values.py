@@ -2,6 +2,7 @@
 
 import struct
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 TypeName = Literal[
@@ -68,10 +69,11 @@ def letters(order: str, size: int) -> str:
     return found
 
 
-def wire_positions(order: str, size: int) -> list[int]:
+@lru_cache(maxsize=256)
+def wire_positions(order: str, size: int) -> tuple[int, ...]:
     """For each byte of the value, least significant first, where it is on the wire."""
     wire = letters(order, size)
-    return [wire.index(letter) for letter in reversed("ABCDEFGH"[:size])]
+    return tuple(wire.index(letter) for letter in reversed("ABCDEFGH"[:size]))
 
 
 def marker_bits(marker: float, kind: ValueType) -> int:

@@ -124,7 +124,9 @@ def test_a_silent_unit_is_probed_ever_more_rarely_and_forgiven_at_once() -> None
 
 def counters(kind: str = "uint16", rollover: int | None = None) -> Counters:
     fields = {"asset": "a", "signal": "s", "address": "holding:0", "counter": True, "type": kind}
-    return Counters([ModbusSignal.model_validate({**fields, "rollover": rollover})], ["a/s"])
+    return Counters(
+        [ModbusSignal.model_validate({**fields, "rollover": rollover})], lambda _: "a/s"
+    )
 
 
 def feed(of: Counters, count: float, *, fresh: bool = True) -> float:

@@ -37,7 +37,7 @@ def decode(wire: bytes, *rows: Mapping[str, Any]) -> tuple[list[float], list[int
     count = len(wire) * 8 if table.bits else len(wire) // 2
     whole = make_request([Span(0, 1, table, 0, min(count, max(s.end for s in spans)))])
     image.store(whole, wire[: whole.count * 2])
-    decoder = Decoder(signals, [1] * len(signals), image)
+    decoder = Decoder(signals, spans, image)
     value, quality, faults = decoder.raw()
     return decoder.scaled(value).tolist(), quality.tolist(), faults
 
