@@ -44,6 +44,7 @@ class Limits:
         self._state = np.full((len(self._configs), 4), _UNSEEN, dtype=np.int8)
         self._reported = np.zeros((len(self._configs), 4))
         self._slots: NDArray[np.int32] = np.zeros(0, dtype=np.int32)
+        self._units = [""] * len(self._configs)
 
     def update(self, batch: Batch) -> list[Condition]:
         """What has changed with this batch. A signal's first sample reports all of its levels.
@@ -130,7 +131,7 @@ class Limits:
         }
         if verdict != _HOLDS:
             return Condition(active=False if verdict == _CLEAR else None, severity=0.0, **common)  # type: ignore[arg-type]
-        unit = self._unit(asset, signal)
+        unit = self._units[slot]
         limit = float(self._threshold[slot, level] * _SIGN[level])
         words = f"{signal} {value:.4g}{unit}"
         outer = level in (0, 2)
@@ -148,16 +149,14 @@ class Limits:
             **common,  # type: ignore[arg-type]
         )
 
-    def _unit(self, asset: str, signal: str) -> str:
-        # The last one: a signal whose unit was changed is another signal of the same name.
-        units = [s.unit for s in self._signals.signals() if (s.asset, s.name) == (asset, signal)]
-        return f" {units[-1]}" if units and units[-1] else ""
-
     def _map_signals(self) -> None:
         table = self._signals.signals()
         slots = np.full(len(table), -1, dtype=np.int32)
         for number, signal in enumerate(table):
-            slots[number] = self._slot_of.get((signal.asset, signal.name), -1)
+            slot = slots[number] = self._slot_of.get((signal.asset, signal.name), -1)
+            if slot >= 0:
+                # The last one: a signal whose unit was changed is another of the same name.
+                self._units[slot] = f" {signal.unit}" if signal.unit else ""
         self._slots = slots
 
 

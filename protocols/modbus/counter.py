@@ -37,16 +37,30 @@ class Counters:
         self._last = np.full(len(self.rows), np.nan)
         self._base = np.zeros(len(self.rows))
 
-    def accumulate(self, value: NDArray[np.float64], fresh: NDArray[np.bool_]) -> dict[str, int]:
-        """Replace counts by sums in `value` (float64[n], raw units) where `fresh` (bool[n]).
+    def accumulate(
+        self,
+        value: NDArray[np.float64],
+        good: NDArray[np.bool_],
+        rows: NDArray[np.intp] | None = None,
+    ) -> dict[str, int]:
+        """Replace counts by sums in `value` where they are `good`.
 
+        Args:
+            value: float64[m], raw units; changed in place.
+            good: bool[m].
+            rows: intp[m], ascending, which of the group's rows they are; all if not given.
         Returns:
             How many started over, by cause: `counter_rollover`, `counter_reset`.
         """
         if not len(self.rows):
             return {}
-        count = value[self.rows]
-        new = fresh[self.rows]
+        at = self.rows if rows is None else np.searchsorted(rows, self.rows)
+        there = at < len(value)
+        at = np.where(there, at, 0)
+        if rows is not None:
+            there &= rows[at] == self.rows
+        count = value[at]
+        new = there & good[at]
         fell = new & (count < self._last)
         events: dict[str, int] = {}
         if fell.any():
@@ -58,7 +72,7 @@ class Counters:
                 if which.any():
                     events[name] = int(np.count_nonzero(which))
         self._last[new] = count[new]
-        value[self.rows] = np.where(new, count + self._base, count)
+        value[at[new]] = (count + self._base)[new]
         return events
 
     def state(self) -> dict[str, CounterState]:

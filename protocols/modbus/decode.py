@@ -81,10 +81,7 @@ class _Text:
 
 
 class Decoder:
-    """Values of every row of a group out of its image.
-
-    `invalid`, `bcd` and `state` count rows whose value could not be used in the last call.
-    """
+    """Values of a group's rows out of its image: of all rows, or of those that are asked for."""
 
     def __init__(
         self, signals: Sequence[ModbusSignal], spans: Sequence[Span], image: Image
@@ -119,54 +116,89 @@ class Decoder:
             and not self._texts
             and bool(np.array_equal(self._kinds[0].rows, np.arange(self._n)))
         )
+        self._kind_of = np.full(self._n, -1, dtype=np.int8)
+        self._within = np.zeros(self._n, dtype=np.intp)
+        for number, kind in enumerate(self._kinds):
+            self._kind_of[kind.rows] = number
+            self._within[kind.rows] = np.arange(len(kind.rows))
 
-    def raw(self) -> tuple[NDArray[np.float64], NDArray[np.uint8], dict[str, NDArray[np.intp]]]:
-        """Values before scale and offset, their quality, and the rows at fault by kind of fault.
+    def raw(
+        self, rows: NDArray[np.intp] | None = None
+    ) -> tuple[NDArray[np.float64], NDArray[np.uint8], dict[str, NDArray[np.intp]]]:
+        """Values before scale and offset, their quality, and what is at fault by kind of fault.
 
+        Args:
+            rows: intp[m], ascending, the rows that are wanted; all n of them if not given.
         Returns:
-            float64[n], uint8[n] and, for `invalid`, `bcd`, `state`, the rows at fault (absent where
-            there are none).
+            float64[m], uint8[m] and, for `invalid`, `bcd`, `state`, which of the m are at fault
+            (absent where none is).
         """
+        m = self._n if rows is None else len(rows)
         faults: dict[str, NDArray[np.intp]] = {}
-        quality = np.zeros(self._n, dtype=np.uint8)
-        value = np.empty(0) if self._whole else np.full(self._n, np.nan)
-        for kind in self._kinds:
-            part, bad = self._values(kind)
+        quality = np.zeros(m, dtype=np.uint8)
+        value = np.full(m, np.nan)
+        for number, kind in enumerate(self._kinds):
+            if rows is None:
+                at, within = kind.rows, None
+            else:
+                at = np.flatnonzero(self._kind_of[rows] == number)
+                within = self._within[rows[at]]
+                if not len(at):
+                    continue
+            part, bad = self._values(kind, within)
             if self._whole:
                 value = part
             else:
-                value[kind.rows] = part
-            for name, rows in bad.items():
-                at = kind.rows[rows]
-                quality[at] = Quality.BAD
-                faults[name] = np.union1d(faults[name], at) if name in faults else at
+                value[at] = part
+            for name, which in bad.items():
+                quality[at[which]] = Quality.BAD
+                found = at[which]
+                faults[name] = np.union1d(faults[name], found) if name in faults else found
         for text in self._texts:
-            value[text.row] = self._state(text)
-            if np.isnan(value[text.row]):
-                quality[text.row] = Quality.BAD
-                faults["state"] = np.append(faults.get("state", np.empty(0, np.intp)), text.row)
+            i = text.row if rows is None else int(np.searchsorted(rows, text.row))
+            if i == m or (rows is not None and rows[i] != text.row):
+                continue
+            value[i] = self._state(text)
+            if np.isnan(value[i]):
+                quality[i] = Quality.BAD
+                faults["state"] = np.append(faults.get("state", np.empty(0, np.intp)), i)
         return value, quality, faults
 
-    def scaled(self, value: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Engineering units: float64[n] * scale + offset."""
-        return value if self._plain else value * self._scale + self._offset
+    def scaled(
+        self, value: NDArray[np.float64], rows: NDArray[np.intp] | None = None
+    ) -> NDArray[np.float64]:
+        """Engineering units of the rows, as in `raw`: float64[m] * scale + offset."""
+        if self._plain:
+            return value
+        at = slice(None) if rows is None else rows
+        scaled: NDArray[np.float64] = value * self._scale[at] + self._offset[at]
+        return scaled
 
-    def _values(self, kind: _Kind) -> tuple[NDArray[np.float64], dict[str, NDArray[np.intp]]]:
-        taken = self._image.data[kind.gather]
+    def _values(
+        self, kind: _Kind, within: NDArray[np.intp] | None
+    ) -> tuple[NDArray[np.float64], dict[str, NDArray[np.intp]]]:
+        """Values of one kind, of all its rows or of those `within` it, and which are at fault."""
+        data = self._image.data
+        taken = data[kind.gather if within is None else kind.gather[within]]
         raw = taken.view(kind.kind.dtype)[:, 0]
         bits = taken.view(f"<u{kind.kind.size}")[:, 0]
         bad: dict[str, NDArray[np.intp]] = {}
         if kind.marker_rows is not None and kind.marker_bits is not None:
-            hit = kind.marker_rows[bits[kind.marker_rows] == kind.marker_bits]
+            marked = data[kind.gather[kind.marker_rows]].view(f"<u{kind.kind.size}")[:, 0]
+            absent = np.zeros(len(kind.rows), dtype=np.bool_)
+            absent[kind.marker_rows[marked == kind.marker_bits]] = True
+            hit = np.flatnonzero(absent if within is None else absent[within])
             if len(hit):
-                bad["invalid"] = np.unique(hit)
+                bad["invalid"] = hit
         if kind.kind.bcd:
             value, wrong = _bcd(bits.astype(np.uint64), 2 * kind.kind.size)
             if wrong.any():
                 bad["bcd"] = np.flatnonzero(wrong)
             return value, bad
         if kind.shift is not None and kind.mask is not None:
-            return ((bits.astype(np.uint64) >> kind.shift) & kind.mask).astype(np.float64), bad
+            shift = kind.shift if within is None else kind.shift[within]
+            mask = kind.mask if within is None else kind.mask[within]
+            return ((bits.astype(np.uint64) >> shift) & mask).astype(np.float64), bad
         with np.errstate(invalid="ignore"):  # A signalling NaN is a NaN.
             return raw.astype(np.float64), bad
 

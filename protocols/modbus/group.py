@@ -193,23 +193,19 @@ class Group:
         if wait_ns and self.sweeping and now_ns < self._fresh_since_ns + wait_ns:
             return None
         self._fresh_since_ns = 0
-        fresh = self._fresh
-        value, quality, faults = self._decoder.raw()
-        read = fresh & ~self._bad
-        for name, rows in faults.items():
-            # What could not be used is known anew at each decoding; only fresh rows count.
-            self._errors[name] += int(np.count_nonzero(read[rows]))
-        quality[self._bad] = Quality.BAD
-        for name, count in self.counters.accumulate(value, read & (quality != Quality.BAD)).items():
+        rows = None if self._fresh.all() else np.flatnonzero(self._fresh)
+        at = slice(None) if rows is None else rows
+        self._fresh[:] = False
+        value, quality, faults = self._decoder.raw(rows)
+        bad = self._bad[at]
+        for name, which in faults.items():
+            # Rows that could not be read show what they held before.
+            self._errors[name] += int(np.count_nonzero(~bad[which]))
+        quality[bad] = Quality.BAD
+        for name, count in self.counters.accumulate(value, quality != Quality.BAD, rows).items():
             self._errors[name] += count
-        value = self._decoder.scaled(value)
-        number, t_ns = self._number, self._t_ns
-        if fresh.all():
-            t_ns = t_ns.copy()
-        else:
-            rows = np.flatnonzero(fresh)
-            number, t_ns, value, quality = number[rows], t_ns[rows], value[rows], quality[rows]
-        fresh[:] = False
+        value = self._decoder.scaled(value, rows)
+        number, t_ns = self._number[at], self._t_ns[at].copy()
         if len(t_ns) > 1 and bool(np.any(t_ns[1:] < t_ns[:-1])):
             order = np.argsort(t_ns, kind="stable")
             number, t_ns, value, quality = number[order], t_ns[order], value[order], quality[order]

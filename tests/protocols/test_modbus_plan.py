@@ -170,6 +170,27 @@ def test_a_sample_that_did_not_come_changes_nothing() -> None:
     assert feed(of, 60_001) == 60_001
 
 
+def test_counters_are_found_among_the_rows_that_came() -> None:
+    names = ("holding:0", "holding:1", "holding:2")
+    of = Counters(
+        [
+            ModbusSignal.model_validate(
+                {"asset": "a", "signal": name[-1], "address": name, "counter": i != 1}
+            )
+            for i, name in enumerate(names)
+        ],
+        lambda signal: signal.signal,
+    )
+    of.accumulate(np.array([10.0, 11.0, 65_000.0]), np.ones(3, dtype=np.bool_))
+    only_last = np.array([100.0])
+    assert of.accumulate(only_last, np.array([True]), np.array([2])) == {"counter_rollover": 1}
+    assert only_last.tolist() == [65_636]
+    none_of_them = np.array([7.0])
+    assert of.accumulate(none_of_them, np.array([True]), np.array([1])) == {}
+    assert none_of_them.tolist() == [7]
+    assert of.state()["0"].last == 10
+
+
 def test_the_sum_survives_a_restart_and_a_roll_over_during_it(tmp_path: Path) -> None:
     context = make_context(tmp_path)
     path = tmp_path / "counters.json"

@@ -221,3 +221,41 @@ def test_texts_become_states() -> None:
 def test_wrong_signals_say_the_rule(fields: dict[str, Any], rule: str) -> None:
     with pytest.raises(ValidationError, match=rule):
         signal(**fields)
+
+
+MIXED: list[dict[str, Any]] = [
+    {"address": "holding:0", "scale": 0.1},
+    {"address": "holding:1", "type": "int16", "invalid": [0, 0x8000]},
+    {"address": "holding:2.4-7"},
+    {"address": "holding:2.15", "type": "uint32"},
+    {"address": "holding:3", "type": "bcd16"},
+    {"address": "holding:4", "type": "float32", "order": "word_swap", "invalid": 0},
+    {"address": "holding:6", "type": "string", "length": 1, "states": {"A": 1, "B": 2}},
+    {"address": "holding:7", "type": "int16", "offset": 5},
+    {"address": "holding:8", "type": "bcd32"},
+    {"address": "holding:8", "type": "string", "length": 2, "states": {"": 7}},
+]
+
+
+@given(
+    st.lists(st.sampled_from([b"\0\0", b"\x80\0", b"A\0", b"\x12\x34", b"\xfa\x99"]),
+             min_size=10, max_size=10),
+    st.sets(st.integers(0, len(MIXED) - 1), min_size=1),
+)  # fmt: skip
+def test_some_rows_say_what_they_say_among_all(words: list[bytes], chosen: set[int]) -> None:
+    signals = [signal(**row) for row in MIXED]
+    spans = [
+        Span(i, 1, s.place().table, s.place().start, s.registers()) for i, s in enumerate(signals)
+    ]
+    image = Image(spans, lambda _: LIMITS)
+    image.store(make_request([Span(0, 1, Table.HOLDING, 0, 10)]), b"".join(words))
+    decoder = Decoder(signals, spans, image)
+    value, quality, faults = decoder.raw()
+    rows = np.array(sorted(chosen), dtype=np.intp)
+    some, some_quality, some_faults = decoder.raw(rows)
+    bad = some_quality == Quality.BAD
+    assert some_quality.tolist() == quality[rows].tolist()
+    assert decoder.scaled(some, rows)[~bad].tolist() == decoder.scaled(value)[rows][~bad].tolist()
+    for name in ("invalid", "bcd", "state"):
+        among_all = set(faults.get(name, np.empty(0)).tolist()) & chosen
+        assert set(rows[some_faults.get(name, np.empty(0, np.intp))].tolist()) == among_all
