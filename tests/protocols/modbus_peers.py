@@ -37,10 +37,14 @@ def make_context(folder: Path, source: str = "plc") -> SourceContext:
 
 
 def make_config(url: str, signals: Sequence[Mapping[str, Any]], **settings: Any) -> Config:
-    """A source; signals are named s0, s1… of asset `a` unless they say otherwise."""
+    """A source; signals are named s0, s1… of asset `a` unless they say otherwise.
+
+    A sweep is one batch, however busy the machine.
+    """
     rows = [{"asset": "a", "signal": f"s{i}", **signal} for i, signal in enumerate(signals)]
     return Config.model_validate(
-        {"kind": "modbus", "id": "plc", "url": url, "poll_s": 0.05, **settings, "signals": rows}
+        {"kind": "modbus", "id": "plc", "url": url, "poll_s": 0.05, "flush_s": 1.0}
+        | {**settings, "signals": rows}
     )
 
 

@@ -26,6 +26,9 @@ def command(*, as_json: bool, quick: bool, runs: int, bundle: Path | None) -> No
       forewarn bench
       forewarn bench --json > bench.json
     """
+    from gateway.heap import settle_heap
+
+    settle_heap()
     from gateway.cli.bench.measure import measure_all
 
     figures = measure_all(runs=runs, scale=0.1 if quick else 1.0, bundle=bundle)

@@ -30,6 +30,10 @@ S = 1_000_000_000
 ASSETS = 125
 """Assets of the pipeline's load; with a bundle of eight signals, a thousand signals."""
 BATCHES = 480
+GROWTH = 8
+"""So many times the samples, and so many times the assets, must cost as much a sample."""
+GROWTH_MAX = 1.25
+ALARM_MS_MAX = 100.0
 UNITS = 100
 REGISTERS = 100
 WIRE_S = 20.0
@@ -64,9 +68,11 @@ def measure_all(*, runs: int, scale: float, bundle: Path | None) -> list[Figure]
     figures: list[Figure] = []
     steps: list[tuple[str, Callable[[], list[Figure]]]] = [
         ("pipeline", lambda: _pipeline(loaded, runs, scale)),
+        ("growth", lambda: _growth(loaded, runs, scale)),
         ("features", lambda: _features(runs)),
         ("models", lambda: _models(loaded, runs)),
         ("wire", lambda: _wire(loaded, scale)),
+        ("alarm", lambda: _alarm(scale)),
         ("process", lambda: _process(scale)),
     ]
     with Progress(console=Console(stderr=True), transient=True) as progress:
@@ -94,18 +100,19 @@ def _cpu(into: list[float]) -> Iterator[None]:
     into.append(time.process_time() - start)
 
 
-def _load(table: SignalTable, bundle: Bundle, batches: int) -> list[Batch]:
+def _load(table: SignalTable, bundle: Bundle, batches: int, assets: int) -> list[Batch]:
     """What polls of healthy machines give: one batch a grid cell, of every signal of every asset.
 
     With a bundle of the demo the values are its machine's; with another, the middle of its ranges.
     """
     names = [signal.name for signal in bundle.manifest.signals]
     numbers = np.array(
-        [table.intern(Signal(f"asset-{a}", name)) for a in range(ASSETS) for name in names],
+        [table.intern(Signal(f"asset-{a}", name)) for a in range(assets) for name in names],
         dtype=np.int32,
     )
     if bundle.manifest.asset_class in CLASSES:
-        record = healthy(bundle.manifest.asset_class, hours=0.5, seed=3)
+        hours = max(0.5, 1.1 * batches * (bundle.manifest.window.period_s or 1.0) / 3600)
+        record = healthy(bundle.manifest.asset_class, hours=hours, seed=3)
         rows = np.stack([record[name] for name in names], axis=1)[:batches].astype(np.float64)
     else:
         low = np.array([s.low or 0.0 for s in bundle.manifest.signals])
@@ -118,7 +125,7 @@ def _load(table: SignalTable, bundle: Bundle, batches: int) -> list[Batch]:
             "bench",
             numbers.copy(),
             np.full(len(numbers), start_ns + i * step_ns, dtype=np.int64),
-            np.tile(row, ASSETS),
+            np.tile(row, assets),
             np.zeros(len(numbers), dtype=np.uint8),
             start_ns + i * step_ns,
         )
@@ -126,15 +133,15 @@ def _load(table: SignalTable, bundle: Bundle, batches: int) -> list[Batch]:
     ]
 
 
-def _watch(table: SignalTable, plan: FeaturePlan) -> Watch:
+def _watch(table: SignalTable, plan: FeaturePlan, assets: int) -> Watch:
     names = plan.signals
     return Watch(
-        assets=tuple(f"asset-{a}" for a in range(ASSETS)),
+        assets=tuple(f"asset-{a}" for a in range(assets)),
         signals=np.array(
-            [[table.intern(Signal(f"asset-{a}", n)) for n in names] for a in range(ASSETS)],
+            [[table.intern(Signal(f"asset-{a}", n)) for n in names] for a in range(assets)],
             dtype=np.int32,
         ),
-        sources=(("bench",),) * ASSETS,
+        sources=(("bench",),) * assets,
         period_ns=round(plan.period_s * S),
         cells=plan.cells,
         hop_cells=plan.hop_cells,
@@ -145,21 +152,40 @@ def _watch(table: SignalTable, plan: FeaturePlan) -> Watch:
 
 def _pipeline(bundle: Bundle, runs: int, scale: float) -> list[Figure]:
     """Channel, log, windows, features and int8, each by itself, over the same samples."""
+    cost = _cost_us(bundle, runs, max(120, round(BATCHES * scale)), ASSETS)
+    return [
+        *(Figure(f"{name}, CPU a sample", value, "µs") for name, value in cost.items()),
+        Figure("pipeline in all, CPU a sample", sum(cost.values()), "µs", 1.0),
+    ]
+
+
+def _growth(bundle: Bundle, runs: int, scale: float) -> list[Figure]:
+    """What a sample costs with more of them, and with more assets, against what it cost before."""
+    few = max(120, round(BATCHES * scale / 2))
+    plain = sum(_cost_us(bundle, runs, few, ASSETS).values())
+    longer = sum(_cost_us(bundle, runs, GROWTH * few, ASSETS).values())
+    wider = sum(_cost_us(bundle, runs, few, GROWTH * ASSETS).values())
+    return [
+        Figure(
+            f"CPU a sample with {GROWTH} times the samples", longer / plain, "times", GROWTH_MAX
+        ),
+        Figure(f"CPU a sample with {GROWTH} times the assets", wider / plain, "times", GROWTH_MAX),
+    ]
+
+
+def _cost_us(bundle: Bundle, runs: int, batches: int, assets: int) -> dict[str, float]:
+    """CPU µs a sample of each stage, medians."""
     costs: dict[str, list[float]] = {"channel": [], "log": [], "windows": [], "judge": []}
-    samples = 0
+    samples = 1
     for _ in range(runs):
-        judge = Judge(bundle, open_session(bundle), [f"asset-{a}" for a in range(ASSETS)])
+        judge = Judge(bundle, open_session(bundle), [f"asset-{a}" for a in range(assets)])
         with tempfile.TemporaryDirectory() as folder:
             log = Log.open(Path(folder), StoreConfig(), SystemClock())
-            batches = _load(log.signals, bundle, max(120, round(BATCHES * scale)))
-            samples = sum(len(batch) for batch in batches)
-            asyncio.run(_stages(log, judge, batches, costs))
+            load = _load(log.signals, bundle, batches, assets)
+            samples = sum(len(batch) for batch in load)
+            asyncio.run(_stages(log, judge, load, costs))
             log.close()
-    median = {name: 1e6 * statistics.median(c) / samples for name, c in costs.items()}
-    return [
-        *(Figure(f"{name}, CPU a sample", value, "µs") for name, value in median.items()),
-        Figure("pipeline in all, CPU a sample", sum(median.values()), "µs", 1.0),
-    ]
+    return {name: 1e6 * statistics.median(c) / samples for name, c in costs.items()}
 
 
 async def _stages(
@@ -175,13 +201,14 @@ async def _stages(
             log.append(batch)
             await asyncio.sleep(0)
         await log.flush()
-    builder = WindowBuilder([_watch(log.signals, judge.plan)], len(log.signals))
+    assets = len(judge.assets)
+    builder = WindowBuilder([_watch(log.signals, judge.plan, assets)], len(log.signals))
     cut: list[Windows] = []
     with _cpu(costs["windows"]):
         for i, batch in enumerate(batches):
             cut += [w for _, w in builder.add(batch, i * S)]
             cut += [w for _, w in builder.close(i * S)]
-    coverage = np.full(ASSETS, 0.5)
+    coverage = np.full(assets, 0.5)
     with _cpu(costs["judge"]):
         for windows in cut:
             judged = judge.judge(windows, coverage)
@@ -245,6 +272,21 @@ def _wire(bundle: Bundle, scale: float) -> list[Figure]:
             6.0,
         ),
     ]
+
+
+def _alarm(scale: float) -> list[Figure]:
+    """From a sample at the gateway to the alarm that it raises, 10,000 signals being polled."""
+    from gateway.cli.bench.wire import sample_to_alarm_ms
+
+    seen = sample_to_alarm_ms(max(5.0, WIRE_S * scale), UNITS, REGISTERS)
+    return [
+        Figure(f"sample to alarm, p99 of {len(seen):,}", _p99(seen), "ms", ALARM_MS_MAX),
+        Figure("sample to alarm, median", statistics.median(seen), "ms"),
+    ]
+
+
+def _p99(values: list[float]) -> float:
+    return float(np.percentile(values, 99))
 
 
 def _process(scale: float) -> list[Figure]:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -16,6 +17,7 @@ import structlog
 
 from gateway.app import Gateway
 from gateway.config import parse
+from gateway.core.alarm import Transition
 from gateway.demo.record import healthy
 from models.bundle import Bundle
 
@@ -127,6 +129,50 @@ def modbus_to_score(bundle: Bundle, seconds: float, units: int, registers: int) 
         return asyncio.run(_watch(gateway, seconds))
 
 
+LOW, HIGH = 100, 60_000
+"""What every register holds, by turns each second, where limits are to alarm."""
+LIMITED_UNITS = 10
+
+
+def sample_to_alarm_ms(seconds: float, units: int, registers: int) -> list[float]:
+    """How old a sample is, by the gateway's clock, when the alarm that it raises or ends is told.
+
+    Some machines pass a limit and come back each second, without a delay; the rest are polled
+    beside them.
+    """
+    structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
+    with tempfile.TemporaryDirectory() as folder:
+        rows = Path(folder) / "rows"
+        rows.write_text("\n".join((n.to_bytes(2, "big") * registers).hex() for n in (LOW, HIGH)))
+        with _device(str(rows)) as port:
+            text = _configuration(port, units, registers, None, {"level": 1.0})
+            limit = f"{{ signal = 'level', high = {HIGH // 2}, on_delay_s = 0, off_delay_s = 0 }}"
+            for unit in range(1, units + 1, max(1, units // LIMITED_UNITS)):
+                text += f'[[asset]]\nid = "u{unit}-0"\nlimits = [{limit}]\n'
+            return asyncio.run(
+                _ages_ms(Gateway(parse(text, Path(folder) / "forewarn.toml")), seconds)
+            )
+
+
+async def _ages_ms(gateway: Gateway, seconds: float) -> list[float]:
+    ages: list[float] = []
+
+    def told(transition: Transition) -> None:
+        ((number, _),) = gateway.signals_of(transition.asset)
+        ages.append((gateway.clock.wall_ns() - gateway.flow.latest.t_of(number)) / 1e6)
+
+    gateway.flow.on_transition = told
+    stop = asyncio.Event()
+    async with asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(gateway.run(stop))
+        await asyncio.sleep(SETTLE_S)
+        ages.clear()
+        await asyncio.sleep(seconds)
+        stop.set()
+        await running
+    return ages
+
+
 async def _watch(gateway: Gateway, seconds: float) -> Wire:
     stop = asyncio.Event()
     async with asyncio.TaskGroup() as tasks:
@@ -148,10 +194,13 @@ def gateway_process(signals: int) -> Process:
             _configuration(port, signals // 100, 100, None, dict.fromkeys("abcde", 0.01))
         )
         start_s = time.monotonic()
+        # As it is installed: with its bytecode written, whatever the shell that asks wants.
+        environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
         with subprocess.Popen(  # noqa: S603
             [sys.executable, "-m", "gateway", "run", str(config), "--headless"],
             stderr=subprocess.PIPE,
             text=True,
+            env=environment,
         ) as process:
             assert process.stderr is not None
             first_s = float("nan")
