@@ -198,12 +198,7 @@ class _Watching:
         if held.all():
             value = value[:, :, watch.stale_cells :]
         else:
-            # Carry the last sample forward, but not past `stale`: index of the last held so far.
-            step = np.arange(reach)
-            last = np.maximum.accumulate(np.where(held, step, -reach - 1), axis=2)
-            usable = step - last < watch.stale_cells
-            value = np.take_along_axis(value, np.maximum(last, 0), axis=2)
-            value = np.where(usable, value, np.nan)[:, :, watch.stale_cells :]
+            value = _carried(held, value, watch.stale_cells)[:, :, watch.stale_cells :]
         coverage = np.isfinite(value).mean(axis=2)
         return Windows(
             rows=rows,
@@ -226,6 +221,22 @@ class _Watching:
         stands = (held & (self.grid.value[row[:, None], at] <= 0)).any(axis=1)
         out = np.where(stands, 0, np.where(held.any(axis=1) | ~told, 1, -1))
         return out.astype(np.int8)
+
+
+def _carried(
+    held: NDArray[np.bool_], value: NDArray[np.float64], stale_cells: int
+) -> NDArray[np.float64]:
+    """Carry the last sample forward along the last axis, but not past `stale_cells`: then NaN."""
+    reach = value.shape[-1]
+    step = np.arange(reach, dtype=np.int32)
+    last = np.where(held, step, np.int32(-reach - 1))
+    np.maximum.accumulate(last, axis=-1, out=last)
+    stale = step - last >= stale_cells
+    at = np.maximum(last, 0).astype(np.intp).reshape(-1, reach)
+    at += np.arange(len(at))[:, None] * reach
+    carried = value.reshape(-1)[at].reshape(value.shape)
+    carried[stale] = np.nan
+    return carried
 
 
 class WindowBuilder:
