@@ -163,7 +163,15 @@ class View:
         rows = await asyncio.to_thread(
             self._gateway.trends.transitions, start_ns, end_ns, None, 100_000
         )
-        return kpis([t for _, t in rows], self.alarms(), start_ns=start_ns, end_ns=end_ns)
+        config = self._gateway.config.settings.alarms
+        return kpis(
+            [t for _, t in rows],
+            self.alarms(),
+            start_ns=start_ns,
+            end_ns=end_ns,
+            chattering_count=config.chattering_count,
+            chattering_s=config.chattering_s,
+        )
 
     async def command(self, command: Command) -> None:
         self._gateway.flow.command(command)

@@ -8,7 +8,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from typing import Any, Protocol
 from urllib.parse import quote
 
@@ -297,12 +297,15 @@ class _Mqtt:
         await self._client.publish(topic, payload, qos=1, retain=retain)
 
     async def close(self) -> None:
-        stack, self._stack, self._client = self._stack, None, None
+        client, stack, self._stack, self._client = self._client, self._stack, None, None
         if stack is not None:
             import aiomqtt  # noqa: PLC0415
 
             try:
                 async with asyncio.timeout(2):
+                    # The broker tells our will only of those who vanish; who leaves says so.
+                    with suppress(aiomqtt.MqttError):
+                        await client.publish(f"{self._base}/status", b"offline", 1, retain=True)
                     await stack.aclose()
             except (TimeoutError, aiomqtt.MqttError):
                 return

@@ -11,6 +11,7 @@ from gateway.core.alarm import AlarmKpis, AlarmView, Priority, Transition, Verdi
 
 WINDOW_NS = 600 * 10**9
 """Both standards count in 10 minutes."""
+LISTED_MAX = 50
 
 
 def calls_people(transition: Transition) -> bool:
@@ -29,6 +30,8 @@ def kpis(
     start_ns: int,
     end_ns: int,
     flood_count: int = 10,
+    chattering_count: int = 3,
+    chattering_s: float = 60.0,
 ) -> AlarmKpis:
     """The figures of the time from `start_ns` to `end_ns` (UTC ns).
 
@@ -37,6 +40,7 @@ def kpis(
         now: Every alarm that is not normal at its end.
         start_ns, end_ns: The time; `end_ns` is above `start_ns`.
         flood_count: More new alarms than this in 10 minutes are a flood.
+        chattering_count, chattering_s: So many activations within so long are chattering.
 
     Source:
         ANSI/ISA-18.2 (monitoring and assessment) and EEMUA 191 for the measures and their targets.
@@ -58,6 +62,8 @@ def kpis(
     acked_s = _times_to_ack(inside)
     span_s = (end_ns - start_ns) / 1e9
     n = len(called)
+    chatterers = _chatterers(inside, chattering_count, chattering_s)
+    stale = sorted((v for v in now if v.stale), key=lambda v: v.active_since_ns)
     top = Counter((t.asset, t.alarm) for t in called).most_common(10)
     return AlarmKpis(
         span_s=span_s,
@@ -72,7 +78,7 @@ def kpis(
         ),
         standing=sum(v.life in (Life.ACTIVE_UNACKED, Life.ACTIVE_ACKED) for v in now),
         stale=sum(v.stale for v in now),
-        chattering=sum(v.chattering for v in now),
+        chattering=len(chatterers),
         shelved=sum(v.state == "shelved" for v in now),
         suppressed=sum(v.state in ("suppressed", "out_of_service") for v in now),
         acked_s_median=float(np.median(acked_s)) if acked_s else float("nan"),
@@ -81,7 +87,25 @@ def kpis(
         judged_known=judged[Verdict.KNOWN],
         top=tuple((asset, alarm, times_) for (asset, alarm), times_ in top),
         top_share=sum(times_ for _, times_ in top) / n if n else 0.0,
+        chatterers=chatterers[:LISTED_MAX],
+        stalest=tuple((v.asset, v.alarm, v.active_since_ns) for v in stale[:LISTED_MAX]),
     )
+
+
+def _chatterers(
+    transitions: Sequence[Transition], count: int, span_s: float
+) -> tuple[tuple[str, str, int], ...]:
+    """(asset, alarm, activations) of those that came so often within the span, worst first."""
+    times: dict[tuple[str, str], list[int]] = {}
+    for t in transitions:
+        if t.event == "active":
+            times.setdefault((t.asset, t.alarm), []).append(t.t_ns)
+    found = [
+        (*key, len(at))
+        for key, at in times.items()
+        if any(b - a <= span_s * 1e9 for a, b in zip(at, at[count - 1 :], strict=False))
+    ]
+    return tuple(sorted(found, key=lambda row: -row[2]))
 
 
 def _in_window(times: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -238,7 +238,7 @@ class AlarmKpis:
         priorities: Share of low, medium and high; the shape to aim at is 0.80, 0.15, 0.05.
         standing: Active now.
         stale: Of these, active for longer than the configuration calls normal.
-        chattering: Alarms that came and went too often.
+        chattering: Alarms that came and went too often in that time, whether or not they stand.
         shelved: Put aside now, by people.
         suppressed: Put aside now, by design or out of service.
         acked_s_median: Median time to acknowledgement, s; NaN where none was acknowledged.
@@ -246,6 +246,8 @@ class AlarmKpis:
         top: The ten that came most often: (asset, alarm, times).
         top_share: Their share of all that people were called for, 0 to 1; above 0.05 a few bad
             actors make the load (the more alarms there are, the better this says so).
+        chatterers: Which alarms chattered: (asset, alarm, times).
+        stalest: Which have stood for too long, the longest first: (asset, alarm, since UTC ns).
     """
 
     span_s: float
@@ -265,3 +267,5 @@ class AlarmKpis:
     judged_known: int
     top: tuple[tuple[str, str, int], ...]
     top_share: float
+    chatterers: tuple[tuple[str, str, int], ...]
+    stalest: tuple[tuple[str, str, int], ...]

@@ -54,6 +54,14 @@ def test_bad_actors_are_weighed_against_all() -> None:
     assert kpis(log, [], start_ns=0, end_ns=1440 * MINUTE).top_share == 20 / 40
 
 
+def test_chatter_is_found_even_when_it_has_stopped() -> None:
+    log = [transition(10 + i / 3, n=i) for i in range(4)]
+    log += [transition(5 * i, alarm="slow", n=i) for i in range(9)]
+    day = kpis(log, [], start_ns=0, end_ns=1440 * MINUTE)
+    assert (day.chattering, day.chatterers) == (1, (("pump", "a", 4),))
+    assert kpis(log, [], start_ns=0, end_ns=1440 * MINUTE, chattering_s=19.9).chattering == 0
+
+
 def test_nothing_happened() -> None:
     quiet = kpis([], [], start_ns=0, end_ns=MINUTE)
     assert (quiet.annunciated, quiet.peak_10min, quiet.flood_share) == (0, 0, 0.0)

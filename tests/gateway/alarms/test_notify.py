@@ -220,6 +220,7 @@ async def test_mqtt_keeps_the_state_of_each_alarm(tmp_path: Path) -> None:
             await broker.up()
             await eventually(lambda: len(desk.channel.outbox) == 0, timeout_s=20)
             seen = await retained(broker.port)
+        after = await retained(broker.port)
     finally:
         await broker.down()
     states = {t: json.loads(p) for t, p in seen.items() if "/alarm/" in t}
@@ -228,6 +229,7 @@ async def test_mqtt_keeps_the_state_of_each_alarm(tmp_path: Path) -> None:
         "forewarn/hall-3/alarm/pump/b": "OFF",
     }
     assert seen["forewarn/hall-3/status"] == b"online"
+    assert after["forewarn/hall-3/status"] == b"offline", "who leaves in order says so as well"
     found = [json.loads(p) for t, p in seen.items() if t.startswith("homeassistant/binary_sensor")]
     assert {f["state_topic"] for f in found} == set(states)
 
