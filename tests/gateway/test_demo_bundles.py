@@ -13,7 +13,7 @@ from models.heads import answer
 from models.record import Record
 from models.score import score
 
-ONSET_S, FOUND_S_MAX = 40.0, 60.0
+ONSET_S, FOUND_S_MAX = 40.0, 30.0
 
 
 def record_of(kind: str, columns: dict[str, Column]) -> Record:
@@ -33,7 +33,8 @@ def test_a_shipped_bundle_is_quiet_in_health_and_finds_its_fault(kind: str) -> N
     assert made.manifest.limit.supported
     limit = made.manifest.limit.value
     quiet = score(made, record_of(kind, healthy(kind, hours=4, seed=301)), hop=8).score
-    assert np.nanmax(quiet) < 0.7 * limit
+    assert np.nanmax(quiet) < 0.9 * limit
+    assert {"sensors", "follow", "operating"} <= set(made.manifest.detail)
     fault = next(DEFAULT_FAULTS[asset] for asset, name in ASSETS.items() if name == kind)
     for seed in (311, 312):
         sick = failing(kind, Fault(fault, ONSET_S, 30.0), hours=120 / 3600, seed=seed)
