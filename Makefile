@@ -79,7 +79,7 @@ sbom: install  ## What each image holds, as CycloneDX, beside its lock
 
 audit:  ## Known holes in every locked version; what cannot be looked up is a failure
 	test -x build/audit/bin/pip-audit || { $(PYTHON) -m venv build/audit && \
-	  build/audit/bin/pip install --quiet --disable-pip-version-check pip-audit==$(PIP_AUDIT); }
+	  build/audit/bin/pip install --quiet --disable-pip-version-check pip-audit==2.10.1; }
 	for lock in requirements.lock docker/*.lock; do \
 	  build/audit/bin/pip-audit --strict --disable-pip --require-hashes -r $$lock; done
 

@@ -1,11 +1,13 @@
 """What several tests of this folder need, and is slow to make."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.debian import BASE, debootstrap
+from tests.images import Store
 from tests.servers import require
 
 
@@ -19,3 +21,22 @@ def debian(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("debian") / "base"
     debootstrap(folder, BASE)
     return folder
+
+
+@pytest.fixture(scope="session")
+def store(debian: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    """A place for images with their base in it."""
+    for program in ("buildah", "podman", "runc"):
+        require(program)
+    made = Store.at(tmp_path_factory.mktemp("image"))
+    try:
+        made.fill(debian)
+        yield made
+    finally:
+        made.clear()
+
+
+@pytest.fixture(scope="session")
+def image(store: Store) -> str:
+    """The gateway's image."""
+    return store.build("gateway")

@@ -6,7 +6,6 @@ the container run the demo plant's four protocol servers and a real influxd.
 
 import json
 import os
-import shutil
 import signal
 import sqlite3
 import subprocess
@@ -21,14 +20,23 @@ import pytest
 
 from gateway.demo.configuration import configuration
 from tests.eventually import eventually_blocking
-from tests.servers import Influxd, influxd, require
+from tests.images import BASE, LIMITS, RUNTIME, SITE, UID, Store
+from tests.servers import Influxd, influxd
 
-ROOT = Path(__file__).resolve().parents[2]
-BASE, IMAGE = "localhost/forewarn-base", "localhost/forewarn-under-test"
-SUITE = "bookworm"
-PACKAGES = "python3,python3-venv,tini,ca-certificates"
-UID = 10001
-SITE = "/opt/forewarn/lib/python3.11/site-packages"
+OWN_MB_MAX = 240
+"""Of the program and all that it needs, byte code included; the base comes on top."""
+TRAIN = """
+python - > healthy.csv <<'END'
+import numpy as np
+rng = np.random.default_rng(1)
+print("time_s,speed,current")
+for i, (a, b) in enumerate(rng.normal((1500, 12), (5, 0.2), (3000, 2))):
+    print(f"{i},{a:.3f},{b:.3f}")
+END
+forewarn train --data healthy.csv --time time_s --out pump.fwm >&2
+forewarn model verify pump.fwm >&2
+ls *.fwm
+"""
 STOP_S_MAX = 5.0
 MORE = """
 [console]
@@ -37,87 +45,6 @@ enabled = false
 api = "v1"
 url = "{url}"
 """
-LIMITS = ["--ulimit", "nofile=1024:1024", "--ulimit", "nproc=4096:4096"]
-
-
-@dataclass
-class Store:
-    """Where images and containers of this test live; gone with its folder."""
-
-    folder: Path
-
-    @property
-    def options(self) -> list[str]:
-        """Common to buildah and podman."""
-        root, run = self.folder / "storage", self.folder / "run"
-        return ["--root", str(root), "--runroot", str(run), "--storage-driver", "vfs"]
-
-    def buildah(self, *words: str) -> str:
-        """Run buildah to its end; gives what it printed."""
-        return _run("buildah", *self.options, *words)
-
-    def podman(self, *words: str, check: bool = True) -> str:
-        """Run podman to its end."""
-        common = ["--runtime", "runc", "--cgroup-manager=cgroupfs"]
-        return _run("podman", *self.options, *common, *words, check=check)
-
-
-def _run(*command: str, check: bool = True, timeout_s: float = 400) -> str:
-    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=timeout_s)
-    assert done.returncode == 0 or not check, (
-        f"{command}:\n{done.stdout[-3000:]}{done.stderr[-3000:]}"
-    )
-    return done.stdout.strip()
-
-
-def _context(folder: Path) -> Path:
-    """What `docker build` would be given, with every wheel beside it."""
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
-        folder.mkdir(parents=True, exist_ok=True)
-        shutil.copy(ROOT / name, folder / name)
-    ignore = shutil.ignore_patterns("__pycache__", "node_modules", "wheelhouse")
-    for name in ("gateway", "protocols", "models", "docker"):
-        shutil.copytree(ROOT / name, folder / name, ignore=ignore)
-    wheels = folder / "docker" / "wheelhouse"
-    for lock in ("gateway.lock", "build.lock"):
-        _run(
-            shutil.which("python3.11") or "python3", "-m", "pip", "download", "--quiet",
-            "--no-deps", "--require-hashes", "--only-binary", ":all:",
-            "-r", str(folder / "docker" / lock), "-d", str(wheels),
-        )  # fmt: skip
-    return folder
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
-    """The built image."""
-    if os.geteuid() != 0:
-        pytest.skip("needs root to build an image without a Docker engine")
-    for program in ("buildah", "podman", "runc", "debootstrap"):
-        require(program)
-    folder = tmp_path_factory.mktemp("image")
-    made = Store(folder)
-    try:
-        base = folder / "base"
-        _run("debootstrap", "--variant=minbase", f"--include={PACKAGES}", SUITE, str(base),
-             "http://deb.debian.org/debian")  # fmt: skip
-        scratch = made.buildah("from", "scratch")
-        made.buildah("copy", "--quiet", scratch, str(base), "/")
-        made.buildah("commit", "--quiet", scratch, BASE)
-        made.buildah("rm", scratch)
-        shutil.rmtree(base)
-        context = _context(folder / "context")
-        made.buildah(
-            "bud", "--isolation", "chroot", "--pull-never", "--quiet", "--format", "docker",
-            "--build-arg", f"BASE_IMAGE={BASE}", "--target", "gateway", "-t", IMAGE,
-            "-f", str(context / "docker" / "Dockerfile"), str(context),
-        )  # fmt: skip
-        yield made
-    finally:
-        made.podman("rm", "--all", "--force", check=False)
-        # Every layer is a whole copy: nothing of it may stay.
-        made.buildah("rmi", "--all", "--force")
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 @dataclass
@@ -136,9 +63,8 @@ class Box:
 
     def healthy(self) -> bool:
         """What the image's own health check says."""
-        command = [*self.store.options, "--runtime", "runc", "--cgroup-manager=cgroupfs"]
         done = subprocess.run(
-            ["podman", *command, "exec", self.name, "forewarn", "health"],
+            ["podman", *self.store.options, *RUNTIME, "exec", self.name, "forewarn", "health"],
             check=False,
             capture_output=True,
             timeout=60,
@@ -152,7 +78,7 @@ class Box:
 
 
 @pytest.fixture
-def box(store: Store, tmp_path: Path) -> Iterator[Box]:
+def box(store: Store, image: str, tmp_path: Path) -> Iterator[Box]:
     """The gateway in a hardened container, reading the demo's plant, writing to influxd."""
     ports = tmp_path / "ports.json"
     plant = subprocess.Popen(
@@ -196,7 +122,7 @@ def box(store: Store, tmp_path: Path) -> Iterator[Box]:
                 "run", "--detach", "--name", name, "--network", "host", "--no-healthcheck",
                 "--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges",
                 *LIMITS, "--tmpfs", "/tmp:size=16m", "-v", f"{etc}:/etc/forewarn:ro",
-                "-v", f"{data}:/var/lib/forewarn", *mounts, IMAGE,
+                "-v", f"{data}:/var/lib/forewarn", *mounts, image,
             )  # fmt: skip
             made = Box(store, name, data / "data", server)
             try:
@@ -233,6 +159,8 @@ def test_it_is_hardened_writes_stops_in_time_and_loses_nothing(box: Box) -> None
     for name in ("onnx", "pip", "sklearn", "pytest", "openvino"):
         assert name not in inside.split(), name
     assert box.store.podman("exec", box.name, "sh", "-c", "command -v gcc cc || true") == ""
+    tools = box.store.podman("exec", box.name, "ls", "/opt/forewarn/bin").split()
+    assert set(tools) == {"forewarn", "python", "python3", "python3.11"}
 
     # Killed in the middle: what was committed is there, and all of it reaches InfluxDB.
     before = box.logged()
@@ -260,12 +188,36 @@ def test_it_is_hardened_writes_stops_in_time_and_loses_nothing(box: Box) -> None
     eventually_blocking(lambda: box.influx.count("quality") >= killed_at, timeout_s=60)
 
 
-def test_it_is_small_and_labelled(store: Store) -> None:
-    about = json.loads(store.buildah("inspect", "--type", "image", IMAGE))
+def test_it_is_small_and_labelled(store: Store, image: str) -> None:
+    about = json.loads(store.buildah("inspect", "--type", "image", image))
     config = about["Docker"]["config"]
     assert config["User"] == f"{UID}:{UID}"
     assert config["Healthcheck"]["Test"] == ["CMD", "forewarn", "health"]
-    assert config["Labels"]["org.opencontainers.image.licenses"] == "Apache-2.0"
-    size = json.loads(store.buildah("images", "--json", IMAGE))[0]["size"]
-    base = json.loads(store.buildah("images", "--json", BASE))[0]["size"]
-    print(f"image {size}, of which the Debian base {base}")
+    labels = config["Labels"]
+    assert labels["org.opencontainers.image.licenses"] == "Apache-2.0"
+    base_mb, whole_mb = store.size_mb(BASE), store.size_mb(image)
+    print(f"gateway: {whole_mb} MB, of which the Debian base {base_mb} MB")
+    assert whole_mb - base_mb < OWN_MB_MAX
+    bill = json.loads(store.inside(image, "cat /opt/forewarn/sbom.cdx.json"))
+    found = store.inside(image, f"ls {SITE}")
+    for component in bill["components"]:
+        if component["name"] == "onnxruntime":
+            assert f"onnxruntime-{component['version']}.dist-info" in found
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("target", ["gateway-openvino", "gateway-train"])
+def test_the_other_targets_build_and_do_their_work(store: Store, target: str) -> None:
+    image = store.build(target)
+    print(f"{target}: {store.size_mb(image)} MB, of which the base {store.size_mb(BASE)} MB")
+    inside = store.inside(image, f"ls {SITE}").split()
+    assert "pip" not in inside
+    assert ("onnx" in inside) == (target == "gateway-train")
+    bundle = f"{SITE}/models/artifacts/pump.fwm"
+    if target == "gateway-openvino":
+        said = store.inside(image, f"forewarn devices {bundle} --json")
+        print(said)
+        assert "openvino:CPU" in said
+    else:
+        said = store.inside(image, TRAIN)
+        assert "pump.fwm" in said
