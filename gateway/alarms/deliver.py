@@ -18,6 +18,7 @@ from gateway.alarms.states import Life
 from gateway.alarms.words import as_json, words
 from gateway.core.alarm import Transition
 from gateway.core.errors import LinkError, LinkRefused, LinkTimeout
+from gateway.core.secret import masked
 
 ANSWER_BYTES_MAX = 2_000
 STATES_MAX = 20_000
@@ -76,7 +77,7 @@ class _Blocking:
         await self._wait(future)
         self._running = None
         if fault := future.result():
-            raise LinkError(fault)
+            raise LinkError(masked(fault))
 
     async def _wait(self, future: asyncio.Future[str]) -> None:
         try:

@@ -15,7 +15,7 @@ from gateway.cloud.config import Https, RemoteInflux
 from gateway.cloud.summary import Summary, encode
 from gateway.cloud.target import DELIVERY_S_MAX, Delivery, judge
 from gateway.core.errors import ConfigError, LinkError
-from gateway.core.secret import SecretRef
+from gateway.core.secret import SecretRef, masked
 
 ANSWER_BYTES_MAX = 65_536
 
@@ -129,7 +129,7 @@ class HttpsTarget:
         if self._token is not None:
             headers["Authorization"] = f"{self._scheme} {self._token.reveal()}"
         status, reason, retry_after = await asyncio.to_thread(self._post, body, headers)
-        judge(status, reason, retry_after)
+        judge(status, masked(reason), retry_after)
         return len(body) + sum(len(name) + len(value) + 4 for name, value in headers.items())
 
     def _post(self, body: bytes, headers: dict[str, str]) -> tuple[int, str, str | None]:

@@ -11,6 +11,29 @@ from pydantic_core import CoreSchema, core_schema
 from gateway.core.errors import ConfigError
 
 SECRET_BYTES_MAX = 65_536
+MASKED_CHARS_MIN = 4
+"""A shorter secret is not looked for: it would be found in every word."""
+REVEALED_MAX = 1000
+MASK = "(secret)"
+
+_revealed: dict[str, None] = {}
+"""What was read in this process, the newest last: secrets that a peer may send back to us."""
+
+
+def masked(text: str) -> str:
+    """A peer's words without the secrets that it was told: some repeat what they were sent."""
+    for secret in tuple(_revealed):
+        text = text.replace(secret, MASK)
+    return text
+
+
+def _noted(value: str) -> str:
+    if len(value) >= MASKED_CHARS_MIN:
+        _revealed.pop(value, None)
+        _revealed[value] = None
+        if len(_revealed) > REVEALED_MAX:
+            del _revealed[next(iter(_revealed))]
+    return value
 
 
 class SecretRef:
@@ -49,14 +72,14 @@ class SecretRef:
                 raise ConfigError(
                     f"secret {self.reference}: the variable is not set; export {rest}"
                 )
-            return value
+            return _noted(value)
         try:
             value = Path(rest).read_bytes()[:SECRET_BYTES_MAX].decode().rstrip("\r\n")
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"secret {self.reference}: cannot be read ({error})") from error
         if not value:
             raise ConfigError(f"secret {self.reference}: the file is empty")
-        return value
+        return _noted(value)
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:

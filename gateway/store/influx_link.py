@@ -9,6 +9,7 @@ from urllib.parse import urlencode
 import urllib3
 
 from gateway.core.errors import ConfigError
+from gateway.core.secret import masked
 from gateway.store.config import InfluxConfig
 from gateway.store.influx_answer import TEXT_CHARS_MAX, Answer, retry_after_s
 
@@ -90,7 +91,7 @@ class PlainLink:
         errors = [body.get("error"), *(part.get("error") for part in body.get("results", ()))]
         told = next((str(error) for error in errors if error), "")
         if reply.status >= 300 or told:
-            raise ConfigError(f"influx: {self._url} answered {reply.status}: {told}")
+            raise ConfigError(f"influx: {self._url} answered {reply.status}: {masked(told)}")
         return body
 
     def close(self) -> None:
@@ -108,7 +109,7 @@ class PlainLink:
         except urllib3.exceptions.HTTPError as error:
             return Answer(0, f"{type(error).__name__}: {error}"[:TEXT_CHARS_MAX])
         text = reply.data[: 100 * TEXT_CHARS_MAX].decode(errors="replace")
-        return Answer(reply.status, text, retry_after_s(reply.headers.get("Retry-After")))
+        return Answer(reply.status, masked(text), retry_after_s(reply.headers.get("Retry-After")))
 
 
 class ClientLink:
@@ -152,7 +153,7 @@ class ClientLink:
             text = body_text if isinstance(body_text, str) else body_text.decode(errors="replace")
             header = error.headers.get("Retry-After") if error.headers else None
             status = error.status or 0
-            return Answer(status, text[: 100 * TEXT_CHARS_MAX], retry_after_s(header))
+            return Answer(status, masked(text[: 100 * TEXT_CHARS_MAX]), retry_after_s(header))
         except (urllib3.exceptions.HTTPError, OSError) as error:
             return Answer(0, f"{type(error).__name__}: {error}"[:TEXT_CHARS_MAX])
         return Answer(204)

@@ -11,6 +11,7 @@ from urllib.parse import urlencode
 import urllib3
 
 from gateway.core.errors import ConfigError
+from gateway.core.secret import masked
 from gateway.store.config import InfluxConfig
 from gateway.store.influx import health_line
 from gateway.store.influx_answer import Verdict, judge
@@ -169,7 +170,7 @@ class _Api:
         if reply.status >= 300:
             raise ConfigError(
                 f"influx: {self._url}{path.partition('?')[0]} answered {reply.status}: "
-                f"{reply.data[:300].decode(errors='replace')}"
+                f"{masked(reply.data.decode(errors='replace'))[:300]}"
             )
         return reply.json() if reply.data else {}
 
