@@ -5,19 +5,13 @@ import contextlib
 import math
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
-from gateway.alarms.engine import Engine
 from gateway.alarms.groups import grouped
 from gateway.alarms.metrics import kpis
-from gateway.alarms.states import Life
-from gateway.cloud.config import CloudConfig
-from gateway.cloud.summary import encode
-from gateway.config import Asset, Config
 from gateway.console.plant import (
     Ask,
     AssetDetail,
-    AssetState,
     AssetView,
     BundleView,
     EgressView,
@@ -26,68 +20,24 @@ from gateway.console.plant import (
     Payload,
     ReaderView,
     Series,
-    SignalView,
 )
 from gateway.core.alarm import AlarmKpis, AlarmView, Command, Shown, Transition
-from gateway.core.assessment import Abstained, Context, ModelKind
-from gateway.core.clock import Clock
 from gateway.core.errors import Refused
 from gateway.core.meter import LinkState, SourceMeter
-from gateway.core.signals import Signal
 from gateway.core.tap import Tap
 from gateway.curves import curves
-from gateway.egress import NAME as EGRESS
-from gateway.egress import Egress, LogHistory, current
-from gateway.flow import Flow, Verdict
-from gateway.learning import Learning
+from gateway.leaving import balance, outgoing
 from gateway.lessons import EVENTS, lesson
-from gateway.notices import Notices
 from gateway.pipeline.learn import Event
-from gateway.store.log import Log
-from gateway.store.reader import LogReader
-from gateway.store.record import Kind
-from gateway.store.trends import Trends
+from gateway.running import Running
+from gateway.standing import detail, model, tile
 
 if TYPE_CHECKING:
     from prometheus_client.registry import Collector
 
-    from gateway.pipeline.fleet import Post
-    from gateway.pipeline.learn import Progress
-    from gateway.store.influx import InfluxWriter
 
 SETTLE_S_MAX = 10.0
 DAY_NS = 86_400 * 1_000_000_000
-STALE_NS = 60 * 1_000_000_000
-"""An asset whose newest sample is older than this is shown without data."""
-_UNACKED = (Life.ACTIVE_UNACKED, Life.LATCHED_UNACKED, Life.LATCHED_ACKED)
-
-
-class Running(Protocol):
-    """The parts of a gateway that are shown."""
-
-    clock: Clock
-    config: Config
-    log: Log
-    trends: Trends
-    engine: Engine
-    flow: Flow
-    learning: Learning
-    notices: Notices
-    egress: Egress | None
-    influx: "InfluxWriter | None"
-    meters: dict[str, SourceMeter]
-    taps: dict[str, Tap]
-    waiting: Sequence[str]
-
-    def asset_ids(self) -> Sequence[str]: ...
-
-    def asset_config(self, asset: str) -> Asset | None: ...
-
-    def signals_of(self, asset: str) -> Sequence[tuple[int, Signal]]: ...
-
-    def learning_of(self, asset: str) -> tuple[float, str]: ...
-
-    def samples_lost(self) -> int: ...
 
 
 class View:
@@ -102,28 +52,17 @@ class View:
         for alarm in self.alarms():
             alarms.setdefault(alarm.asset, []).append(alarm)
         areas = self._gateway.config.settings.areas()
-        names = self._gateway.asset_ids()
-        return [self._asset(a, alarms.get(a, []), areas.get(a, "")) for a in names]
+        return [
+            tile(self._gateway, asset, alarms.get(asset, []), areas.get(asset, ""))
+            for asset in self._gateway.asset_ids()
+        ]
 
     def asset(self, asset: str) -> AssetDetail | None:
         if asset not in self._gateway.asset_ids():
             return None
         alarms = [alarm for alarm in self.alarms() if alarm.asset == asset]
-        failures: dict[str, float] = {}
-        rul = None
-        for verdict in self._gateway.flow.latest.verdicts.get(asset, {}).values():
-            if verdict.kind is ModelKind.FAILURE:
-                failures |= verdict.output
-            elif verdict.kind is ModelKind.RUL and verdict.output:
-                hours = verdict.output
-                rul = (hours["hours"], hours.get("low", math.nan), hours.get("high", math.nan))
         area = self._gateway.config.settings.areas().get(asset, "")
-        view = self._asset(asset, alarms, area)
-        progress = self._gateway.learning.progress(asset)
-        taught = None if progress is None else lesson(asset, progress)
-        judged = self._verdict(asset)
-        context = Context() if judged is None else judged.context()
-        return AssetDetail(view, self._signals(asset), failures, rul, taught, context)
+        return detail(self._gateway, asset, tile(self._gateway, asset, alarms, area))
 
     def alarms(self) -> Sequence[AlarmView]:
         return self._gateway.engine.active(self._gateway.clock.mono_ns())
@@ -205,7 +144,7 @@ class View:
     def bundles(self) -> Sequence[BundleView]:
         learning = self._gateway.learning
         return [
-            _bundle(post, [p for a in post.judge.assets if (p := learning.progress(a)) is not None])
+            model(post, [p for a in post.judge.assets if (p := learning.progress(a)) is not None])
             for post in self._gateway.flow.posts
         ]
 
@@ -213,8 +152,7 @@ class View:
         return [lesson(a, p) for a, p in self._gateway.learning.all().items()]
 
     async def teach(self, asset: str, ask: Ask, who: str) -> None:
-        self._gateway.learning.command(asset, EVENTS[ask], who)
-        await self._gateway.log.flush()
+        await self._learn(asset, EVENTS[ask], who)
 
     async def promote(self, bundle: str, who: str) -> None:
         asset = self._learned(bundle, candidate=True)
@@ -229,22 +167,10 @@ class View:
         await self._learn(asset, Event.ROLL_BACK, who)
 
     async def outgoing(self, limit: int) -> Sequence[Payload]:
-        return await asyncio.to_thread(self._outgoing, limit)
+        return await asyncio.to_thread(outgoing, self._gateway, limit)
 
     def egress(self) -> EgressView | None:
-        egress = self._gateway.egress
-        if egress is None:
-            return None
-        meter = egress.sync.meter
-        return EgressView(
-            to=_target(self._gateway.config.settings.cloud),
-            summaries=meter.summaries,
-            left_bytes=meter.payload_bytes,
-            stayed_bytes=meter.stayed_bytes,
-            stayed_per_byte=meter.stayed_per_byte,
-            waiting=egress.outbox.lag(),
-            fault=meter.state_text,
-        )
+        return balance(self._gateway)
 
     def collectors(self) -> "Sequence[Collector]":
         # Only whoever asks for /metrics pays for the library.
@@ -308,112 +234,6 @@ class View:
                         return asset
         return None
 
-    def _outgoing(self, limit: int) -> list[Payload]:
-        """What would leave next, then what has left; the log is read, so beside the loop."""
-        gateway = self._gateway
-        cloud = gateway.config.settings.cloud
-        reader = LogReader(gateway.log.path)
-        try:
-            if gateway.egress is not None:
-                preview, note = gateway.egress.preview(), "next"
-            else:
-                preview = current(
-                    LogHistory(reader),
-                    cloud,
-                    gateway.config.settings.gateway.id,
-                    gateway.asset_ids(),
-                    gateway.clock,
-                )
-                note = "would"
-            now_ns = gateway.clock.wall_ns()
-            out = [
-                Payload(
-                    now_ns,
-                    "",
-                    sent=False,
-                    body=b"[" + b",".join(map(encode, preview)) + b"]",
-                    note=note,
-                )
-            ]
-            if not preview:
-                out.clear()
-            if gateway.egress is not None:
-                to = _target(cloud)
-                done = gateway.log.cursor(EGRESS).position(Kind.SUMMARY)
-                for record in reversed(reader.read(Kind.SUMMARY, max(0, done - limit), done)):
-                    body = b"[" + record.payload + b"]"
-                    out.append(Payload(record.t_max_ns, to, sent=True, body=body, note="was"))
-            return out[:limit]
-        finally:
-            reader.close()
-
-    def _asset(self, asset: str, alarms: Sequence[AlarmView], area: str) -> AssetView:
-        gateway = self._gateway
-        config = gateway.asset_config(asset)
-        verdict = self._verdict(asset)
-        last_ns = max(
-            (gateway.flow.latest.t_of(number) for number, _ in gateway.signals_of(asset)), default=0
-        )
-        state = self._state(config, verdict, alarms, last_ns)
-        cause = alarms[0].text if alarms else ""
-        if not cause and verdict is not None and verdict.abstained != Abstained.NO:
-            cause = str(verdict.abstained)
-        learning, learning_text = gateway.learning_of(asset)
-        return AssetView(
-            id=asset,
-            asset_class=config.asset_class if config else "",
-            state=state,
-            severity=verdict.severity if verdict is not None else math.nan,
-            priority=alarms[0].priority if alarms else None,
-            area=area,
-            cause=cause,
-            drivers=verdict.drivers if verdict is not None else (),
-            since_ns=max((a.active_since_ns for a in alarms), default=0),
-            last_sample_ns=last_ns,
-            coverage=verdict.coverage if verdict is not None else math.nan,
-            learning=learning,
-            learning_text=learning_text,
-            bundle=verdict.bundle if verdict is not None else "",
-            shadow=verdict.shadow if verdict is not None else False,
-            alarms=len(alarms),
-            trend=tuple(verdict.trend) if verdict is not None else (),
-        )
-
-    def _verdict(self, asset: str) -> Verdict | None:
-        """What the asset is judged by: the bundle that may alarm before one that only watches."""
-        verdicts = self._gateway.flow.latest.verdicts.get(asset, {}).values()
-        anomalies = (v for v in verdicts if v.kind is ModelKind.ANOMALY)
-        return min(anomalies, key=lambda v: v.shadow, default=None)
-
-    def _state(
-        self,
-        config: Asset | None,
-        verdict: Verdict | None,
-        alarms: Sequence[AlarmView],
-        last_ns: int,
-    ) -> AssetState:
-        if any(alarm.life in _UNACKED and alarm.state == alarm.life for alarm in alarms):
-            return AssetState.ALARM
-        if any(alarm.life == Life.ACTIVE_ACKED for alarm in alarms):
-            return AssetState.ACKED
-        if self._gateway.clock.wall_ns() - last_ns > STALE_NS:
-            return AssetState.NO_DATA
-        if config is not None and self._gateway.flow.running.stands(config.id):
-            return AssetState.STOPPED
-        if verdict is not None and verdict.abstained == Abstained.COVERAGE:
-            return AssetState.NO_DATA
-        judged = config is not None and (config.bundle is not None or config.learn is not None)
-        if judged and (verdict is None or verdict.shadow or verdict.abstained != Abstained.NO):
-            return AssetState.LEARNING
-        return AssetState.OK
-
-    def _signals(self, asset: str) -> tuple[SignalView, ...]:
-        latest = self._gateway.flow.latest
-        return tuple(
-            SignalView(signal.name, signal.unit, *latest.of(number))
-            for number, signal in self._gateway.signals_of(asset)
-        )
-
 
 def program_version() -> str:
     """Of the installed distribution; "0" where it runs from a bare tree."""
@@ -421,34 +241,3 @@ def program_version() -> str:
         return version("forewarn")
     except PackageNotFoundError:
         return "0"
-
-
-def _target(cloud: CloudConfig) -> str:
-    if cloud.mqtt is not None:
-        return f"{cloud.mqtt.host}:{cloud.mqtt.port}"
-    target = cloud.https or cloud.influx
-    return target.url if target is not None else ""
-
-
-def _bundle(post: "Post", progress: "Sequence[Progress]") -> BundleView:
-    name = post.judge.bundle.path.name if post.judge.bundle.path is not None else ""
-    candidate = any(name and p.candidate == name for p in progress)
-    manifest = post.judge.bundle.manifest
-    limit = manifest.limit
-    parity = manifest.parity
-    changed = parity.get("decisions_changed_worst", parity.get("decisions_changed"))
-    return BundleView(
-        id=manifest.id,
-        kind=manifest.kind,
-        asset_class=manifest.asset_class,
-        state="candidate" if candidate else manifest.state,
-        state_text=limit.reason if limit is not None else "",
-        assets=post.judge.assets,
-        trained_ns=round(manifest.created.timestamp() * 1e9),
-        parity=float(changed) if isinstance(changed, int | float) else math.nan,
-        promise=limit.false_alarms if limit is not None else "",
-        promise_kept=limit is not None and limit.supported,
-        signed=post.judge.bundle.signer is not None,
-        may_promote=candidate,
-        may_roll_back=any(name and p.bundle == name and p.previous for p in progress),
-    )

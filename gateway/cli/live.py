@@ -80,7 +80,11 @@ def _assets(assets: Sequence[AssetView]) -> Table:
     table.columns[4].ratio = 1
     for asset in assets:
         severity = "—" if math.isnan(asset.severity) else f"{asset.severity:.2f}"
-        why = asset.cause or "; ".join(d.text for d in asset.drivers)
+        why = (
+            asset.cause
+            or asset.abstained.replace("_", " ")
+            or "; ".join(d.text for d in asset.drivers)
+        )
         if asset.state is AssetState.LEARNING and asset.learning_text:
             why = asset.learning_text
         style = _STATE_STYLE[asset.state]

@@ -53,7 +53,8 @@ class AssetView:
         state: One word.
         severity: score / limit of the last verdict; NaN where there is none.
         priority: Of its most urgent alarm; None without one.
-        cause: The text of its most urgent alarm; else why it is not judged; else "".
+        cause: The text of its most urgent alarm; else "".
+        abstained: Why it is not judged at present (`coverage`, `warming_up`…); "" where it is.
         drivers: What drives the last verdict, strongest first.
         since_ns: UTC ns since when it is in this state; 0 where not known.
         last_sample_ns: UTC ns of the newest sample; 0 before the first.
@@ -63,6 +64,7 @@ class AssetView:
         bundle: The model in use; "" for none.
         shadow: True while that model may not alarm.
         alarms: How many alarms it has now.
+        put_aside: How many more are shelved, suppressed or out of service.
         trend: Its last severities, oldest first, at most 60; NaN where abstained.
     """
 
@@ -73,6 +75,7 @@ class AssetView:
     priority: Priority | None = None
     area: str = ""
     cause: str = ""
+    abstained: str = ""
     drivers: tuple[Driver, ...] = ()
     since_ns: int = 0
     last_sample_ns: int = 0
@@ -82,6 +85,7 @@ class AssetView:
     bundle: str = ""
     shadow: bool = False
     alarms: int = 0
+    put_aside: int = 0
     trend: tuple[float, ...] = ()
 
 

@@ -12,6 +12,7 @@ from gateway.console import texts
 from gateway.console.plant import AssetState
 from gateway.console.render import Pages, number
 from gateway.core.alarm import Cause, Priority, Verb, Verdict
+from gateway.core.assessment import Abstained
 from gateway.core.errors import ConfigError
 from gateway.core.meter import LinkState
 
@@ -32,6 +33,7 @@ def test_every_word_of_the_vocabulary_has_its_text() -> None:
     steps = set(Event) | set(ShelfEvent) | (set(Verb) - {Verb.FEEDBACK})
     wanted = [
         *product(["state"], AssetState),
+        *product(["abstained"], (a.name.lower() for a in Abstained if a != Abstained.NO)),
         *product(["alarm_state"], [*Life, *covers]),
         *product(["event"], [*steps, *(f"feedback.{v}" for v in Verdict)]),
         *product(["cause"], Cause),

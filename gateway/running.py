@@ -1,0 +1,48 @@
+"""What a running gateway is made of, for those who show it: its parts, by name."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol
+
+from gateway.alarms.engine import Engine
+from gateway.config import Asset, Config
+from gateway.core.clock import Clock
+from gateway.core.meter import SourceMeter
+from gateway.core.signals import Signal
+from gateway.core.tap import Tap
+from gateway.egress import Egress
+from gateway.flow import Flow
+from gateway.learning import Learning
+from gateway.notices import Notices
+from gateway.store.log import Log
+from gateway.store.trends import Trends
+
+if TYPE_CHECKING:
+    from gateway.store.influx import InfluxWriter
+
+
+class Running(Protocol):
+    """The parts of a gateway that are shown."""
+
+    clock: Clock
+    config: Config
+    log: Log
+    trends: Trends
+    engine: Engine
+    flow: Flow
+    learning: Learning
+    notices: Notices
+    egress: Egress | None
+    influx: "InfluxWriter | None"
+    meters: dict[str, SourceMeter]
+    taps: dict[str, Tap]
+    waiting: Sequence[str]
+
+    def asset_ids(self) -> Sequence[str]: ...
+
+    def asset_config(self, asset: str) -> Asset | None: ...
+
+    def signals_of(self, asset: str) -> Sequence[tuple[int, Signal]]: ...
+
+    def learning_of(self, asset: str) -> tuple[float, str]: ...
+
+    def samples_lost(self) -> int: ...

@@ -1,0 +1,136 @@
+"""How each machine and each model stands now: in one word, with its reasons."""
+
+import math
+from collections.abc import Sequence
+
+from gateway.alarms.states import Life
+from gateway.config import Asset
+from gateway.console.plant import (
+    AssetDetail,
+    AssetState,
+    AssetView,
+    BundleView,
+    SignalView,
+)
+from gateway.core.alarm import AlarmView
+from gateway.core.assessment import Abstained, Context, ModelKind
+from gateway.flow import Verdict
+from gateway.lessons import lesson
+from gateway.pipeline.fleet import Post
+from gateway.pipeline.learn import Progress
+from gateway.running import Running
+
+STALE_NS = 60 * 1_000_000_000
+"""An asset whose newest sample is older than this is shown without data."""
+_UNACKED = (Life.ACTIVE_UNACKED, Life.LATCHED_UNACKED, Life.LATCHED_ACKED)
+
+
+def tile(gateway: Running, asset: str, alarms: Sequence[AlarmView], area: str) -> AssetView:
+    """One machine in a few words; `alarms` are its own, most urgent first."""
+    config = gateway.asset_config(asset)
+    verdict = _judged_by(gateway, asset)
+    last_ns = max(
+        (gateway.flow.latest.t_of(number) for number, _ in gateway.signals_of(asset)), default=0
+    )
+    # What people or the design put aside is counted, and calls nobody here either.
+    calling = [alarm for alarm in alarms if alarm.state == alarm.life]
+    learning, learning_text = gateway.learning_of(asset)
+    abstained = verdict.abstained if verdict is not None else Abstained.NO
+    return AssetView(
+        id=asset,
+        asset_class=config.asset_class if config else "",
+        state=_state(gateway, config, verdict, calling, last_ns),
+        severity=verdict.severity if verdict is not None else math.nan,
+        priority=calling[0].priority if calling else None,
+        area=area,
+        cause=calling[0].text if calling else "",
+        abstained="" if abstained == Abstained.NO else abstained.name.lower(),
+        drivers=verdict.drivers if verdict is not None else (),
+        since_ns=min((a.active_since_ns for a in calling if a.active_since_ns), default=0),
+        last_sample_ns=last_ns,
+        coverage=verdict.coverage if verdict is not None else math.nan,
+        learning=learning,
+        learning_text=learning_text,
+        bundle=verdict.bundle if verdict is not None else "",
+        shadow=verdict.shadow if verdict is not None else False,
+        alarms=len(calling),
+        put_aside=len(alarms) - len(calling),
+        trend=tuple(verdict.trend) if verdict is not None else (),
+    )
+
+
+def detail(gateway: Running, asset: str, view: AssetView) -> AssetDetail:
+    """One machine as its own page shows it."""
+    failures: dict[str, float] = {}
+    rul = None
+    for verdict in gateway.flow.latest.verdicts.get(asset, {}).values():
+        if verdict.kind is ModelKind.FAILURE:
+            failures |= verdict.output
+        elif verdict.kind is ModelKind.RUL and verdict.output:
+            hours = verdict.output
+            rul = (hours["hours"], hours.get("low", math.nan), hours.get("high", math.nan))
+    latest = gateway.flow.latest
+    signals = tuple(
+        SignalView(signal.name, signal.unit, *latest.of(number))
+        for number, signal in gateway.signals_of(asset)
+    )
+    progress = gateway.learning.progress(asset)
+    taught = None if progress is None else lesson(asset, progress)
+    judged = _judged_by(gateway, asset)
+    context = Context() if judged is None else judged.context()
+    return AssetDetail(view, signals, failures, rul, taught, context)
+
+
+def _judged_by(gateway: Running, asset: str) -> Verdict | None:
+    """What the asset is judged by: the bundle that may alarm before one that only watches."""
+    verdicts = gateway.flow.latest.verdicts.get(asset, {}).values()
+    anomalies = (v for v in verdicts if v.kind is ModelKind.ANOMALY)
+    return min(anomalies, key=lambda v: v.shadow, default=None)
+
+
+def _state(
+    gateway: Running,
+    config: Asset | None,
+    verdict: Verdict | None,
+    calling: Sequence[AlarmView],
+    last_ns: int,
+) -> AssetState:
+    if any(alarm.life in _UNACKED for alarm in calling):
+        return AssetState.ALARM
+    if any(alarm.life == Life.ACTIVE_ACKED for alarm in calling):
+        return AssetState.ACKED
+    if gateway.clock.wall_ns() - last_ns > STALE_NS:
+        return AssetState.NO_DATA
+    if config is not None and gateway.flow.running.stands(config.id):
+        return AssetState.STOPPED
+    if verdict is not None and verdict.abstained == Abstained.COVERAGE:
+        return AssetState.NO_DATA
+    judged = config is not None and (config.bundle is not None or config.learn is not None)
+    if judged and (verdict is None or verdict.shadow or verdict.abstained != Abstained.NO):
+        return AssetState.LEARNING
+    return AssetState.OK
+
+
+def model(post: Post, progress: Sequence[Progress]) -> BundleView:
+    """One bundle at its post; `progress` is of the assets that it judges and that learn here."""
+    name = post.judge.bundle.path.name if post.judge.bundle.path is not None else ""
+    candidate = any(name and p.candidate == name for p in progress)
+    manifest = post.judge.bundle.manifest
+    limit = manifest.limit
+    parity = manifest.parity
+    changed = parity.get("decisions_changed_worst", parity.get("decisions_changed"))
+    return BundleView(
+        id=manifest.id,
+        kind=manifest.kind,
+        asset_class=manifest.asset_class,
+        state="candidate" if candidate else manifest.state,
+        state_text=limit.reason if limit is not None else "",
+        assets=post.judge.assets,
+        trained_ns=round(manifest.created.timestamp() * 1e9),
+        parity=float(changed) if isinstance(changed, int | float) else math.nan,
+        promise=limit.false_alarms if limit is not None else "",
+        promise_kept=limit is not None and limit.supported,
+        signed=post.judge.bundle.signer is not None,
+        may_promote=candidate,
+        may_roll_back=any(name and p.bundle == name and p.previous for p in progress),
+    )

@@ -1,0 +1,54 @@
+"""What a tile says: what calls nobody is counted, and does not colour it."""
+
+from pathlib import Path
+
+from gateway.app import Gateway
+from gateway.config import parse
+from gateway.console.plant import AssetState
+from gateway.core.alarm import Cause, Command, Condition, Verb
+
+TEXT = """
+[[source]]
+kind = "modbus"
+id = "hall"
+url = "tcp://192.0.2.1:502"
+signals = [{ asset = "press-1", signal = "speed", address = "holding:0" }]
+
+[alarms]
+areas = { "line 2" = ["press-1"] }
+"""
+
+
+async def test_a_shelved_alarm_is_counted_and_calls_nobody(tmp_path: Path) -> None:
+    gateway = Gateway(parse(TEXT, tmp_path / "forewarn.toml"))
+    try:
+        for n, alarm in enumerate(("a", "b")):
+            condition = Condition(
+                asset="press-1",
+                alarm=alarm,
+                cause=Cause.LIMIT,
+                active=True,
+                t_ns=0,
+                text=f"press-1 {alarm}",
+                on_delay_s=0.0,
+            )
+            gateway.engine.update([condition], mono_ns=n, wall_ns=1000 + n)
+
+        def shelve(alarm: str) -> None:
+            command = Command(Verb.SHELVE, "press-1", alarm, "eva", duration_s=60.0)
+            gateway.engine.command(command, mono_ns=2, wall_ns=1002)
+
+        (tile,) = gateway.view.assets()
+        assert (tile.state, tile.alarms, tile.put_aside) == (AssetState.ALARM, 2, 0)
+        assert (tile.area, tile.since_ns) == ("line 2", 1000)
+        shelve("a")
+        (tile,) = gateway.view.assets()
+        assert (tile.state, tile.cause, tile.alarms) == (AssetState.ALARM, "press-1 b", 1)
+        assert (tile.put_aside, tile.since_ns) == (1, 1001)
+        shelve("b")
+        (tile,) = gateway.view.assets()
+        assert (tile.state, tile.cause, tile.put_aside) == (AssetState.NO_DATA, "", 2)
+        assert tile.priority is None
+    finally:
+        gateway.trends.close()
+        gateway.log.close()
