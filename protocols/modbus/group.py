@@ -126,6 +126,10 @@ class Group:
             return 0
         return self.queue[0].due_ns if self.queue else None
 
+    def peek(self) -> Job:
+        """The next job."""
+        return self.urgent[0] if self.urgent else self.queue[0]
+
     def pop(self) -> Job:
         """Take the next job."""
         return self.urgent.popleft() if self.urgent else self.queue.popleft()

@@ -45,14 +45,10 @@ class Link:
     """One open link. `send` while `ready`, then `wait`, then `take`.
 
     Attributes:
-        silence_ns: Silence kept on the wire before a request; 0 where the framing needs none.
         has_ids: A reply says which request it answers.
     """
 
-    def __init__(
-        self, framing: Framing, clock: Clock, silence_ns: int, name: str, tap: Tap
-    ) -> None:
-        self.silence_ns = silence_ns
+    def __init__(self, framing: Framing, clock: Clock, name: str, tap: Tap) -> None:
         self.has_ids = isinstance(framing, Mbap)
         self._framing = framing
         self._clock = clock
@@ -80,11 +76,11 @@ class Link:
             self._wire.close()
             self._wire = None
 
-    def free_at_ns(self) -> int:
-        """When the line has been silent long enough for the next request (monotonic)."""
-        if not self.silence_ns:
+    def free_at_ns(self, silence_ns: int) -> int:
+        """When the line has been silent for so long (monotonic); 0 for no silence at all."""
+        if not silence_ns:
             return 0
-        free_ns = self._heard_ns + self.silence_ns
+        free_ns = self._heard_ns + silence_ns
         if self._noisy_since_ns:
             # Garbage for ever must not keep us silent for ever.
             free_ns = min(free_ns, self._noisy_since_ns + round(RESYNC_S_MAX * 1e9))
@@ -177,10 +173,14 @@ class Link:
             self._wake.set_result(None)
 
 
-def silence_s(config: Settings) -> float:
-    """Silence between frames: 3.5 characters, 1.75 ms from 19,200 baud on; 0 on a network."""
-    if config.interframe_s is not None:
-        return config.interframe_s
+def silence_ns(config: Settings, unit_id: int) -> int:
+    """Silence that a unit wants before a request; 0 where the framing needs none."""
+    own_s = config.tuning(unit_id).interframe_s
+    return round((_silence_s(config) if own_s is None else own_s) * 1e9)
+
+
+def _silence_s(config: Settings) -> float:
+    """3.5 characters, 1.75 ms from 19,200 baud on; 0 on a network."""
     if config.target().scheme in ("tcp", "tls", "udp", "ascii", "ascii-over-tcp"):
         return 0.0
     if config.target().scheme == "rtu-over-tcp" or config.baudrate > 19_200:
@@ -203,7 +203,6 @@ async def open_link(config: Settings, context: SourceContext) -> AsyncIterator[L
     link = Link(
         _framing(target.scheme, errors, context.random.randrange(65536)),
         context.clock,
-        round(silence_s(config) * 1e9),
         config.url,
         context.tap,
     )

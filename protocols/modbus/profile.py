@@ -11,6 +11,7 @@ _LINK = (
     "retries",
     "timeout_retries",
     "turnaround_s",
+    "interframe_s",
     "registers_max",
     "bits_max",
     "max_gap",

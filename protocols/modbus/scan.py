@@ -15,7 +15,7 @@ from protocols.modbus.exceptions import (
     UNREACHABLE,
 )
 from protocols.modbus.frame import Outcome
-from protocols.modbus.link import Link, open_link
+from protocols.modbus.link import Link, open_link, silence_ns
 from protocols.modbus.plan import Span, make_request
 from protocols.modbus.settings import Settings
 
@@ -57,12 +57,15 @@ class Probe:
         requests: Questions asked so far.
     """
 
-    def __init__(self, link: Link, clock: Clock, *, timeout_s: float, pause_s: float) -> None:
+    def __init__(
+        self, link: Link, clock: Clock, silence_ns: int, *, timeout_s: float, pause_s: float
+    ) -> None:
         self.requests = 0
         self._link = link
         self._clock = clock
         self._timeout_ns = round(timeout_s * 1e9)
         self._pause_ns = round(pause_s * 1e9)
+        self._silence_ns = silence_ns
         self._next_ns = 0
 
     async def ask(self, unit: int, table: Table, start: int, count: int) -> Outcome:
@@ -71,7 +74,7 @@ class Probe:
         Raises:
             LinkError: The link is gone.
         """
-        await sleep_until(self._clock, max(self._next_ns, self._link.free_at_ns()))
+        await sleep_until(self._clock, max(self._next_ns, self._link.free_at_ns(self._silence_ns)))
         self.requests += 1
         self._link.send(make_request([Span(0, unit, table, start, count)]), self._timeout_ns)
         while not (done := self._link.take()):
@@ -90,7 +93,8 @@ async def open_probe(
 ) -> AsyncIterator[Probe]:
     """Open the link of `config` for probing; its signals are not read."""
     async with open_link(config, context) as link:
-        yield Probe(link, context.clock, timeout_s=timeout_s, pause_s=pause_s)
+        silence = silence_ns(config, config.unit_id)
+        yield Probe(link, context.clock, silence, timeout_s=timeout_s, pause_s=pause_s)
 
 
 async def scan(

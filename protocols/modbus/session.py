@@ -10,7 +10,7 @@ from gateway.core.source import Session, Source, SourceContext
 from protocols.modbus.counter import CounterState, load_counters, save_counters
 from protocols.modbus.exceptions import EXCEPTIONS, ILLEGAL_FUNCTION, TRANSIENT, UNREACHABLE
 from protocols.modbus.group import Group, Job
-from protocols.modbus.link import Done, Link, open_link
+from protocols.modbus.link import Done, Link, open_link, silence_ns
 from protocols.modbus.plan import decoy
 from protocols.modbus.schedule import Patience, Slots
 from protocols.modbus.settings import Settings, Tuning
@@ -29,6 +29,8 @@ class Unit:
 
     tuning: Tuning
     patience: Patience
+    silence_ns: int
+    """Silence on the wire that it wants before a request."""
     heard: bool = False
     why: str = ""
     """Why it counts as silent."""
@@ -117,13 +119,14 @@ class ModbusSession:
         tuning = config.tuning(number)
         first_s = min(max(poll_s, tuning.timeout_s), config.unit_retry_s_max)
         patience = Patience(round(first_s * 1e9), round(config.unit_retry_s_max * 1e9))
+        silence = silence_ns(config, number)
         before = self._units.get(number)
         if before is None:
             # A reply to the last session's questions may still be on its way.
             doubt = not self._link.has_ids and self._context.meter.errors["timeout"] > 0
-            return Unit(tuning, patience, doubt=doubt)
+            return Unit(tuning, patience, silence, doubt=doubt)
         patience.failures, patience.retry_ns = before.patience.failures, before.patience.retry_ns
-        return replace(before, tuning=tuning, patience=patience)
+        return replace(before, tuning=tuning, patience=patience, silence_ns=silence)
 
     async def apply(self, source: Source) -> bool:
         """Take on other signals, rates and limits without touching the link."""
@@ -200,12 +203,13 @@ class ModbusSession:
             first_ns = min(due_ns for due_ns, _ in waiting)
             if now_ns < first_ns:
                 return min(until_ns, first_ns)
-            free_ns = max(self._not_before_ns, self._link.free_at_ns())
+            due = [group for due_ns, group in waiting if due_ns <= now_ns]
+            group = min(due, key=lambda group: group.deadline_ns)
+            unit = self._units[group.peek().request.unit]
+            free_ns = max(self._not_before_ns, self._link.free_at_ns(unit.silence_ns))
             if now_ns < free_ns:
                 return min(until_ns, free_ns)
-            due = [group for due_ns, group in waiting if due_ns <= now_ns]
-            job = min(due, key=lambda group: group.deadline_ns).pop()
-            unit = self._units[job.request.unit]
+            job = group.pop()
             if unit.patience.resting(now_ns) or self._being_probed(unit, job):
                 self._give_up(job)
                 continue
@@ -387,7 +391,7 @@ def _link_settings(config: Settings) -> dict[str, object]:
         exclude={
             *("signals", "devices", "unit_id", "poll_s", "timeout_s", "retries", "timeout_retries"),
             *("turnaround_s", "registers_max", "bits_max", "max_gap", "in_flight", "flush_s"),
-            "spread",
+            *("interframe_s", "spread"),
             *("unit_retry_s_max", "quarantine_retry_s"),
         }
     )

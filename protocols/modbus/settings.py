@@ -30,6 +30,7 @@ class Device(BaseModel):
     retries: int | None = Field(default=None, ge=0, le=10)
     timeout_retries: int | None = Field(default=None, ge=0, le=10)
     turnaround_s: float | None = Field(default=None, ge=0, le=10)
+    interframe_s: float | None = Field(default=None, ge=0, le=1)
     registers_max: int | None = Field(default=None, ge=1, le=125)
     bits_max: int | None = Field(default=None, ge=1, le=2000)
     max_gap: int | None = Field(default=None, ge=0, le=124)
@@ -65,6 +66,7 @@ class Tuning(BaseModel):
     retries: int
     timeout_retries: int
     turnaround_s: float
+    interframe_s: float | None
     registers_max: int
     bits_max: int
     max_gap: int

@@ -1,25 +1,29 @@
 """Faults of the wire itself: packets that vanish, datagrams that get lost, a port pulled out."""
 
 import asyncio
+import gc
 import os
 import shutil
 import subprocess
+import tracemalloc
 import tty
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from pyModbusTCP.server import ModbusServer
 
 from gateway.core.batch import Batch, Quality
 from gateway.core.meter import LinkState
+from protocols.modbus import Config
 from protocols.modbus.frame import crc16
 from tests.eventually import eventually
-from tests.faults.modbus_device import Asked, Device, on_tcp
+from tests.faults.modbus_device import Asked, Device, Write, on_tcp
 from tests.faults.test_modbus_link import config, supervised
-from tests.protocols.modbus_peers import make_context
+from tests.protocols.modbus_peers import free_port, make_context
 
 
 @contextmanager
@@ -116,6 +120,80 @@ async def test_lost_repeated_and_cut_datagrams_are_no_values(tmp_path: Path) -> 
     assert errors["timeout"] >= 5
     assert errors["late_reply"] >= 3
     assert errors["short_frame"] >= 1
+
+
+async def test_a_server_that_is_not_there_at_start_and_that_restarts(tmp_path: Path) -> None:
+    """pyModbusTCP's server comes up late, goes, and comes back with other values."""
+    port = free_port()
+    server = ModbusServer("127.0.0.1", port, no_block=True)
+    async with supervised(config(f"tcp://127.0.0.1:{port}"), tmp_path) as (context, out):
+        await eventually(lambda: context.meter.state is LinkState.DOWN)
+        assert str(port) in context.meter.state_text
+        for n in (1, 2):
+            server.start()
+            server.data_bank.set_holding_registers(10, [n, n, n])
+            try:
+                await eventually(lambda: context.meter.state is LinkState.UP, timeout_s=20)
+                seen: list[float] = []
+                while seen[-3:] != [n, n, n]:
+                    for batch in await out.receive():
+                        assert isinstance(batch, Batch)
+                        seen += batch.value[batch.quality == Quality.GOOD].tolist()
+            finally:
+                server.stop()
+            # The old value is not shown as if it were still so.
+            await eventually(lambda: context.meter.state is LinkState.DOWN)
+            last = (await out.receive())[-1]
+            assert isinstance(last, Batch)
+            assert (last.quality == Quality.BAD).all()
+
+
+async def test_many_sweeps_and_faults_hold_no_more_memory_than_few(tmp_path: Path) -> None:
+    """A refused address, a silent unit, noise and hang-ups: what they leave behind is bounded."""
+
+    n = 0
+
+    async def behave(device: Device, asked: Asked, write: Write) -> None:
+        nonlocal n
+        n += 1
+        device.asked.clear()
+        if asked.unit == 2 or n % 11 == 0:
+            return
+        if asked.start <= 12 < asked.start + asked.count:
+            write(device.frame(asked, asked.refusal(2)))
+        elif n % 199 == 0:
+            device.hang_up(reset=True)
+        else:
+            write(device.frame(asked, asked.pdu()))
+
+    device = Device(behaviour=behave)
+    async with on_tcp(device) as url:
+        source = config(
+            url, (1, 2, 3), timeout_s=0.01, poll_s=0.006, unit_retry_s_max=0.02,
+            quarantine_retry_s=0.05,
+        )  # fmt: skip
+        held = await memory_held(source, tmp_path, (50, 150, 200))
+    assert held[2] - held[1] < 30_000
+
+
+async def memory_held(source: Config, folder: Path, sweeps: Sequence[int]) -> list[int]:
+    """Bytes that Python holds after so many sweeps, and after so many more."""
+    async with supervised(source, folder) as (context, out):
+        held: list[int] = []
+        tracemalloc.start()
+        try:
+            for n in sweeps:
+                wanted = context.meter.requests + 3 * n
+                while context.meter.requests < wanted:
+                    await out.receive()
+                gc.collect()
+                held.append(tracemalloc.get_traced_memory()[0])
+        finally:
+            tracemalloc.stop()
+    assert context.meter.errors["exception_2"] > 5
+    assert context.meter.errors["timeout"] > 20
+    assert context.meter.link_errors
+    return held
 
 
 async def test_an_icmp_refusal_is_a_lost_link(tmp_path: Path) -> None:

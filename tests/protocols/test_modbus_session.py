@@ -233,6 +233,31 @@ async def test_the_pause_of_a_slow_device_is_kept(tmp_path: Path) -> None:
     assert min(b - a for a, b in itertools.pairwise(asked_s)) >= 0.03
 
 
+async def test_the_silence_that_one_unit_wants_is_kept_for_it_alone(tmp_path: Path) -> None:
+    answered_s = 0.0
+    silence_s: dict[int, list[float]] = {1: [], 2: []}
+
+    async def note(device: Device, asked: Asked, write: Write) -> None:
+        nonlocal answered_s
+        loop = asyncio.get_running_loop()
+        silence_s[asked.unit].append(loop.time() - answered_s)
+        await right(device, asked, write)
+        answered_s = loop.time()
+
+    profile = tmp_path / "slow.toml"
+    profile.write_text('[device]\ninterframe_s = 0.04\n[[signal]]\nsignal = "x"\naddress = 40001\n')
+    device = Device("rtu", behaviour=note)
+    async with on_tty(device) as url, asyncio.timeout(20):
+        signals = [{"address": f"holding:{200 * a}", "unit_id": u} for u in (1, 2) for a in (0, 1)]
+        devices = [{"unit_id": 2, "profile": str(profile), "asset": "meter"}]
+        config = make_config(url, signals, devices=devices, spread=0)
+        async with config.open(make_context(tmp_path)) as session:
+            for _ in range(5):
+                assert (await sweep(session)).quality.max() == Quality.GOOD
+    assert min(silence_s[2]) >= 0.04
+    assert min(silence_s[1][1:]) < 0.04
+
+
 async def test_a_gateway_that_reports_a_silent_unit_is_believed(tmp_path: Path) -> None:
     async def no_two(device: Device, asked: Asked, write: Write) -> None:
         write(device.frame(asked, asked.refusal(11) if asked.unit == 2 else asked.pdu()))
