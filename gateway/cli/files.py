@@ -4,8 +4,9 @@ import csv
 import gzip
 import io
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -21,6 +22,9 @@ MISSING = frozenset({"", "nan", "na", "n/a", "null", "none", "-", "?", "#n/a"})
 TIME_NAMES = frozenset({"time", "timestamp", "datetime", "date", "date_time", "ts", "zeit"})
 NUMERIC_SHARE = 0.5
 """A column with more numbers than this is one of numbers, and other text in it is a mistake."""
+FEW_WORDS = 12
+WORD_ROWS_MIN = 20
+"""A text column is taken by itself if it has at most so many words, each in so many rows."""
 BYTES_MAX = 4 << 30
 
 _UNIT = re.compile(r"[\[(]\s*([^\])]*?)\s*[\])]\s*$")
@@ -44,6 +48,7 @@ class Columns:
         rows: First row and end (not included) of each file's rows to use; None for all.
         derive: Further signals, computed from columns.
         words: Column -> its words, for categories whose numbers are already fixed by a model.
+        few_words: Without `signals`: text columns of a few words that come again are used as well.
     """
 
     time: str | None = None
@@ -54,6 +59,7 @@ class Columns:
     rows: tuple[int | None, int | None] | None = None
     derive: tuple[Formula, ...] = ()
     words: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    few_words: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -78,9 +84,30 @@ def read(paths: Sequence[Path], columns: Columns) -> Record:
     if not paths:
         raise RecordError("data: must name at least one file")
     tables = [table(path) for path in paths]
+    columns = _by_number(columns, tables[0])
     words = _words(tables, columns)
     records = [_record(each, columns, words, many=len(tables) > 1) for each in tables]
     return join(records)
+
+
+def _by_number(columns: Columns, first: Table) -> Columns:
+    """Names such as `2` taken for `c2`, the second column of a file without a header."""
+
+    def name(given: str) -> str:
+        other = f"c{given}"
+        return other if given not in first.names and other in first.names else given
+
+    def names(given: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(map(name, given))
+
+    return replace(
+        columns,
+        time=name(columns.time) if columns.time else columns.time,
+        group=name(columns.group) if columns.group else columns.group,
+        signals=names(columns.signals),
+        ignore=names(columns.ignore),
+        labels=names(columns.labels),
+    )
 
 
 def table(path: Path) -> Table:
@@ -278,7 +305,7 @@ def _record(
     names = [s for s in columns.signals if s not in _derived(columns)] or [
         name
         for name, column in zip(held.names, held.columns, strict=True)
-        if name not in taken and _share(column) > NUMERIC_SHARE
+        if name not in taken and (_share(column) > NUMERIC_SHARE or name in words)
     ]
     values = [
         _coded(held, name, words[name]) if name in words else _numbers(held, name) for name in names
@@ -378,7 +405,11 @@ def _groups(held: Table, name: str | None, stem: str) -> tuple[tuple[str, ...], 
 def _words(tables: Sequence[Table], columns: Columns) -> dict[str, tuple[str, ...]]:
     """The words of each text column that is asked for as a signal, the same for all files."""
     out = dict(columns.words)
-    for name in columns.signals:
+    taken = {columns.time, columns.group, *columns.labels, *columns.ignore}
+    asked = columns.signals
+    if columns.few_words and not asked:
+        asked = tuple(n for n in tables[0].names if n not in taken and _has_few_words(tables, n))
+    for name in asked:
         if name in out:
             continue
         here = [t.columns[t.names.index(name)] for t in tables if name in t.names]
@@ -387,6 +418,18 @@ def _words(tables: Sequence[Table], columns: Columns) -> dict[str, tuple[str, ..
             seen = {str(cell) for column in texts for cell in column}
             out[name] = tuple(sorted(word for word in seen if word.lower() not in MISSING))
     return out
+
+
+def _has_few_words(tables: Sequence[Table], name: str) -> bool:
+    """Whether a text column, in every file, says a few words over and over: a type, a product."""
+    here = [t.columns[t.names.index(name)] for t in tables if name in t.names]
+    if len(here) < len(tables) or any(column.dtype == np.float64 for column in here):
+        return False
+    seen = Counter(str(cell) for column in here for cell in column)
+    known = {word: count for word, count in seen.items() if word.lower() not in MISSING}
+    if not 2 <= len(known) <= FEW_WORDS or min(known.values()) < WORD_ROWS_MIN:
+        return False
+    return all(_number(word) is None and _moment(word) is None for word in known)
 
 
 def _coded(held: Table, name: str, words: tuple[str, ...]) -> Floats:

@@ -96,6 +96,7 @@ def command(
         group=group,
         rows=row_range(rows),
         derive=tuple(Formula.parse(text) for text in derive),
+        few_words=kind != "anomaly",
     )
     console = Console(stderr=True)
     with console.status("reading") as status:
@@ -173,7 +174,7 @@ def _train(record: "Record", kind: str, columns: "Columns", options: dict[str, A
         return module.train(record, cap=options["cap"], **common)
     if not columns.labels:
         raise click.UsageError("--kind failure needs --label: the columns that say what failed")
-    return module.train(record, **common)
+    return module.train(record, named=columns.signals, **common)
 
 
 def _healthy(record: "Record") -> "Record":

@@ -24,6 +24,8 @@ ROWS_MAX = 40_000
 NETS_ROWS_MAX = 30_000
 """Above this many rows and labels together, nets cost more minutes than they are worth."""
 POSITIVES_MIN = 5
+LABEL_VALUES_MAX, LABEL_SHARE = 12, 0.9
+"""A signal of so few values, whose unusual ones fall on failures so often, is taken for a label."""
 KEPT_SHARE = 0.25
 """A product or difference must weigh so much of what the strongest one does."""
 RUN_MIN = 3.0
@@ -49,6 +51,7 @@ def train(
     created: datetime | None = None,
     detail: dict[str, Any] | None = None,
     learn: Sequence[str] = tuple(learners.CLASSIFIERS),
+    named: Sequence[str] = (),
 ) -> Trained:
     """Train on labelled rows.
 
@@ -63,16 +66,18 @@ def train(
         created: For the manifest; now if None.
         detail: Goes into the manifest as it is (derived signals).
         learn: Learners to try.
+        named: Signals that the user asked for by name; they stay, even if they look like labels.
 
     Raises:
         RecordError: No label, a label without enough failures, or nothing that moves.
     """
     labels = tuple(record.labels if labels is None else labels)
     target = _targets(record, labels)
+    record, left_out = _without_labels(record, target, labels, named)
     known = np.asarray(~np.isnan(target).any(axis=1), bool)
     keep, rate = _sample(target, known, seed)
     inputs, x, ready, notes = _choose_window(record, window, target, keep, seed)
-    notes += _suspects(record, target, labels)
+    notes += left_out
     at = np.flatnonzero(ready)
     x, y, group = x[at], target[at], record.group[at]
     alone = inputs.grid.cells == 1 and record.time_s is None
@@ -148,6 +153,7 @@ def train(
             created=created,
             detail=detail,
             learn=rest,
+            named=named,
         )
     return trained
 
@@ -175,19 +181,57 @@ def _targets(record: Record, labels: Sequence[str]) -> Floats:
     return np.stack([record.labels[label] for label in labels], axis=1)
 
 
-def _suspects(record: Record, target: Floats, labels: Sequence[str]) -> list[str]:
-    """Signals that look like labels: they say 1 only in rows that fail, and nothing else."""
+def _without_labels(
+    record: Record, target: Floats, labels: Sequence[str], named: Sequence[str]
+) -> tuple[Record, list[str]]:
+    """The record without signals that are labels in disguise, and what to tell of them.
+
+    Such a signal has few values, leaves its usual one almost only where something fails, and stays
+    away as long as the failure does; an event that announces a failure is shorter.
+    """
     failing = np.asarray((target > 0.5).any(axis=1), bool)
-    out = []
+    holds = _run_length(failing[:, None].astype(float), record.group)
+    suspects = []
     for name, column in zip(record.names, record.values.T, strict=True):
-        on = column == 1
-        only_01 = bool((on | (column == 0)).all())
-        if only_01 and on.sum() >= POSITIVES_MIN and bool(failing[on].all()):
-            out.append(
-                f"{name} is 1 only where {' or '.join(labels)} is: if it is a label and no "
-                "measurement, leave it out with --ignore"
-            )
-    return out
+        known = column[~np.isnan(column)]
+        values, counts = np.unique(known, return_counts=True)
+        if not 2 <= len(values) <= LABEL_VALUES_MAX:
+            continue
+        away = ~np.isnan(column) & (column != values[counts.argmax()])
+        runs = _run_length(away[:, None].astype(float), record.group)
+        if (
+            away.sum() >= POSITIVES_MIN
+            and failing[away].mean() >= LABEL_SHARE
+            and runs >= holds / 2
+        ):
+            suspects.append(name)
+    out = [name for name in suspects if name not in named]
+    out += [name for name in _like(record, out) if name not in named]
+    kept = [name for name in suspects if name in named]
+    notes = []
+    if out:
+        notes.append(
+            f"left out, look like labels: {', '.join(out)} (other than usual almost only where "
+            f"{' or '.join(labels)} holds); name them in --signals if they are measured"
+        )
+    if kept:
+        notes.append(
+            f"{', '.join(kept)} is other than usual almost only where {' or '.join(labels)} holds: "
+            "if it is a label and no measurement, leave it out"
+        )
+    rest = tuple(name for name in record.names if name not in out)
+    return (record.select(rest) if out and rest else record), notes
+
+
+def _like(record: Record, labels: Sequence[str]) -> list[str]:
+    """Further columns of 0 and 1 that stand for as few rows as labels that were found."""
+    away = {
+        name: float(np.nanmean(column != 0))
+        for name, column in zip(record.names, record.values.T, strict=True)
+        if name in labels or bool(np.isin(column, (0, 1)).all())
+    }
+    most = max((away[name] for name in labels), default=0.0)
+    return [name for name, share in away.items() if share <= most and name not in labels]
 
 
 def _sample(target: Floats, known: NDArray[np.bool_], seed: int) -> tuple[NDArray[np.bool_], float]:

@@ -39,6 +39,14 @@ def test_whitespace_without_a_header_names_columns_by_number(tmp_path: Path) -> 
     assert record.group.tolist() == [0, 0, 1]
 
 
+def test_columns_without_a_header_are_named_by_number(tmp_path: Path) -> None:
+    text = "1 10 2.5 0\n1 11 2.6 0\n2 10 2.7 1\n"
+    record = load(tmp_path, text, Columns(group="1", time="2", labels=("4",)))
+    assert record.names == ("c3",)
+    assert record.groups == ("1", "2")
+    assert record.labels["c4"].tolist() == [0, 0, 1]
+
+
 def test_a_decimal_comma_is_read_where_semicolons_cut(tmp_path: Path) -> None:
     record = load(tmp_path, "a;b\n1,5;2\n-0,25;3\n")
     np.testing.assert_array_equal(record.values, [[1.5, 2], [-0.25, 3]])
@@ -98,6 +106,17 @@ def test_text_columns_are_left_out_unless_they_are_named(tmp_path: Path) -> None
     assert chosen.values[:, 0].tolist() == [0, 1, 0]
     again = load(tmp_path, text, Columns(signals=("Type",), words={"Type": ("M", "H")}))
     np.testing.assert_array_equal(again.values[:, 0], [np.nan, 0, np.nan])
+
+
+def test_a_text_column_of_a_few_words_is_taken_where_that_is_asked(tmp_path: Path) -> None:
+    rows = [f"L{i},{'MLH'[i % 3]},{'ab'[i == 4]},{i}" for i in range(90)]
+    text = "\n".join(["id,type,rare,x", *rows]) + "\n"
+    record = load(tmp_path, text, Columns(few_words=True))
+    assert record.names == ("type", "x")
+    assert record.categories == {"type": ("H", "L", "M")}
+    assert load(tmp_path, text).names == ("x",)
+    assert load(tmp_path, text, Columns(few_words=True, signals=("x",))).names == ("x",)
+    assert load(tmp_path, text, Columns(few_words=True, ignore=("type",))).names == ("x",)
 
 
 def test_labels_ignored_columns_groups_and_rows(tmp_path: Path) -> None:

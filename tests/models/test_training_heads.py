@@ -178,12 +178,33 @@ def test_what_cannot_be_learned_is_said() -> None:
         failure.train(still, ["x"])
 
 
-def test_a_label_among_the_signals_is_suspected() -> None:
-    record = _milling(400, 1)
-    values = np.column_stack([record.values, record.labels["power"]])
-    odd = Record(values, (*record.names, "kind 1"), labels=record.labels)
-    made = failure.train(odd, ["power"], learn=["boosted"])
-    assert any("kind 1 is 1 only where power is" in note for note in made.notes)
+def test_labels_among_the_signals_are_left_out_unless_they_are_named() -> None:
+    random = np.random.default_rng(3)
+    values = random.normal(size=(600, 2))
+    fails = (values[:, 0] > 1.2).astype(float)
+    why = np.where(fails > 0, random.integers(1, 3, 600), 0).astype(float)
+    rare = (np.arange(600) % 100 == 0).astype(float)
+    switch = (np.arange(600) % 2).astype(float)
+    names = ("a", "b", "why", "rare", "switch")
+    record = Record(np.column_stack([values, why, rare, switch]), names, labels={"fails": fails})
+    made = failure.train(record, learn=["boosted"])
+    assert {signal.name for signal in made.manifest.signals} == {"a", "b", "switch"}
+    assert any(note.startswith("left out, look like labels: why, rare") for note in made.notes)
+    named = failure.train(record, learn=["boosted"], named=names)
+    assert "why" in {signal.name for signal in named.manifest.signals}
+    assert any("why is other than usual almost only where fails holds" in n for n in named.notes)
+
+
+def test_an_event_that_announces_a_stretch_is_no_label() -> None:
+    """It is seen before failures only, but for one row of the stretch that the label holds."""
+    random = np.random.default_rng(4)
+    soon = (np.arange(1200) % 100 >= 80).astype(float)
+    error = (np.arange(1200) % 100 == 80).astype(float)
+    record = Record(
+        np.column_stack([random.normal(size=1200), error]), ("a", "error"), labels={"soon": soon}
+    )
+    made = failure.train(record, window="20rows", learn=["boosted"])
+    assert "error" in {signal.name for signal in made.manifest.signals}
 
 
 def test_the_same_seed_gives_the_same_bundle() -> None:
