@@ -4,14 +4,12 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import structlog
-from numpy.typing import NDArray
 
-from gateway.background import run_low
+from gateway import baseline
 from gateway.core.alarm import Cause, Condition, Priority, Transition, Verdict
 from gateway.core.assessment import ModelKind
 from gateway.core.clock import Clock
@@ -28,13 +26,9 @@ from gateway.store.trends import Trends
 from models.bundle import read
 from models.errors import ModelError
 from models.follow import Held
-from models.training.readiness import readiness
 
-POINTS_MAX = 2000
 PATIENCE = 3.0
 """After so many times the least time, what is there is learned, settled or not."""
-CORRECTED_WINDOWS = 4
-"""So many windows before and after an alarm that was called false are learned with it."""
 LOOK_S_MIN, LOOK_S_MAX = 2.0, 600.0
 
 _events = structlog.get_logger()
@@ -211,14 +205,21 @@ class Learning:
             start_ns = self._clock.wall_ns()
             pupil.progress = replace(pupil.progress, start_ns=start_ns, since_ns=start_ns)
         needed_s = pupil.learn.collect_s * pupil.progress.needed_factor
+        end_ns = self._clock.wall_ns()
         try:
-            mean, width_s = await asyncio.to_thread(self._means, pupil, start_ns)
+            seen = await asyncio.to_thread(
+                baseline.gathered,
+                self._trends,
+                pupil.signals,
+                pupil.running,
+                start_ns,
+                end_ns,
+                needed_s,
+            )
         except StoreError as error:
             # The trends are not there yet, or their disk fails: nothing is known, so nothing moves.
             pupil.progress = replace(pupil.progress, missing=(str(error),))
             return
-        names = [signal.name for _, signal in pupil.signals]
-        seen = readiness(mean, names, width_s=width_s, needed_s=needed_s)
         pupil.progress = replace(pupil.progress, share=round(seen.share, 3), missing=seen.missing)
         if seen.ready:
             self._step(pupil, Event.ENOUGH)
@@ -226,43 +227,19 @@ class Learning:
             # Some machines never settle; training weighs what drifts, and says what it promises.
             self._step(pupil, Event.ENOUGH, "; ".join(seen.missing))
 
-    def _means(self, pupil: _Pupil, start_ns: int) -> tuple[NDArray[np.float64], float]:
-        """Bucket means of every signal over the time since `start_ns`, aligned."""
-        end_ns = self._clock.wall_ns()
-        series = [
-            self._trends.series(number, start_ns, end_ns, POINTS_MAX) for number, _ in pupil.signals
-        ]
-        width_s = max((s.width_s for s in series), default=1.0)
-        t_ns = np.unique(np.concatenate([s.t_ns for s in series])) if series else np.empty(0)
-        mean = np.full((len(t_ns), len(series)), np.nan)
-        for column, one in enumerate(series):
-            mean[np.searchsorted(t_ns, one.t_ns), column] = one.mean
-        if pupil.running is not None:
-            # Only what it did while it ran all through says how it runs.
-            state = self._trends.series(pupil.running, start_ns, end_ns, POINTS_MAX)
-            runs = state.t_ns[state.least > 0]
-            mean[~np.isin(t_ns, runs)] = np.nan
-        return mean, width_s
-
     async def _train(self, pupil: _Pupil) -> None:
         asset, progress = pupil.config.id, pupil.progress
         generation = progress.generation + 1
         name = f"{generation:04d}.fwm"
         place = self.folder / _safe(asset)
         await asyncio.to_thread(place.mkdir, parents=True, exist_ok=True)
-        arguments = [
-            *("-m", "gateway", "train", "--kind", "anomaly"),
-            *("--data", str(self._config_file), "--asset", asset),
-            *("--from", _iso(progress.start_ns), "--to", _iso(progress.end_ns)),
-            *("--asset-class", pupil.config.asset_class),
-            *("--out", str(place / name), "--false-alarms", pupil.learn.false_alarms),
-        ]
-        if progress.correcting:
-            margin_s = CORRECTED_WINDOWS * _window_s(place / progress.bundle)
-            arguments += ["--corrected", f"{margin_s:g}"]
         _events.info("learn.training", asset=asset, generation=generation)
-        error = await run_low(arguments)
+        error = await baseline.train(
+            self._config_file, pupil.config, progress, place / name, pupil.learn.false_alarms
+        )
         pupil.progress = replace(pupil.progress, generation=generation)
+        if pupil.progress.stage is not Stage.TRAINING:
+            return  # An operator decided otherwise meanwhile.
         if error:
             failed = Event.DISCARDED if progress.correcting else Event.FAILED
             self._step(pupil, failed, f"training {error}")
@@ -350,19 +327,6 @@ class Learning:
 def _broken(progress: Progress) -> Event:
     """What becomes of a candidate that is not good enough."""
     return Event.DISCARDED if progress.correcting else Event.BROKEN
-
-
-def _iso(t_ns: int) -> str:
-    return datetime.fromtimestamp(t_ns / 1e9, UTC).isoformat()
-
-
-def _window_s(path: Path) -> float:
-    """Length of a bundle's window; 0 where the bundle is gone."""
-    try:
-        window = read(path).manifest.window
-    except ModelError:
-        return 0.0
-    return window.cells * (window.period_s or 0.0)
 
 
 def _judged_by(progress: Progress) -> tuple[str, str]:

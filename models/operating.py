@@ -11,7 +11,8 @@ from models.bundle import Manifest
 SPEEDS = ("rpm", "1/min", "min-1", "r/min", "Hz", "m/min", "m/s")
 LOADS = (
     *("%", "Nm", "N·m", "kNm", "kN", "N", "kW", "W", "MW", "A"),
-    *("kg/h", "t/h", "m³/h", "m3/h", "l/min", "l/s", "l/h", "bar", "mbar", "kPa", "MPa", "Pa"),
+    *("kg/h", "t/h", "m³/h", "m3/h", "m³/min", "l/min", "l/s", "l/h"),
+    *("bar", "mbar", "kPa", "MPa", "Pa"),
 )
 """Units of what a machine is set to or asked for, rather than of how it bears it. Heat, vibration
 and sound are answers, so they name no operating condition. The first that is there is taken."""

@@ -65,6 +65,8 @@ def configuration(
         text = (
             f'[[asset]]\nid = "{asset}"\nclass = "{kind}"\nsite = "demo"\nline = "{LINES[asset]}"\n'
         )
+        if CLASSES[kind].running:
+            text += f"running = {_quoted(CLASSES[kind].running)}\n"
         own = list(bundles.get(kind, ()))
         if asset in learn:
             text += f"learn = {LEARN}\n"

@@ -89,6 +89,7 @@ class MachineClass:
         ambient: Name of the air or inlet temperature, "" where it is not measured.
         faults: The kinds of fault that this class can have, and the signals that each moves
             (+1 up, -1 down) while the machine runs.
+        running: When it runs, by its signals; "" where it always does.
     """
 
     name: str
@@ -100,6 +101,7 @@ class MachineClass:
     draw: Callable[[np.random.Generator, float], Segment]
     process: Callable[[Drive], Truth]
     faults: dict[str, dict[str, int]]
+    running: str = ""
 
 
 AMBIENT = Sensor("°C", 0.05, 0.1, -20.0, 60.0)
@@ -109,7 +111,7 @@ ENERGY = Sensor("kWh", 0.0, 0.01, 0.0, 1e7)
 
 
 def _idles(random: np.random.Generator, t_s: float, first_s: float, share: float) -> bool:
-    """Whether it idles next, at low speed; never in the first minutes, when someone is watching."""
+    """Whether it idles or stands next; never in the first minutes, when someone is watching."""
     return t_s > first_s and bool(random.random() < share)
 
 
@@ -151,7 +153,8 @@ def _pump(d: Drive) -> Truth:
 
 def _compressor_draw(random: np.random.Generator, t_s: float) -> Segment:
     if _idles(random, t_s, 420, 0.06):
-        return Segment(_idle_s(random), 0.5, 0.5)
+        # Where the others idle, it stands, until the net asks for air again.
+        return Segment(_idle_s(random), 0.0, 0.5)
     return Segment(
         float(random.uniform(20, 100)), random.uniform(0.6, 1.0), random.uniform(0.0, 1.0)
     )
@@ -287,6 +290,7 @@ CLASSES: dict[str, MachineClass] = {
         tau_drive_s=5.0,
         draw=_compressor_draw,
         process=_compressor,
+        running="speed > 1000",
         faults={
             "bearing_wear": {"vibration": 1, "discharge_temperature": 1, "power": 1},
             "blocked_outlet": {

@@ -3,9 +3,11 @@
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gateway.demo.machines import CLASSES, Machine
 from gateway.demo.physics import Column, Fault
+from models.formula import Formula
 
 RATE_HZ = 4.0
 """Near the rate at which the demo's sources are read."""
@@ -26,6 +28,18 @@ def healthy(
     n = round(hours * 3600 * rate_hz)
     columns = Machine(CLASSES[kind], random, warm=warm).advance(n, 1 / rate_hz)
     return {"time": EPOCH_S + np.arange(n) / rate_hz} | columns
+
+
+def stretches(kind: str, columns: dict[str, Column]) -> NDArray[np.int64]:
+    """int64[n], which unbroken stretch of running each row belongs to; -1 where it stands."""
+    rule, n = CLASSES[kind].running, len(columns["time"])
+    if not rule:
+        return np.zeros(n, np.int64)
+    formula = Formula.parse(f"runs = {rule}")
+    at = {word: columns[name] for word, name in formula.needs(tuple(columns)).items()}
+    runs = formula.compute(at, n) > 0
+    begun = np.diff(runs.astype(np.int64), prepend=0) > 0
+    return np.where(runs, np.cumsum(begun) - 1, -1)
 
 
 def failing(

@@ -13,7 +13,7 @@ import numpy as np
 
 from gateway.demo.configuration import ARTIFACTS
 from gateway.demo.machines import CLASSES
-from gateway.demo.record import EPOCH_S, healthy, lives
+from gateway.demo.record import EPOCH_S, healthy, lives, stretches
 from models import bundle
 from models.record import Record
 from models.training import failure, rul
@@ -22,6 +22,8 @@ from models.training.inputs import Trained as HeadTrained
 
 HOURS = 96.0
 """Of the long life; a false-alarm promise reaches a certain number of times so far."""
+HOURS_WITH_STOPS = 144.0
+"""The same of a class that stands for a third of its time: only what it ran is learned from."""
 COLD_STARTS, COLD_HOURS = 6, 2.0
 """Further machines of the class, each switched on cold."""
 WINDOW, HOP = "16s", "2s"
@@ -30,25 +32,35 @@ IGNORED = ("time", "energy")
 
 
 def record_of(kind: str, *, hours: float, seed: int) -> Record:
-    """Healthy lives of several machines of one class, one sequence each."""
+    """Healthy lives of several machines of one class; each stretch of running is one sequence."""
     lives = [healthy(kind, hours=hours, seed=seed)]
     lives += [
         healthy(kind, hours=COLD_HOURS, seed=seed + 1000 + number, warm=False)
         for number in range(COLD_STARTS)
     ]
     names = tuple(name for name in lives[0] if name not in IGNORED)
+    values, time_s, group = [], [], []
+    groups: list[str] = []
+    for number, life in enumerate(lives):
+        own = stretches(kind, life)
+        runs = own >= 0
+        values.append(np.stack([life[name] for name in names], axis=1)[runs])
+        time_s.append(life["time"][runs])
+        group.append(own[runs] + len(groups))
+        groups += [f"{kind}-{number + 1}.{i}" for i in range(int(own.max()) + 1)]
     return Record(
-        values=np.concatenate([np.stack([life[n] for n in names], axis=1) for life in lives]),
+        values=np.concatenate(values),
         names=names,
         units=tuple(CLASSES[kind].sensors[name].unit for name in names),
-        time_s=np.concatenate([life["time"] for life in lives]),
-        group=np.repeat(np.arange(len(lives)), [len(life["time"]) for life in lives]),
-        groups=tuple(f"{kind}-{number + 1}" for number in range(len(lives))),
+        time_s=np.concatenate(time_s),
+        group=np.concatenate(group),
+        groups=tuple(groups),
     )
 
 
-def train_class(kind: str, *, hours: float = HOURS, seed: int = 1) -> Trained:
+def train_class(kind: str, *, hours: float | None = None, seed: int = 1) -> Trained:
     """The anomaly model of one class."""
+    hours = hours or (HOURS_WITH_STOPS if CLASSES[kind].running else HOURS)
     return train(
         record_of(kind, hours=hours, seed=seed),
         window=WINDOW,
@@ -162,7 +174,7 @@ def main() -> None:
     """Train the classes that are asked for."""
     parser = argparse.ArgumentParser(prog="python -m gateway.demo.train_bundles")
     parser.add_argument("--class", dest="kinds", action="append", choices=list(CLASSES))
-    parser.add_argument("--hours", type=float, default=HOURS)
+    parser.add_argument("--hours", type=float, help="Of the long life.")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", type=Path, default=ARTIFACTS)
     options = parser.parse_args()

@@ -7,7 +7,7 @@ from gateway.demo.configuration import ARTIFACTS, LIFE_H, shipped_bundles
 from gateway.demo.layout import ASSETS, DEFAULT_FAULTS
 from gateway.demo.machines import CLASSES
 from gateway.demo.physics import Column, Fault
-from gateway.demo.record import failing, healthy
+from gateway.demo.record import EPOCH_S, failing, healthy, stretches
 from models import bundle
 from models.heads import answer
 from models.record import Record
@@ -21,7 +21,16 @@ def record_of(kind: str, columns: dict[str, Column]) -> Record:
     names = tuple(name for name in columns if name not in ("time", "energy", "severity"))
     units = tuple(CLASSES[kind].sensors[name].unit for name in names)
     values = np.stack([columns[name] for name in names], axis=1)
-    return Record(values=values, names=names, units=units, time_s=columns["time"])
+    own = stretches(kind, columns)
+    runs, count = own >= 0, int(own.max()) + 1
+    return Record(
+        values=values[runs],
+        names=names,
+        units=units,
+        time_s=columns["time"][runs],
+        group=own[runs],
+        groups=tuple(map(str, range(count))),
+    )
 
 
 @pytest.mark.parametrize("kind", CLASSES)
@@ -38,9 +47,11 @@ def test_a_shipped_bundle_is_quiet_in_health_and_finds_its_fault(kind: str) -> N
     fault = next(DEFAULT_FAULTS[asset] for asset, name in ASSETS.items() if name == kind)
     for seed in (311, 312):
         sick = failing(kind, Fault(fault, ONSET_S, 30.0), hours=120 / 3600, seed=seed)
-        over = np.flatnonzero(np.nan_to_num(score(made, record_of(kind, sick)).score) > limit)
+        ill = record_of(kind, sick)
+        over = np.flatnonzero(np.nan_to_num(score(made, ill).score) > limit)
         assert len(over)
-        assert 0 < over[0] / 4 - ONSET_S < FOUND_S_MAX
+        assert ill.time_s is not None
+        assert 0 < ill.time_s[over[0]] - EPOCH_S - ONSET_S < FOUND_S_MAX
 
 
 def test_the_shipped_failure_modes_are_told_apart_and_quiet_in_health() -> None:

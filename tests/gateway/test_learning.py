@@ -11,6 +11,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
+from gateway import baseline
 from gateway.core.alarm import Cause, Condition, Priority, Transition
 from gateway.core.assessment import Abstained, Assessments, ModelKind
 from gateway.core.clock import SystemClock
@@ -290,6 +291,24 @@ def test_a_false_alarm_is_learned_from_with_the_same_record(tmp_path: Path) -> N
             assert one.progress.bundle == "0002.fwm"
             assert "training" in one.progress.text()
             assert not one.progress.correcting
+
+    asyncio.run(main())
+
+
+def test_a_training_that_an_operator_overtook_comes_to_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        async with desk(tmp_path, Progress(stage=Stage.TRAINING, bundle="0001.fwm")) as one:
+
+            async def train(*_: object) -> str:
+                one.learning.command("press", Event.REBASELINE, "ana")
+                return ""
+
+            monkeypatch.setattr(baseline, "train", train)
+            await one.look()
+            assert one.stage() is Stage.COLLECTING
+            assert one.progress.candidate == ""
 
     asyncio.run(main())
 
