@@ -95,8 +95,8 @@ class GapFiller:
         mark = self._resume.marks.get(name)
         return (mark.t_ns, mark.value) if mark else (0, float("nan"))
 
-    def remember(self, items: Iterable[Item]) -> None:
-        """Write where each signal stands, and what is still missing of it."""
+    def remember(self, items: Iterable[Item], left: Sequence[tuple[int, int]]) -> None:
+        """Write where each signal stands, what is missing of it, what the server still holds."""
         resume, columns = self._resume, self._intake.columns
         self._open_gaps(items)
         for gap in self._open:
@@ -114,15 +114,25 @@ class GapFiller:
                 resume.marks[item.name] = resume.mark(unread[number][0] - 1)
             elif columns.newest_ns[item.handle]:
                 resume.marks[item.name] = resume.mark(int(columns.newest_ns[item.handle]))
+        resume.subscriptions, resume.handles = list(left), [""] * columns.n
+        for item in items:
+            resume.handles[item.handle] = item.name
         resume.heard_ns = self._intake.heard_ns or resume.heard_ns
         resume.keep()
 
-    async def fill(self, items: Mapping[str, Item], per_call: int) -> None:
+    async def fill(
+        self, items: Mapping[str, Item], per_call: int, harvested: asyncio.Event
+    ) -> None:
         """Ask for each signal's gaps until none is open; the last ends at its first sample here.
 
         A signal that is silent at first, or refused, has its turn when it speaks.
         """
         resume = self._resume
+        try:
+            async with asyncio.timeout(self._config.timeout_s):
+                await harvested.wait()
+        except TimeoutError:
+            pass  # What an old subscription still says is compared with what came.
         while resume.marks or resume.gaps or resume.passed:
             waiting = [item for name, item in items.items() if name in resume.marks and item.node]
             await self._intake.first_samples(waiting, timeout_s=self._config.timeout_s)

@@ -75,10 +75,7 @@ class Intake:
                 self._context.log.warning("signal.unreadable", signal=item.name, reason=reason)
             self._unreadable.add(item.name)
             meter.quarantined[item.name] = reason
-        lost = overflows(values.status)
-        if lost:
-            meter.errors["overflow"] += lost
-            meter.samples_lost += lost
+        self.count_lost(values.status)
         self._take_numbers(values, received_ns, polled=polled)
         for burst in bursts:
             self._take_burst(burst, received_ns)
@@ -92,6 +89,13 @@ class Intake:
                     await self._arrived.wait()
         except TimeoutError:
             pass  # The gaps of those that are silent stay open until they speak.
+
+    def count_lost(self, status: NDArray[np.uint32]) -> None:
+        """Take in what the server says that its queues dropped."""
+        lost = overflows(status)
+        if lost:
+            self._context.meter.errors["overflow"] += lost
+            self._context.meter.samples_lost += lost
 
     def put_bad(self, item: Item) -> None:
         """One BAD sample of one signal."""

@@ -60,6 +60,7 @@ READ_ONLY = (
     ua.DeleteMonitoredItemsRequest,
     ua.PublishRequest,
     ua.RepublishRequest,
+    ua.TransferSubscriptionsRequest,
     ua.HistoryReadRequest,
 )
 """Every service that this adapter calls. None of them changes a machine."""

@@ -7,6 +7,7 @@ from asyncua import ua
 
 from gateway.core.errors import DataError, LinkLost, LinkTimeout, PeerError
 from gateway.core.source import SourceContext
+from protocols.opcua.harvest import Harvest
 from protocols.opcua.intake import Intake
 from protocols.opcua.items import Item
 from protocols.opcua.link import Link, code_name
@@ -32,12 +33,14 @@ class Publisher:
         intake: Intake,
         outbox: Outbox,
         items: Mapping[int, Item],
+        harvest: Harvest,
     ) -> None:
         self._link = link
         self._context = context
         self._intake = intake
         self._outbox = outbox
         self._items = items
+        self._harvest = harvest
         self._subscriptions: dict[int, Subscription] = {}
         self._acks: list[ua.SubscriptionAcknowledgement] = []
         self._some = asyncio.Event()
@@ -48,6 +51,10 @@ class Publisher:
         subscription.heard_ns = self._context.clock.mono_ns()
         self._subscriptions[subscription.identifier] = subscription
         self._some.set()
+
+    def left(self) -> list[tuple[int, int]]:
+        """What stays at the server when the link goes: each number, next message expected."""
+        return [(s.identifier, s.expected) for s in self._subscriptions.values()]
 
     async def run(self) -> None:
         """Keep one publish request at the server; several of these run side by side."""
@@ -112,6 +119,7 @@ class Publisher:
         """Pass on one publication, and owe the server an acknowledgement."""
         subscription = self._subscriptions.get(publication.subscription)
         if subscription is None:
+            await self._harvest.take(publication)
             return
         subscription.heard_ns = self._context.clock.mono_ns()
         if publication.status is not None:

@@ -64,6 +64,8 @@ class Resume:
         heard_ns: UTC ns at the gateway when the server last spoke; 0 if it never did.
         per_call: Nodes in one request, fewer than configured where a link broke at more; 0 if none
             did. Some servers end the link at a request that is too long, and say nothing.
+        subscriptions: What the session before left at the server: number, next message expected.
+        handles: Names of its items, by their client handle.
     """
 
     config: Settings
@@ -73,6 +75,8 @@ class Resume:
     passed: list[tuple[str, Span, int]] = field(default_factory=list)
     heard_ns: int = 0
     per_call: int = 0
+    subscriptions: list[tuple[int, int]] = field(default_factory=list)
+    handles: list[str] = field(default_factory=list)
     _written: str = ""
 
     def shrink(self, per_call: int) -> None:
@@ -104,6 +108,8 @@ class Resume:
             "process": PROCESS,
             "heard_ns": self.heard_ns,
             "per_call": self.per_call,
+            "subscriptions": self.subscriptions,
+            "handles": self.handles if self.subscriptions else [],
             "marks": {n: [m.t_ns, m.value, m.doubtful] for n, m in self.marks.items()},
             "gaps": {n: [s.row() for s in spans] for n, spans in self.gaps.items()},
             "passed": [[n, span.row(), last_ns] for n, span, last_ns in self.passed],
@@ -140,6 +146,9 @@ class Resume:
         names = {str(signal.key()) for signal in self.config.signals}
         self.heard_ns = int(kept.get("heard_ns", 0))
         self.per_call = 0 if other else int(kept["per_call"])
+        if not other:
+            self.subscriptions = [(int(n), int(expected)) for n, expected in kept["subscriptions"]]
+            self.handles = [str(name) for name in kept["handles"]]
         for name in names & kept["marks"].keys():
             t_ns, value, doubtful = kept["marks"][name]
             if t_ns >= oldest_ns:

@@ -11,6 +11,7 @@ from gateway.core.source import Session, Source, SourceContext
 from protocols.opcua.address import parse_field
 from protocols.opcua.crew import Crew
 from protocols.opcua.expiry import watch_expiry
+from protocols.opcua.harvest import Harvest
 from protocols.opcua.history import GapFiller
 from protocols.opcua.intake import Intake
 from protocols.opcua.items import Item, Limits, read_server, resolve
@@ -52,7 +53,10 @@ class OpcUaSession:
         self._items: dict[str, Item] = {}
         self._by_handle: dict[int, Item] = {}
         self._subscriptions: dict[str, Subscription] = {}
-        self._publisher = Publisher(link, context, self._intake, self.outbox, self._by_handle)
+        self._harvest = Harvest(link, context, resume, self.outbox, self._intake, self._items)
+        self._publisher = Publisher(
+            link, context, self._intake, self.outbox, self._by_handle, self._harvest
+        )
         self._pollers: dict[str, Poller] = {}
         self._resume = resume
         self._gaps = GapFiller(config, context, link, self.outbox, self._intake, resume)
@@ -90,7 +94,9 @@ class OpcUaSession:
             self._uris, self._limits = await read_server(
                 self._link, self._config, self._resume.per_call
             )
+            await self._harvest.claim()
             await self._add(self._config.signals)
+            self._harvest.begin()
         except PeerError as error:
             raise LinkLost(f"{self._config.url}: {error}") from error
         except LinkError:
@@ -102,13 +108,15 @@ class OpcUaSession:
         self._start("alive", self._link.keep_alive(self._config.keep_alive_s))
         self._start("retry", self._retry())
         self._start("watch", self._publisher.watch())
-        self._start("history", self._gaps.fill(self._items, self._limits.history))
+        self._start(
+            "history", self._gaps.fill(self._items, self._limits.history, self._harvest.done)
+        )
         for i in range(PUBLISH_REQUESTS):
             self._start(f"publish-{i}", self._publisher.run())
 
     def remember(self) -> None:
         """Keep for the next session where this one ended."""
-        self._gaps.remember(self._items.values())
+        self._gaps.remember(self._items.values(), self._publisher.left())
 
     def _start(self, what: str, work: Coroutine[Any, Any, None]) -> None:
         assert self._crew is not None

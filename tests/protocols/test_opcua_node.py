@@ -15,13 +15,16 @@ from click.testing import CliRunner
 
 from gateway.cli import group
 from gateway.core.batch import Batch, Quality, Waveform
+from gateway.core.channel import Channel, WhenFull
 from gateway.core.errors import LinkError, LinkRefused
 from gateway.core.source import Session, Source
+from gateway.pipeline.supervise import Supervisor
 from protocols.opcua import Config
 from protocols.opcua.certificates import first_certificate, pin
 from protocols.opcua.discover import endpoints_of
 
 from ..conformance import Bench, bench, check_source
+from ..eventually import eventually
 from ..peers.node import NodePeer, node_peer
 from ..servers import free_port
 from ..sim.proxy import Proxy, proxy
@@ -240,6 +243,49 @@ async def test_the_gap_of_an_outage_is_filled(peer: NodePeer, tmp_path: Path) ->
     await watch(5.0, 3)
     assert past == [2.0, 3.0, 4.0]
     assert live[-1] == 5.0
+
+
+async def test_a_short_outage_of_a_server_without_history_costs_nothing(
+    peer: NodePeer, tmp_path: Path
+) -> None:
+    target = ("127.0.0.1", int(url_of(peer).split(":")[2].split("/")[0]))
+    async with proxy(target) as relay:
+        url = f"opc.tcp://127.0.0.1:{relay.port}/plant"
+        flow = signal("flow", queue_size=100, sampling_interval_s=0.01)
+        world = bench("p1", "opcua", tmp_path)
+        channel = Channel(samples_max=10_000, when_full=WhenFull.BLOCK)
+        supervisor = Supervisor(source(url, flow, timeout_s=1.0), world.context, channel)
+        seen: list[float] = []
+
+        async def collect() -> None:
+            while True:
+                for item in await channel.receive():
+                    assert isinstance(item, Batch)
+                    seen.extend(item.value[item.quality == Quality.GOOD].tolist())
+
+        tasks = [asyncio.create_task(supervisor.run()), asyncio.create_task(collect())]
+        told = []
+        try:
+            for outage in range(2):
+                told.append(float(next(NUMBERS)))
+                await peer.send(name="flow", value=told[-1])
+                await eventually(lambda: told[-1] in seen)
+                relay.target = ("127.0.0.1", 1)
+                relay.cut(reset=outage == 0)
+                for _ in range(5):
+                    told.append(float(next(NUMBERS)))
+                    await peer.send(name="flow", value=told[-1])
+                    await asyncio.sleep(0.1)  # Let the server sample it.
+                relay.target = target
+                await eventually(lambda: told[-1] in seen, timeout_s=20)
+                await eventually(lambda: set(told) <= set(seen))
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+        assert [seen.count(value) for value in told] == [1] * len(told)
+        assert world.meter.gaps_unfilled == 0
+        assert world.meter.samples_lost == 0
 
 
 async def test_a_queue_that_overflows_is_counted(peer: NodePeer, tmp_path: Path) -> None:
