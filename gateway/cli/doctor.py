@@ -60,7 +60,8 @@ def command(
 ) -> None:
     """Look for what is wrong with the installation that CONFIG describes.
 
-    Checks the file, its secrets, the data directory, the clock, and that every source answers.
+    Checks the file, its secrets, the data directory, the clock, that InfluxDB lets us in, and that
+    every source answers.
     Nothing is stored and nothing is written to a machine.
     Exit code 0: nothing bad. 1: something is. 2: the file is wrong.
 
@@ -80,6 +81,7 @@ def command(
         *check_secrets(settings),
         *check_data_dir(settings),
         check_clock(time.time(), config.stat().st_mtime),
+        *check_influx(settings),
         *asyncio.run(_check_sources(settings, timeout_s)),
     ]
     if as_json:
@@ -169,6 +171,38 @@ def check_clock(now_s: float, config_changed_s: float) -> Finding:
     if now_s < config_changed_s - 60:
         return Finding("clock", "bad", f"it shows {shown} UTC, before CONFIG was changed", todo)
     return Finding("clock", "ok", f"it shows {shown} UTC")
+
+
+def check_influx(config: "Config") -> Iterator[Finding]:
+    """InfluxDB answers, knows the database, and takes our token. Asked by a line that is a comment.
+
+    A ping would not do: it says yes where every write is refused.
+    """
+    from gateway.core.errors import ConfigError
+    from gateway.store.influx_link import open_link
+
+    if config.settings.influx is None:
+        return
+    where = f"{config.settings.influx.url}, {config.settings.influx.database}"
+    try:
+        link = open_link(config.settings.influx)
+    except ConfigError:
+        return  # A secret that cannot be read has been told of already.
+    try:
+        answer = link.write(b"# forewarn doctor\n")
+    finally:
+        link.close()
+    todo = {
+        0: "is it running, and is influx.url right?",
+        401: "correct influx.token (or user and password)",
+        403: "give the token the right to write there",
+        404: f"run forewarn influx setup {config.path.name}",
+    }
+    if answer.status in todo or answer.status >= 500:
+        said = f"{where}: {answer.status or 'no answer'} {answer.text[:200]}".rstrip()
+        yield Finding("influx", "bad", said, todo.get(answer.status, "see its own log"))
+    else:
+        yield Finding("influx", "ok", f"{where}: lets us in")
 
 
 async def _check_sources(config: "Config", timeout_s: float) -> list[Finding]:

@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import sqlite3
@@ -18,18 +19,23 @@ import jsonschema
 import numpy as np
 import pytest
 
+from gateway.app import Gateway
 from gateway.backup import back_up, put_back
+from gateway.config import load
+from gateway.console.vault import Vault
+from gateway.core.alarm import AlarmView, Command, Verb
 from gateway.core.batch import make_batch
 from gateway.core.clock import SystemClock
 from gateway.core.errors import DataError, StoreError
 from gateway.core.signals import Signal
+from gateway.demo.configuration import ARTIFACTS
 from gateway.demo.serial_device import print_line, pty
 from gateway.health import ask_health
 from gateway.store.config import StoreConfig
 from gateway.store.log import Log
 from gateway.store.reader import LogReader
 from gateway.support import redacted
-from tests.eventually import eventually_blocking
+from tests.eventually import eventually, eventually_blocking
 
 SECRET = "hunter2-the-planted-secret"
 RAW = 424242.125
@@ -132,6 +138,68 @@ def test_a_running_gateway_is_backed_up_and_put_back(
     again = forewarn("restore", str(archive), str(back))
     assert again.returncode == 2
     assert "must be empty or missing" in again.stderr
+
+
+DEAD_LINK = """
+[gateway]
+id = "box"
+data_dir = "{data}"
+[console]
+enabled = false
+[[source]]
+kind = "modbus"
+id = "plc"
+url = "tcp://127.0.0.1:9"
+signals = [ {{ asset = "press", signal = "force", address = "holding:1" }} ]
+"""
+
+
+async def link_alarm(config: Path, *, ack: bool) -> AlarmView:
+    """Run a gateway until the alarm of its dead link is there; acknowledge it if wanted."""
+    gateway, stop = Gateway(load(config)), asyncio.Event()
+    task = asyncio.create_task(gateway.run(stop), name="gateway")
+
+    def found() -> list[AlarmView]:
+        return [alarm for alarm in gateway.view.alarms() if alarm.alarm == "link.plc"]
+
+    try:
+        await eventually(lambda: bool(found()))
+        if ack:
+            await gateway.view.command(Command(Verb.ACK, "", "link.plc", "eva", "known"))
+        return found()[0]
+    finally:
+        stop.set()
+        await task
+
+
+async def test_users_alarms_and_models_come_back(tmp_path: Path) -> None:
+    etc, data, back = tmp_path / "etc", tmp_path / "data", tmp_path / "back"
+    etc.mkdir()
+    config = etc / "forewarn.toml"
+    config.write_text(DEAD_LINK.format(data=data))
+    before = await link_alarm(config, ack=True)
+    vault = Vault(data)
+    vault.add_first_user("eva", "correct horse battery")
+    vault.close()
+    model = (ARTIFACTS / "pump.fwm").read_bytes()
+    (etc / "pump.fwm").write_bytes(model)
+    config.write_text(config.read_text() + '[[asset]]\nid = "press"\nbundle = "pump.fwm"\n')
+
+    back_up(config, data, tmp_path / "all.tar.gz")
+    shutil.rmtree(data)
+    shutil.rmtree(etc)
+    put_back(tmp_path / "all.tar.gz", back, etc)
+
+    assert (etc / "pump.fwm").read_bytes() == model
+    vault = Vault(back)
+    assert vault.verify("eva", "correct horse battery") is not None
+    assert vault.verify("eva", "another") is None
+    vault.close()
+    # A gateway goes on where the other was: the alarm is the same one, and still acknowledged.
+    config.write_text(DEAD_LINK.format(data=back))
+    after = await link_alarm(config, ack=False)
+    assert "acked" in str(after.state)
+    assert (after.state, after.active_since_ns) == (before.state, before.active_since_ns)
 
 
 def test_support_sees_state_and_neither_secrets_nor_raw_data(
