@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-import protocols
 from gateway.alarms.config import AlarmsConfig, SuppressConfig
 from gateway.alarms.engine import Engine
 from gateway.alarms.limits import Limits
@@ -22,23 +21,20 @@ from gateway.core.clock import Clock, SystemClock, sleep_until
 from gateway.core.errors import ConfigError
 from gateway.core.meter import SourceMeter
 from gateway.core.signals import Signal
-from gateway.core.source import SourceConfig, SourceContext
-from gateway.core.tap import Tap
 from gateway.desk import Desk
 from gateway.egress import Egress
 from gateway.flow import Flow, Latest
 from gateway.health import HEALTH_SOCKET, answer_health
 from gateway.learning import Learning
+from gateway.links import Links
 from gateway.notices import Notices
 from gateway.pipeline.config import RUNNING
 from gateway.pipeline.derive import Derive
 from gateway.pipeline.fleet import Post, assignments, muster
 from gateway.pipeline.running import Running
-from gateway.pipeline.supervise import Supervisor
 from gateway.pipeline.waves import Waves
 from gateway.store.clock_watch import watch_clock
 from gateway.store.log import Log
-from gateway.store.past import Past
 from gateway.store.trends import Trends
 from gateway.store.vitals import log_vitals
 from gateway.view import View
@@ -61,8 +57,7 @@ class Gateway:
 
     Attributes:
         config: What it runs by at present; a reload replaces it.
-        meters: Counters of each source, by its id.
-        taps: What shows each source's wire, by its id.
+        links: The sources.
         log: The durable log.
         trends: Its aggregates.
         engine: Every alarm.
@@ -88,15 +83,12 @@ class Gateway:
         self._stamp = _stamp(config)
         self.clock: Clock = clock or SystemClock()
         self._random = random or Random()
-        self.meters: dict[str, SourceMeter] = {}
-        self.taps: dict[str, Tap] = {}
         self.channel = Channel(samples_max=CHANNEL_SAMPLES_MAX, when_full=WhenFull.BLOCK)
-        self._supervisors: dict[str, tuple[Supervisor, asyncio.Task[None]]] = {}
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="assess")
         settings = config.settings
         self.log = Log.open(config.data_dir, settings.store, self.clock)
         try:
-            self._past = Past(self.log)
+            self.links = Links(self.channel, self.log, self.clock, self._random, self._report)
             self._index(config)
             self.trends = Trends(self.log, settings.store.trends, self.clock)
             self.engine = Engine(_alarms(config))
@@ -136,6 +128,11 @@ class Gateway:
         self.desk = Desk(
             self.view, config.data_dir, self.clock, self._report, lambda: self.flow.samples
         )
+
+    @property
+    def meters(self) -> dict[str, SourceMeter]:
+        """Counters of each source, by its id."""
+        return self.links.meters
 
     def asset_ids(self) -> Sequence[str]:
         """Every asset that is configured, or that a source has a signal of."""
@@ -207,11 +204,10 @@ class Gateway:
                 await self._go_out(tasks, self.egress)
                 self.notices.follow(tasks, self.config.settings)
                 flow = tasks.create_task(self.flow.run(self.channel), name="flow")
-                for source in self.config.sources:
-                    self._start(tasks, source)
+                self.links.follow(tasks, self.config)
                 await stop.wait()
                 self.desk.cancel()
-                await self._stop_sources()
+                await self.links.stop(STOP_S_MAX)
                 flow.cancel()
                 await asyncio.wait([flow])
                 if self.channel.samples:
@@ -251,17 +247,7 @@ class Gateway:
         limits, derive = self._limits(config), self._derive(config)
         waves = self._waves(config)
         egress = self._egress(config)
-        before = {source.id: source for source in self.config.sources}
-        after = {source.id: source for source in config.sources}
-        for gone in before.keys() - after.keys():
-            _, task = self._supervisors.pop(gone)
-            task.cancel()
-            del self.meters[gone], self.taps[gone]
-        for source in config.sources:
-            if source.id not in before:
-                self._start(tasks, source)
-            elif source != before[source.id]:
-                self._supervisors[source.id][0].change(protocols.as_source(source))
+        self.links.follow(tasks, config)
         self.config = config
         self._index(config)
         await self.flow.restation(
@@ -282,36 +268,9 @@ class Gateway:
             "config.reloaded", sources=len(config.sources), waits_for_restart=list(self.waiting)
         )
 
-    def _start(self, tasks: asyncio.TaskGroup, source: SourceConfig) -> None:
-        meter = self.meters[source.id] = SourceMeter(source.id, source.kind)
-        tap = self.taps[source.id] = Tap()
-        folder = self.config.source_dir(source.id)
-        folder.mkdir(parents=True, exist_ok=True)
-        context = SourceContext(
-            clock=self.clock,
-            random=self._random,
-            log=_events.bind(source=source.id),
-            signals=self.log.signals,
-            meter=meter,
-            data_dir=folder,
-            report=self.flow.report,
-            tap=tap,
-            logged=self._past,
-        )
-        supervisor = Supervisor(protocols.as_source(source), context, self.channel)
-        task: asyncio.Task[None] = tasks.create_task(supervisor.run(), name=f"source:{source.id}")
-        self._supervisors[source.id] = (supervisor, task)
-
-    async def _stop_sources(self) -> None:
-        running = [task for _, task in self._supervisors.values()]
-        for task in running:
-            task.cancel()
-        if running:
-            await asyncio.wait(running, timeout=STOP_S_MAX)
-
     async def _log_vitals(self) -> None:
         every_s = self.config.settings.store.vitals_s
-        await log_vitals(self.log, self.meters.values, self.clock, every_s, self.influx)
+        await log_vitals(self.log, self.links.meters.values, self.clock, every_s, self.influx)
 
     async def _tick(self) -> None:
         due_ns = self.clock.mono_ns()

@@ -6,12 +6,11 @@ from typing import TYPE_CHECKING, Protocol
 from gateway.alarms.engine import Engine
 from gateway.config import Asset, Config
 from gateway.core.clock import Clock
-from gateway.core.meter import SourceMeter
 from gateway.core.signals import Signal
-from gateway.core.tap import Tap
 from gateway.egress import Egress
 from gateway.flow import Flow
 from gateway.learning import Learning
+from gateway.links import Links
 from gateway.notices import Notices
 from gateway.store.log import Log
 from gateway.store.trends import Trends
@@ -33,8 +32,7 @@ class Running(Protocol):
     notices: Notices
     egress: Egress | None
     influx: "InfluxWriter | None"
-    meters: dict[str, SourceMeter]
-    taps: dict[str, Tap]
+    links: Links
     waiting: Sequence[str]
 
     def asset_ids(self) -> Sequence[str]: ...

@@ -133,13 +133,13 @@ class View:
         )
 
     def sources(self) -> Sequence[SourceMeter]:
-        return list(self._gateway.meters.values())
+        return list(self._gateway.links.meters.values())
 
     def tap(self, source: str) -> Tap | None:
-        return self._gateway.taps.get(source)
+        return self._gateway.links.taps.get(source)
 
     def open_tap(self, source: str, for_s: float) -> None:
-        self._gateway.taps[source].start(self._gateway.clock, for_s)
+        self._gateway.links.taps[source].start(self._gateway.clock, for_s)
 
     def bundles(self) -> Sequence[BundleView]:
         learning = self._gateway.learning

@@ -147,15 +147,19 @@ class Supervisor:
             self.source, self._changed = self._changed, None
 
     def _report(self, *, active: bool, text: str) -> None:
-        what = f"Link to source {self.source.id} is down: {text}" if active else ""
-        self._context.report(
-            Condition(
-                asset="",
-                alarm=f"link.{self.source.id}",
-                cause=Cause.SYSTEM,
-                active=active,
-                t_ns=self._context.clock.wall_ns(),
-                priority=Priority.MEDIUM,
-                text=what,
-            )
-        )
+        fault = (text or "nobody knows why") if active else ""
+        now_ns = self._context.clock.wall_ns()
+        self._context.report(link_condition(self.source.id, now_ns, fault))
+
+
+def link_condition(source: str, t_ns: int, fault: str) -> Condition:
+    """That the link of a source is down, and why; "" for that it is not."""
+    return Condition(
+        asset="",
+        alarm=f"link.{source}",
+        cause=Cause.SYSTEM,
+        active=bool(fault),
+        t_ns=t_ns,
+        priority=Priority.MEDIUM,
+        text=f"Link to source {source} is down: {fault}" if fault else "",
+    )

@@ -44,10 +44,10 @@ class Plant:
 
         gateway.reload = counted  # type: ignore[method-assign]
 
-    async def change(self, text: str) -> None:
+    async def change(self, text: str, base: str = BASE) -> None:
         """Write the file, and wait until it is taken."""
         before = self.reloads
-        self.file.write_text(BASE + text)
+        self.file.write_text(base + text)
         await eventually(lambda: self.reloads > before, timeout_s=20)
 
     def say(self, alarm: str, *, active: bool = True) -> None:
@@ -137,6 +137,17 @@ async def test_alarms_go_by_the_new_rules_and_stand_as_they_stood(tmp_path: Path
         assert plant.states() == {"a": "active_unacked", "b": "active_unacked"}
         plant.say("a", active=False)
         await eventually(lambda: plant.states()["a"] == "latched_unacked")
+
+
+async def test_the_alarm_of_a_link_goes_with_its_source(tmp_path: Path) -> None:
+    async with running(tmp_path, QUIET) as plant:
+        await eventually(lambda: "link.hall" in plant.own())
+        assert set(plant.gateway.links.meters) == {"hall"}
+        await plant.change(QUIET, BASE.replace("hall", "yard"))
+        assert set(plant.gateway.links.meters) == set(plant.gateway.links.taps) == {"yard"}
+        await eventually(lambda: "link.yard" in plant.own())
+        # Gone, and still to be acknowledged, as every alarm that came.
+        await eventually(lambda: "link.hall" not in plant.own(), timeout_s=20)
 
 
 async def test_the_console_moves_to_where_it_is_told(tmp_path: Path) -> None:
