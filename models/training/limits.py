@@ -168,7 +168,7 @@ def _why_not(
 ) -> str:
     if windows < WINDOWS_MIN:
         return (
-            f"not enough: the longest healthy run holds {windows:.0f} windows one after the other,"
+            f"not enough: the longest healthy run holds {int(windows)} windows one after the other,"
             f" {WINDOWS_MIN} are needed before anything can be said about rare scores"
         )
     if span_s is None or window_s is None:
