@@ -33,6 +33,12 @@ if TYPE_CHECKING:
 )
 @click.option("--pause-s", default=0.05, show_default=True, help="Pause after each answer.")
 @click.option("--timeout-s", default=0.5, show_default=True, help="Longest wait for an answer.")
+@click.option(
+    "--identify/--no-identify",
+    default=True,
+    show_default=True,
+    help="At last ask each unit that was found who it is (function 43).",
+)
 @click.option("--baudrate", default=19200, show_default=True)
 @click.option("--parity", type=click.Choice(["none", "even", "odd"]), default="even")
 @click.option("--stop-bits", type=click.IntRange(1, 2), default=1)
@@ -132,6 +138,7 @@ async def _scan(
     from gateway.core.signals import SignalTable
     from gateway.core.source import SourceContext
     from protocols.modbus.address import Table
+    from protocols.modbus.identity import identify
     from protocols.modbus.scan import open_probe, scan
 
     try:
@@ -161,12 +168,18 @@ async def _scan(
             asked.append(probe)
             resolution = options["resolution"]
             await scan(probe, units, tables, addresses, status.update, found, resolution=resolution)
+        if options["identify"]:
+            status.update("asking who they are")
+            said = await identify(config, [unit.unit for unit in found], options["timeout_s"])
+            for unit in found:
+                unit.identity = said.get(unit.unit, "")
 
 
 def _report(units: list["Found"]) -> list[dict[str, Any]]:
     return [
         {
             "unit": unit.unit,
+            "identity": unit.identity,
             "ranges": [
                 {"table": r.table.name.lower(), "start": r.start, "count": r.count}
                 for r in unit.ranges

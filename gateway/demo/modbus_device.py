@@ -1,7 +1,7 @@
 """A Modbus device that answers reads from a register image, on TCP and on a serial line.
 
-Written from the Modbus specification and independent of the library that the gateway reads with,
-so that the demo is not one library talking to itself. Writes are refused.
+Written from the Modbus specification and sharing nothing with the framing that the gateway reads
+with, so that the demo is not one program talking to itself (decision 071). Writes are refused.
 """
 
 import asyncio

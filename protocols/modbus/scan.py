@@ -45,6 +45,8 @@ class Found:
     """One unit that answered."""
 
     unit: int
+    identity: str = ""
+    """Its maker, product and revision, where it says them."""
     ranges: list[Range] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     """What could not be found out, in words."""
@@ -276,6 +278,8 @@ def as_toml(config: Settings, units: Sequence[Found], *, signals_max: int = 500)
     lines.append("signals = [")
     left = signals_max
     for found in units:
+        if found.identity:
+            lines.append(f"  # unit {found.unit} is: {found.identity}")
         for run in found.ranges:
             name = run.table.name.lower()
             lines.append(

@@ -103,15 +103,12 @@ class _Port:
 
         self._sink = sink
         self._name = config.url
-        path = config.target().path
-        # A pseudo-terminal (a serial server's, a simulator's) has no parity, and refuses it.
-        pseudo = os.path.realpath(path).startswith("/dev/pts/")
         try:
             self._port = serial.Serial(
-                path,
+                config.target().path,
                 baudrate=config.baudrate,
                 bytesize=config.data_bits,
-                parity="N" if pseudo else config.parity[0].upper(),
+                parity=parity_letter(config),
                 stopbits=config.stop_bits,
                 timeout=0,
                 write_timeout=0,
@@ -146,7 +143,13 @@ class _Port:
         self._port.close()
 
 
-def _tls_context(config: Settings) -> ssl.SSLContext:
+def parity_letter(config: Settings) -> str:
+    """N, E or O; a pseudo-terminal (a serial server's, a simulator's) has none, and refuses it."""
+    pseudo = os.path.realpath(config.target().path).startswith("/dev/pts/")
+    return "N" if pseudo else config.parity[0].upper()
+
+
+def tls_context(config: Settings) -> ssl.SSLContext:
     """Verify the server by CA and name; show our own certificate where one is set.
 
     Raises:
@@ -181,7 +184,7 @@ async def open_wire(config: Settings, sink: Sink) -> Wire:
 async def _connect(config: Settings, sink: Sink) -> Wire:
     target = config.target()
     loop = asyncio.get_running_loop()
-    secure = _tls_context(config) if target.scheme == "tls" else None
+    secure = tls_context(config) if target.scheme == "tls" else None
     try:
         async with asyncio.timeout(config.connect_timeout_s):
             if target.scheme == "udp":

@@ -16,6 +16,7 @@ from pyModbusTCP.server import ModbusServer
 
 from gateway.core.batch import Batch, Quality
 from gateway.core.source import Source
+from protocols.modbus.identity import identify
 from tests.conformance import check_module, check_source
 from tests.eventually import eventually
 from tests.faults.modbus_device import Asked, Device, Framing, Write, on_tcp
@@ -234,6 +235,28 @@ async def test_an_address_that_others_servers_refuse_is_quarantined_alone(
             assert good.tolist() == list(range(10))
     assert context.meter.quarantined.keys() == {"a/s10", "a/s11"}
     assert all("illegal data address" in why for why in context.meter.quarantined.values())
+
+
+async def test_a_server_by_other_hands_says_who_it_is() -> None:
+    """Its line break ends no line of ours."""
+    tables = {"holding": [1], "input": [1], "coil": [1], "discrete": [1]}
+    async with jsmodbus(tables) as url:
+        found = await identify(make_config(url, [{"address": "holding:0"}]), [1], 5)
+    assert found == {1: "ACME Press 9000 V1.2"}
+
+
+@pytest.mark.parametrize("peer", [py_modbus_tcp, modbus_serial_rtu], ids=lambda p: p.__name__)
+async def test_servers_that_do_not_know_who_they_are_are_left_out(
+    peer: Callable[[Tables], AbstractAsyncContextManager[str]],
+) -> None:
+    tables = {"holding": [1], "input": [1], "coil": [1], "discrete": [1]}
+    async with peer(tables) as url:
+        assert await identify(make_config(url, [{"address": "holding:0"}]), [1, 2], 0.5) == {}
+
+
+async def test_nobody_there_says_nothing() -> None:
+    config = make_config("tcp://127.0.0.1:1", [{"address": "holding:0"}])
+    assert await identify(config, [1], 0.5) == {}
 
 
 async def test_udp(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pymodbus.pdu.device import ModbusDeviceIdentification
 from pymodbus.server import ModbusTcpServer
 from pymodbus.simulator import DataType, SimData, SimDevice
 
@@ -44,7 +45,10 @@ def port() -> Iterator[int]:
             ],
         )
         seven = SimDevice(7, simdata=[SimData(0, values=[7], datatype=DataType.REGISTERS)])
-        server = ModbusTcpServer([one, seven], address=("127.0.0.1", 0))
+        identity = ModbusDeviceIdentification(  # type: ignore[no-untyped-call]
+            info_name={"VendorName": "ACME", "ProductCode": "P-9", "MajorMinorRevision": "1.2"}
+        )
+        server = ModbusTcpServer([one, seven], identity=identity, address=("127.0.0.1", 0))
         await server.serve_forever(background=True)
         box.append(cast("asyncio.Server", server.transport).sockets[0].getsockname()[1])
         stop = asyncio.Event()
@@ -88,6 +92,7 @@ def test_scan_finds_units_and_ranges(port: int) -> None:
     assert code == 0
     report = json.loads(out)
     # This server refuses, rather than ignores, what is asked of units that it does not have.
+    assert report["units"][0]["identity"] == "ACME P-9 1.2"
     ranges = {unit["unit"]: unit["ranges"] for unit in report["units"] if unit["ranges"]}
     assert list(ranges) == [1, 7]
     runs = [(r["table"], r["start"], r["count"]) for r in ranges[1]]
@@ -100,6 +105,7 @@ def test_what_scan_prints_is_a_source(port: int) -> None:
     (table,) = tomllib.loads(out)["source"]
     config = Config.model_validate(table)
     assert len(config.signals) == 25
+    assert "# unit 1 is: ACME P-9 1.2" in out
     assert {config.unit_of(signal) for signal in config.signals} == {1, 7}
 
 
