@@ -247,6 +247,7 @@ class Gateway:
         limits, derive = self._limits(config), self._derive(config)
         waves = self._waves(config)
         egress = self._egress(config)
+        named, judged, limited = set(self._signals), self.flow.judged(), self.flow.limits.alarms
         self.links.follow(tasks, config)
         self.config = config
         self._index(config)
@@ -257,6 +258,9 @@ class Gateway:
             derive=derive,
             waves=waves,
             running=self._running(config),
+        )
+        self.flow.retire(
+            named - set(self._signals), judged - self.flow.judged(), limited - limits.alarms
         )
         self.flow.reconfigure(_alarms(config))
         self.notices.follow(tasks, config.settings)

@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from functools import partial
@@ -164,7 +164,7 @@ class Flow:
         self._clock = clock
         self._log = log
         self._engine = engine
-        self._limits = limits
+        self.limits = limits
         self._executor = executor
         self._conditions: list[Condition] = []
         self._failed: dict[str, str] = {}
@@ -187,7 +187,7 @@ class Flow:
                 state = self._log.state_get("follow", f"{judge.bundle.id}/{asset}")
                 if state is not None and judge.following is not None:
                     judge.following.restore(asset, state)
-        self._limits = limits
+        self.limits = limits
         self.builder = WindowBuilder([post.watch for post in posts], len(self._log.signals))
 
     async def restation(
@@ -209,15 +209,29 @@ class Flow:
             await self._log.flush()
             if running is not None:
                 self._let_go(running)
-            self.station(
-                posts, limits or self._limits, derive or self._derive, waves or self._waves
-            )
+            self.station(posts, limits or self.limits, derive or self._derive, waves or self._waves)
             await self._fill(sources_of)
 
     def reconfigure(self, alarms: AlarmsConfig) -> None:
         """Let the alarms go by another configuration; each stays as it stands."""
         mono_ns, wall_ns = self._clock.mono_ns(), self._clock.wall_ns()
         self._record(self._engine.reconfigure(alarms, mono_ns=mono_ns, wall_ns=wall_ns))
+
+    def judged(self) -> set[str]:
+        """The assets that any model judges."""
+        return {asset for post in self.posts for asset in post.judge.assets}
+
+    def retire(
+        self,
+        assets: Collection[str],
+        unjudged: Collection[str],
+        limits: Collection[tuple[str, str]],
+    ) -> None:
+        """End the alarms that nobody reports any more. See `Engine.retire`."""
+        mono_ns, wall_ns = self._clock.mono_ns(), self._clock.wall_ns()
+        self._record(
+            self._engine.retire(assets, unjudged, limits, mono_ns=mono_ns, wall_ns=wall_ns)
+        )
 
     def report(self, condition: Condition) -> None:
         """Take a condition that a source or the log reports; judged with the next tick."""
@@ -253,7 +267,7 @@ class Flow:
             for batch in (derived, made) if derived is not None else (made,):
                 self.latest.take(batch, signals)
                 self._started_or_stopped(batch)
-                conditions += self._limits.update(batch)
+                conditions += self.limits.update(batch)
                 cut += self.builder.add(batch, mono_ns)
         cut += self.builder.close(mono_ns)
         await self._judge(cut, conditions)

@@ -1,7 +1,7 @@
 """Every alarm of the gateway: takes conditions, time and commands, gives transitions."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from gateway.alarms.commands import obey
 from gateway.alarms.config import AlarmsConfig
@@ -13,6 +13,7 @@ from gateway.alarms.suppress import Suppression, pattern
 from gateway.core.alarm import AlarmView, Cause, Command, Condition, Transition
 from gateway.core.errors import Refused
 
+OF_MODELS = (Cause.ANOMALY, Cause.FAILURE, Cause.RUL)
 CHATTER_MEMORY_NS = 3600 * 10**9
 """How long an alarm stays marked as chattering after its last activation."""
 
@@ -53,6 +54,36 @@ class Engine:
                 record.realarm_due_mono_ns = 0
                 self._steps.arm_realarm(record)
         self._suppression.reconfigure(config)
+        return self._steps.out
+
+    def retire(
+        self,
+        assets: Collection[str],
+        unjudged: Collection[str],
+        alarms: Collection[Key],
+        *,
+        mono_ns: int,
+        wall_ns: int,
+    ) -> list[Transition]:
+        """End what nobody reports any more: all of assets that are no more, what models said of
+        those that none judges any more, and single alarms.
+
+        What was taken out of the configuration would else stand for ever.
+        """
+        self._steps.begin(mono_ns, wall_ns)
+        for record in list(self._records.values()):
+            by_model = record.asset in unjudged and record.cause in OF_MODELS
+            if by_model or record.asset in assets or record.key in alarms:
+                over = Condition(
+                    record.asset,
+                    record.alarm,
+                    record.cause,
+                    active=False,
+                    t_ns=wall_ns,
+                    severity=0.0,
+                    off_delay_s=0.0,
+                )
+                self._report(record, over)
         return self._steps.out
 
     def update(

@@ -46,6 +46,16 @@ class Limits:
         self._slots: NDArray[np.int32] = np.zeros(0, dtype=np.int32)
         self._units = [""] * len(self._configs)
 
+    @property
+    def alarms(self) -> set[tuple[str, str]]:
+        """Asset and alarm of every limit that is set."""
+        return {
+            (asset, f"{config.signal}.{level}")
+            for (asset, _), config in zip(self._names, self._configs, strict=True)
+            for level in LEVELS
+            if getattr(config, level) is not None
+        }
+
     def update(self, batch: Batch) -> list[Condition]:
         """What has changed with this batch. A signal's first sample reports all of its levels.
 

@@ -65,6 +65,11 @@ def command(*, config: Path, connect: bool, timeout_s: float, as_json: bool) -> 
         _show(settings, results)
         for line in waits or ():
             click.echo(line)
+        if settings.settings.console.in_clear:
+            click.echo(
+                f"console.host: {settings.settings.console.host} without tls_certificate: "
+                "passwords cross the network in clear; give it one, or put a proxy before it"
+            )
     sys.exit(0 if answered else 1)
 
 

@@ -98,6 +98,8 @@ class Console:
                         self.port = server.servers[0].sockets[0].getsockname()[1]
                         self.started.set()
                         self._log.info("console.up", url=self.url)
+                        if self.config.in_clear:
+                            self._log.warning("console.in_clear", host=self.config.host)
                         if self.setup_url:
                             self._log.warning("console.set_up", url=self.setup_url)
                     await asyncio.shield(listen)

@@ -58,6 +58,11 @@ class ConsoleConfig(BaseModel):
         return self
 
     @property
+    def in_clear(self) -> bool:
+        """Whether passwords would cross a network that others can read."""
+        return not self.loopback and self.tls_certificate is None and not self.trusted_proxies
+
+    @property
     def loopback(self) -> bool:
         """Whether only this machine can reach it."""
         if self.host == "localhost":

@@ -150,6 +150,19 @@ async def test_the_alarm_of_a_link_goes_with_its_source(tmp_path: Path) -> None:
         await eventually(lambda: "link.hall" not in plant.own(), timeout_s=20)
 
 
+async def test_what_nobody_watches_any_more_does_not_stand_for_ever(tmp_path: Path) -> None:
+    table = '[[asset]]\nid = "press-1"\nlimits = [{ signal = "speed", high = 9 }]\n'
+    async with running(tmp_path, QUIET + table) as plant:
+        plant.say("speed.high")
+        plant.say("anomaly")
+        await eventually(lambda: set(plant.states().values()) == {"active_unacked"})
+        await plant.change(QUIET)
+        # The limit is no more; whatever else is said of the machine stands.
+        assert plant.states() == {"speed.high": "returned_unacked", "anomaly": "active_unacked"}
+        await plant.change(QUIET, BASE.replace("press-1", "press-2"))
+        assert set(plant.states().values()) == {"returned_unacked"}
+
+
 async def test_the_console_moves_to_where_it_is_told(tmp_path: Path) -> None:
     ports = [free_port(), free_port()]
 

@@ -79,7 +79,7 @@ class Stopping(Bench):
         posts = muster(self.wanted, every, self.log.signals)
         self.flow = self._flow(posts)
         state = self.log.signals.intern(Signal("lathe-1", RUNNING, ""))
-        self.flow.station(posts, self.flow._limits, self.derive, self.flow._waves)
+        self.flow.station(posts, self.flow.limits, self.derive, self.flow._waves)
         self.flow.running = Running({state: "lathe-1"})
         names = [signal.name for signal in self.manifest.signals]
         self.rows[400:700, names.index("speed")] = 0.0

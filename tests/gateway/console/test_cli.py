@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from gateway.cli import group
 from gateway.cli.alarms import command as alarms
 from gateway.cli.model import command as model
 from gateway.cli.user import command as user
@@ -107,6 +108,23 @@ def test_alarms_are_handled_from_the_shell(console: Running) -> None:
     assert [r["event"] for r in rows] == ["active", "ack", "shelve", "unshelve", "feedback.false"]
     assert rows[1]["note"] == "on my way"
     assert rows[1]["who"].startswith("token:cli")
+
+
+@pytest.mark.parametrize(
+    ("table", "clear"),
+    [
+        ("", False),
+        ('host = "0.0.0.0"', True),
+        ('host = "0.0.0.0"\ntrusted_proxies = ["192.0.2.1"]', False),
+    ],
+)
+def test_passwords_in_clear_are_warned_of(tmp_path: Path, table: str, clear: bool) -> None:
+    file = tmp_path / "forewarn.toml"
+    signal = '{ asset = "a", signal = "s", address = "holding:0" }'
+    source = f'kind = "modbus"\nid = "m"\nurl = "tcp://192.0.2.1:502"\nsignals = [{signal}]'
+    file.write_text(f"[[source]]\n{source}\n[console]\n{table}\n")
+    done = CliRunner().invoke(group, ["check", str(file)])
+    assert (done.exit_code, "in clear" in done.output) == (0, clear), done.output
 
 
 def test_wrong_use_is_told(console: Running) -> None:
