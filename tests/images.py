@@ -78,8 +78,8 @@ class Store:
         """Build a target without any network; gives the name of the image."""
         wheels = self.context / "docker" / "wheelhouse"
         (script,) = (b.text for b in blocks(ROOT / "docker" / "README.md") if b.where == "image")
-        variables = f"WHEELS={wheels} TARGET={target}"
-        run("bash", "-euc", script, cwd=ROOT, env={"MAKEFLAGS": variables})
+        script = script.replace("TARGET=gateway", f"TARGET={target}")
+        run("bash", "-euc", script, cwd=ROOT, env={"MAKEFLAGS": f"WHEELS={wheels}"})
         image = f"localhost/forewarn-{target}-under-test"
         run(
             "unshare", "--net", "buildah", *self.options,

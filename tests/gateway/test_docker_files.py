@@ -73,6 +73,20 @@ def test_the_bill_of_materials_names_every_locked_version(tmp_path: Path) -> Non
     assert (judged.returncode, judged.stdout) == (0, "None\n"), judged.stdout + judged.stderr
 
 
+@pytest.mark.soak
+@pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
+@pytest.mark.parametrize("target", ["gateway", "gateway-openvino", "gateway-train"])
+def test_every_locked_version_has_a_wheel_for(machine: str, target: str, tmp_path: Path) -> None:
+    made = subprocess.run(
+        ["make", "wheelhouse", f"TARGET={target}", f"MACHINE={machine}", f"WHEELS={tmp_path}/w"],
+        cwd=ROOT, check=False, capture_output=True, text=True, timeout=600,
+    )  # fmt: skip
+    assert made.returncode == 0, made.stderr
+    platforms = {path.stem.rpartition("-")[2] for path in (tmp_path / "w").glob("*.whl")}
+    assert any(machine in platform for platform in platforms)
+    assert all(platform == "any" or machine in platform for platform in platforms), platforms
+
+
 @pytest.mark.parametrize("name", list(compose()["services"]))
 def test_every_container_is_hardened_and_watched(name: str) -> None:
     service = compose()["services"][name]
@@ -194,3 +208,4 @@ def test_the_unit_and_the_image_run_the_same_command() -> None:
     assert json.loads(arguments[0]) == command[1].split()
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     assert compose()["services"]["forewarn"]["image"] == f"forewarn:{version}"
+    assert f'org.opencontainers.image.version="{version}"' in image
