@@ -178,7 +178,8 @@ class Follow:
         """Take verdicts, oldest first; the steps that fell due before them.
 
         Args:
-            rows: int64[n], the asset of each; an asset may recur within one `turn_of`.
+            rows: int64[n], the asset of each, all different; a lone asset may recur within one
+                `turn_of`, as in a replay.
             t_ns: int64[n], UTC ns.
             severity: float32[n]; NaN where abstained, which says nothing.
             direction: int8[n, k], +1 higher than expected, -1 lower, 0 neither.
@@ -196,14 +197,20 @@ class Follow:
         above = known & (severity > 1)
         if alarmed is not None:
             above |= alarmed
-        np.maximum.at(self._above_ns, rows[above], t_ns[above])
-        np.add.at(self._seen, rows[known], 1)
-        np.add.at(self._severity, rows[known], severity[known])
+        self._above_ns[rows[above]] = np.maximum(self._above_ns[rows[above]], t_ns[above])
         calm = known & (severity <= CALM)
-        np.add.at(self._calm, rows[calm], 1)
-        np.add.at(self._up, rows[calm], direction[calm] > 0)
-        np.add.at(self._down, rows[calm], direction[calm] < 0)
+        self._add(self._seen, rows, known)
+        self._add(self._severity, rows, np.where(known, severity, 0.0))
+        self._add(self._calm, rows, calm)
+        self._add(self._up, rows, (direction > 0) & calm[:, None])
+        self._add(self._down, rows, (direction < 0) & calm[:, None])
         return steps
+
+    def _add(self, sums: Floats, rows: NDArray[np.int64], part: NDArray[Any]) -> None:
+        if len(sums) == 1:
+            sums[0] += part.sum(axis=0)
+        else:
+            sums[rows] += part
 
     def _step(self, row: int) -> Step:
         """End a quarter of a day: note where each signal lay, and move what may move."""
