@@ -28,7 +28,6 @@ from gateway.health import HEALTH_SOCKET, answer_health
 from gateway.learning import Learning
 from gateway.links import Links
 from gateway.notices import Notices
-from gateway.pipeline.config import RUNNING
 from gateway.pipeline.derive import Derive
 from gateway.pipeline.fleet import Post, assignments, muster
 from gateway.pipeline.running import Running
@@ -38,6 +37,7 @@ from gateway.store.log import Log
 from gateway.store.trends import Trends
 from gateway.store.vitals import log_vitals
 from gateway.view import View
+from models.record import RUNNING
 from models.runtime.fallback import open_lasting
 
 if TYPE_CHECKING:

@@ -22,12 +22,13 @@ from gateway.console.config import ConsoleConfig
 from gateway.core.errors import ConfigError, Fault
 from gateway.core.signals import Signal
 from gateway.core.source import Identifier, SourceConfig
-from gateway.pipeline.config import RUNNING, AssetConfig, DeriveConfig
+from gateway.pipeline.config import AssetConfig, DeriveConfig
 from gateway.store.config import InfluxConfig, StoreConfig
 from gateway.toml_lines import Path as TomlPath
 from gateway.toml_lines import locate
 from models.errors import RecordError
 from models.formula import Formula
+from models.record import RUNNING
 
 Table: TypeAlias = dict[str, Any]
 Model = TypeVar("Model", bound=BaseModel)

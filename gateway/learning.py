@@ -17,7 +17,7 @@ from gateway.core.errors import DataError, Refused, StoreError
 from gateway.core.signals import Signal
 from gateway.pipeline import trial
 from gateway.pipeline.assess import Judged
-from gateway.pipeline.config import RUNNING, AssetConfig, LearnConfig
+from gateway.pipeline.config import AssetConfig, LearnConfig
 from gateway.pipeline.fleet import Assignment, Post
 from gateway.pipeline.learn import Event, Progress, Stage
 from gateway.pipeline.trial import Seen
@@ -26,6 +26,7 @@ from gateway.store.trends import Trends
 from models.bundle import read
 from models.errors import ModelError
 from models.follow import Held
+from models.record import RUNNING
 
 PATIENCE = 3.0
 """After so many times the least time, what is there is learned, settled or not."""

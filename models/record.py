@@ -8,6 +8,9 @@ from numpy.typing import NDArray
 
 from models.errors import RecordError
 
+RUNNING = "running"
+"""The signal that is above 0 while a machine runs, where a rule or the machine itself tells."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Record:
@@ -91,6 +94,26 @@ class Record:
             rows = order[edges[index] : edges[index + 1]]
             if len(rows):
                 yield name, rows
+
+
+def while_running(record: Record) -> Record:
+    """The rows on which the signal `running` is above 0, without it; each stretch is a sequence.
+
+    Raises:
+        RecordError: There is no such signal, or the machine never runs.
+    """
+    others = tuple(name for name in record.names if name != RUNNING)
+    runs = np.nan_to_num(record.select([RUNNING]).values[:, 0]) > 0
+    if not runs.any():
+        raise RecordError("running: the machine never runs in this record, so nothing is learned")
+    groups: list[str] = []
+    group = np.full(len(record), -1, np.int64)
+    for name, rows in record.sequences():
+        stretch = np.cumsum(np.diff(runs[rows].astype(np.int64), prepend=0) > 0) - 1
+        group[rows] = stretch + len(groups)
+        groups += [f"{name}.{i}" if i else name for i in range(int(stretch.max()) + 1)]
+    kept = replace(record.select(others), group=group, groups=tuple(groups))
+    return kept.rows(np.flatnonzero(runs))
 
 
 def join(records: Sequence[Record]) -> Record:

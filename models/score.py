@@ -11,7 +11,7 @@ from models.bundle import Bundle, Manifest
 from models.errors import RecordError
 from models.features.plan import FeaturePlan
 from models.follow import Bounds, Follow, turn_of
-from models.record import Record
+from models.record import RUNNING, Record
 from models.runtime import open_session
 from models.sensors import Sensors
 from models.windows import Grid, features
@@ -118,7 +118,7 @@ def score(
     sensors = Sensors.unpack(held_sensors) if held_sensors else None
     x, coverage = features(mine, plan, grid, sensors=sensors)
     cover = coverage.mean(axis=1)
-    ready = np.flatnonzero(cover >= COVERAGE_MIN)
+    ready = np.flatnonzero((cover >= COVERAGE_MIN) & ~stood(record, manifest, grid))
     session = open_session(bundle, device, precision=precision)
     try:
         for at, follower in _chunks(ready, mine, _bounds(bundle, mine) if follow else None):
@@ -140,6 +140,31 @@ def score(
     for _, rows in mine.sequences():
         limit[rows] = held(out[rows], manifest.limit.value)
     return Scored(out, limit, cover, contribution, direction, plan.signals, x)
+
+
+def stood(record: Record, manifest: Manifest, grid: Grid) -> NDArray[np.bool_]:
+    """bool[n], the machine stood still within the row's window, or just before it.
+
+    Raises:
+        RecordError: The model judges a machine only while it runs, and nothing tells that here.
+    """
+    rule, n = manifest.detail.get("running"), len(record)
+    out = np.zeros(n, np.bool_)
+    if not rule:
+        return out
+    if RUNNING not in record.names:
+        raise RecordError(
+            f"{manifest.id}: judges a machine only while {rule}, so the record needs {RUNNING!r}"
+        )
+    runs = np.nan_to_num(record.values[:, record.names.index(RUNNING)]) > 0
+    reach = grid.cells + grid.stale_cells
+    for _, rows in record.sequences():
+        at = np.arange(len(rows), dtype=np.float64)
+        if not grid.rows and record.time_s is not None and grid.period_s:
+            at = record.time_s[rows] / grid.period_s
+        last = np.maximum.accumulate(np.where(runs[rows], -1, np.arange(len(rows))))
+        out[rows] = (last >= 0) & (at - at[np.maximum(last, 0)] < reach)
+    return out
 
 
 def _bounds(bundle: Bundle, record: Record) -> Bounds:

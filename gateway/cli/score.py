@@ -58,9 +58,12 @@ def command(
     from gateway.cli.files import Columns, read
     from models.bundle import read as read_bundle
     from models.formula import Formula
+    from models.record import RUNNING
 
     bundle = read_bundle(model)
     derive = tuple(Formula.parse(text) for text in bundle.manifest.detail.get("derive", ()))
+    if rule := bundle.manifest.detail.get("running"):
+        derive += (Formula.parse(f"{RUNNING} = {rule}"),)
     derived = {formula.name for formula in derive}
     columns = Columns(
         time=time,

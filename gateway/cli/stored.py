@@ -10,15 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gateway.alarms.feedback import Episode, episodes, unhealthy
-from gateway.config import load
+from gateway.config import Config, load
 from gateway.core.alarm import Cause, Verdict
 from gateway.core.errors import ConfigError
-from gateway.pipeline.config import RUNNING
 from gateway.store.readback import Table, from_influx, from_log
 from gateway.store.reader import LogReader
 from gateway.store.schema import FILE_NAME
 from models.formula import Formula
-from models.record import Record
+from models.record import RUNNING, Record
 
 GAP_STEPS = 10
 """A hole of so many rows parts two sequences: nothing is known of the machine in between."""
@@ -77,7 +76,7 @@ def stored_record(
     now = datetime.now(UTC)
     start_ns = time_ns(start, "--from", now - timedelta(days=7))
     end_ns = time_ns(end, "--to", now)
-    rule = next((a.running.strip() for a in config.settings.asset if a.id == asset), "")
+    rule = _rule(config, asset)
     # The rule may need other signals than those to learn.
     wanted = None if rule else signals or None
 
@@ -118,6 +117,15 @@ def stored_record(
         group=group.astype(np.int64),
         groups=tuple(str(i) for i in range(int(group[-1]) + 1)),
     )
+
+
+def running_rule(path: Path, asset: str) -> str:
+    """When an asset runs, as its gateway is configured; "" where it counts as running always."""
+    return _rule(load(path), asset)
+
+
+def _rule(config: Config, asset: str) -> str:
+    return next((a.running.strip() for a in config.settings.asset if a.id == asset), "")
 
 
 def _called_false(

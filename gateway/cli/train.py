@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 )
 @click.option("--window", metavar="30s|30rows", help="Length of a window [default: from the data].")
 @click.option("--hop", metavar="1s|1row", help="Step between windows [default: from the data].")
+@click.option("--running", metavar="RULE", help="Learn only while it runs: speed > 50 (anomaly).")
 @click.option("--cap", type=float, metavar="N", help="Longest remaining life told apart (rul).")
 @click.option(
     "--false-alarms", default="1/30d", show_default=True, help="The promise to an operator."
@@ -69,6 +70,7 @@ def command(
     end: str | None,
     stored: Literal["log", "influx"],
     corrected: float | None,
+    running: str | None,
     **options: Any,
 ) -> None:
     """Train a model and write it as a bundle.
@@ -80,14 +82,20 @@ def command(
     Examples:
       forewarn train --data healthy.csv --out pump.fwm
       forewarn train --data run*.csv --rows 0:400 --ignore changepoint --label anomaly --out rig.fwm
+      forewarn train --data week.csv --running "speed > 50" --out press.fwm
       forewarn train --kind rul --data fleet.csv --group unit --time cycle --cap 125 --out life.fwm
       forewarn train --data forewarn.toml --asset press-1 --from 2026-11-01 --out press.fwm
     """
     from rich.console import Console
 
     from gateway.cli.files import Columns, read
+    from gateway.cli.stored import running_rule
     from models.formula import Formula
+    from models.record import RUNNING, while_running
 
+    if running and (kind != "anomaly" or data[0].suffix == ".toml"):
+        raise click.UsageError("--running: is for anomaly models of files; a gateway has its own")
+    rule = (f"{RUNNING} = {running}",) if running else ()
     columns = Columns(
         time=time,
         signals=split(signals),
@@ -95,17 +103,19 @@ def command(
         labels=split(label),
         group=group,
         rows=row_range(rows),
-        derive=tuple(Formula.parse(text) for text in derive),
+        derive=tuple(Formula.parse(text) for text in (*derive, *rule)),
         few_words=kind != "anomaly",
     )
     console = Console(stderr=True)
     with console.status("reading") as status:
         if data[0].suffix == ".toml":
             record = _stored(data, columns, asset, start, end, stored, corrected)
+            running = running_rule(data[0], asset or "")
         else:
             record = read(data, columns)
+            record = while_running(record) if running else record
         status.update(f"training on {len(record)} rows of {len(record.names)} signals")
-        trained = _train(record, kind, columns, options)
+        trained = _train(record, kind, columns, derive, running, options)
         from models import bundle
 
         try:
@@ -146,10 +156,19 @@ def _stored(
     )
 
 
-def _train(record: "Record", kind: str, columns: "Columns", options: dict[str, Any]) -> Any:
+def _train(
+    record: "Record",
+    kind: str,
+    columns: "Columns",
+    derive: tuple[str, ...],
+    running: str | None,
+    options: dict[str, Any],
+) -> Any:
     from importlib import import_module
 
-    detail = {"derive": [formula.text for formula in columns.derive]} if columns.derive else {}
+    detail: dict[str, Any] = {"derive": list(derive)} if derive else {}
+    if running:
+        detail["running"] = running
     common = {
         "window": options["window"],
         "seed": options["seed"],

@@ -8,9 +8,6 @@ from gateway.core.source import Identifier
 from models.errors import RecordError
 from models.features.bearing import Bearing, bearing
 
-RUNNING = "running"
-"""The signal that a rule of `[[asset]] running` makes: above 0 while the machine runs."""
-
 
 class LearnConfig(BaseModel):
     """`[asset.learn]`: how the gateway learns this machine by itself."""

@@ -10,12 +10,13 @@ from numpy.typing import NDArray
 from gateway.core.errors import ConfigError, Fault
 from gateway.core.signals import Signal, SignalTable
 from gateway.pipeline.assess import Judge
-from gateway.pipeline.config import RUNNING, AssetConfig
+from gateway.pipeline.config import AssetConfig
 from gateway.pipeline.forecast import reach_h
 from gateway.pipeline.waves import parts_wanted
 from gateway.pipeline.windows import Watch
 from models.bundle import Bundle, Manifest, read
 from models.errors import ModelError
+from models.record import RUNNING
 from models.runtime import Session
 from models.runtime.fallback import open_lasting
 

@@ -1,12 +1,15 @@
 """A machine that stands is not judged, not learned from and not called about; what stood stays."""
 
 import asyncio
+import csv
 from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from numpy.typing import NDArray
 
+from gateway.cli import group
 from gateway.cli.stored import stored_record
 from gateway.config import parse
 from gateway.core.alarm import Cause, Condition
@@ -15,7 +18,7 @@ from gateway.core.batch import Batch, make_batch
 from gateway.core.clock import SystemClock
 from gateway.core.errors import ConfigError
 from gateway.core.signals import Signal
-from gateway.pipeline.config import RUNNING, AssetConfig, DeriveConfig
+from gateway.pipeline.config import AssetConfig, DeriveConfig
 from gateway.pipeline.derive import Derive
 from gateway.pipeline.fleet import Assignment, muster
 from gateway.pipeline.running import Running
@@ -23,8 +26,11 @@ from gateway.pipeline.windows import WindowBuilder
 from gateway.store.config import StoreConfig
 from gateway.store.log import Log
 from gateway.store.reader import LogReader
+from models.bundle import read
+from models.record import RUNNING
 from tests.gateway.test_flow import STEP_NS, Bench
 from tests.gateway.test_windows import S, run, samples, watch
+from tests.models.plants import healthy
 
 RULE = "speed > 50"
 SOURCE = """
@@ -204,3 +210,39 @@ def test_a_wrong_rule_is_told_with_its_line(
         parse(SOURCE.format(other=other, rule=rule), tmp_path / "forewarn.toml")
     assert "asset[0].running" in str(caught.value)
     assert "forewarn.toml:16" in str(caught.value)
+
+
+def test_files_are_learned_and_judged_only_while_the_machine_runs(tmp_path: Path) -> None:
+    record = healthy(4000)
+    values = record.values.copy()
+    stops = np.zeros(4000, bool)
+    for start in (900, 2100, 3300):
+        stops[start : start + 80] = True
+    values[stops] = (0.0, 0.1, 30.0, 0.0)
+    lines = ["time,speed,current,temperature,vibration"]
+    lines += [f"{i}," + ",".join(f"{v:.6g}" for v in row) for i, row in enumerate(values)]
+    data, out, scores = tmp_path / "week.csv", tmp_path / "m.fwm", tmp_path / "s.csv"
+    data.write_text("\n".join(lines), encoding="utf-8")
+
+    def call(*words: object) -> str:
+        result = CliRunner().invoke(group, [str(word) for word in words])
+        assert result.exit_code == 0, result.output
+        return result.output
+
+    call("train", "--data", data, "--running", RULE, "--false-alarms", "1/1h", "--out", out)
+    manifest = read(out).manifest
+    assert manifest.detail["running"] == RULE
+    assert [s.name for s in manifest.signals] == ["speed", "current", "temperature", "vibration"]
+    assert manifest.metrics["rows"] == 4000 - stops.sum()
+    assert manifest.metrics["sequences"] == 4
+    call("score", out, "--data", data, "--out", scores)
+    rows = list(csv.DictReader(scores.read_text(encoding="utf-8").splitlines()))
+    judged = np.array([row["score"] != "" for row in rows])
+    assert not judged[stops].any()
+    window = manifest.window.cells
+    assert not judged[980 : 980 + window - 1].any(), "nor while the stop is in the window"
+    assert judged[980 + window + 3 : 2100].all()
+    assert np.mean([row["anomalous"] == "1" for row in rows]) < 0.01
+    data.write_text("time,current,temperature,vibration\n1,2,3,4\n", encoding="utf-8")
+    refused = CliRunner().invoke(group, ["score", str(out), "--data", str(data), "--out", "x.csv"])
+    assert refused.exit_code != 0
