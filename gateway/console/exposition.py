@@ -13,7 +13,7 @@ from gateway.console.plant import Plant
 from gateway.core.alarm import Priority
 from gateway.core.meter import LinkState
 
-_COUNTERS = (
+COUNTERS = (
     ("connects", "Links established"),
     ("link_errors", "Links lost or not established"),
     ("requests", "Requests sent"),
@@ -59,7 +59,7 @@ class _Gateway(Collector):
 
     def _sources(self) -> Iterator[Metric]:
         meters = self._plant.sources()
-        for name, text in _COUNTERS:
+        for name, text in COUNTERS:
             family = CounterMetricFamily(f"forewarn_source_{name}", text, labels=["source"])
             for meter in meters:
                 family.add_metric([meter.source], getattr(meter, name))
@@ -68,12 +68,27 @@ class _Gateway(Collector):
         latency = GaugeMetricFamily(
             "forewarn_source_latency_seconds", "Smoothed answer time", labels=["source"]
         )
+        errors = CounterMetricFamily(
+            "forewarn_source_errors", "Errors by kind", labels=["source", "kind"]
+        )
+        last = GaugeMetricFamily(
+            "forewarn_source_last_sample_time_seconds",
+            "UTC at the gateway when a sample came last",
+            labels=["source"],
+        )
+        refused = GaugeMetricFamily(
+            "forewarn_source_signals_quarantined", "Signals not read at present", labels=["source"]
+        )
         for meter in meters:
             up.add_metric([meter.source], meter.state is LinkState.UP)
+            refused.add_metric([meter.source], len(meter.quarantined))
+            for kind, n in sorted(meter.errors.items()):
+                errors.add_metric([meter.source, kind], n)
+            if meter.last_sample_ns:
+                last.add_metric([meter.source], meter.last_sample_ns / 1e9)
             if not math.isnan(meter.latency_s):
                 latency.add_metric([meter.source], meter.latency_s)
-        yield up
-        yield latency
+        yield from (up, latency, errors, last, refused)
 
     def _assets(self) -> Iterator[Metric]:
         family = GaugeMetricFamily(

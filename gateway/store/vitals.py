@@ -55,6 +55,9 @@ def vitals(
         }
         fields["errors"] = meter_.errors.total()
         fields["up"] = meter_.state is LinkState.UP
+        fields["quarantined"] = len(meter_.quarantined)
+        if meter_.last_sample_ns:
+            fields["last_sample_s"] = meter_.last_sample_ns / 1e9
         fields["gaps_unfilled_s"] = float(meter_.gaps_unfilled_s)
         fields["latency_s"] = float(meter_.latency_s)
         fields["latency_s_max"] = float(meter_.latency_s_max)

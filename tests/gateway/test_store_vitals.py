@@ -23,6 +23,8 @@ from .storing import T0_NS, numbered, opened
 
 async def test_vitals_become_lines_of_the_gateway_measurement(tmp_path: Path) -> None:
     meter = SourceMeter("press-1", "modbus", state=LinkState.UP, samples=7, gaps_unfilled=2)
+    meter.last_sample_ns = T0_NS
+    meter.quarantined["press-1/speed"] = "exception 2"
     async with opened(tmp_path) as log:
         log.append(health_record(T0_NS, vitals(log, [meter])))
         await log.flush()
@@ -34,6 +36,8 @@ async def test_vitals_become_lines_of_the_gateway_measurement(tmp_path: Path) ->
     assert ",samples=7i," in source
     assert "up=true" in source
     assert ",gaps_unfilled=2i," in source
+    assert ",quarantined=1i," in source
+    assert f",last_sample_s={T0_NS / 1e9}" in source
     assert "latency_s" not in source  # It is no number yet.
     assert source.endswith(f" {T0_NS}")
 

@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis import GenerationMode
 
 from gateway.console import live
+from gateway.console.exposition import COUNTERS
 from gateway.console.plant import EgressView, LearningView
 from gateway.console.shield import BODY_BYTES_MAX
 from gateway.core.assessment import Context
@@ -138,6 +139,20 @@ def test_health_readiness_and_metrics(console: Running) -> None:
     assert 'forewarn_alarms{priority="high",state="active_unacked"} 1.0' in text
     far = client.get("/metrics", headers={"X-Forwarded-For": "10.0.0.1"})
     assert far.status_code == 401, "through a proxy it takes a token"
+
+
+def test_every_source_is_measured_alike(console: Running) -> None:
+    for meter in console.plant.meters:
+        meter.errors["timeout"] += 2
+        meter.quarantined["pump-1/flow"] = "BadNodeIdUnknown"
+    text = console.client().get("/metrics").text
+    for meter in console.plant.meters:
+        label = f'source="{meter.source}"'
+        for name in (*(f"{name}_total" for name, _ in COUNTERS), "up", "latency_seconds"):
+            assert f"forewarn_source_{name}{{{label}}}" in text
+        assert f'forewarn_source_errors_total{{kind="timeout",{label}}} 2.0' in text
+        assert f"forewarn_source_signals_quarantined{{{label}}} 1.0" in text
+        assert f"forewarn_source_last_sample_time_seconds{{{label}}} 1." in text
 
 
 def test_a_gap_that_nobody_can_fill_is_shown(console: Running) -> None:
