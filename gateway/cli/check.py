@@ -2,15 +2,15 @@
 
 import asyncio
 import json
-import shutil
 import sys
-import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from gateway.cli.borrowed import borrowed
 
 if TYPE_CHECKING:
     from gateway.config import Config
@@ -110,11 +110,6 @@ async def _read_all(config: "Config", timeout_s: float) -> list[_Result]:
     return [task.result() for task in running]
 
 
-def _copy(kept: Path, folder: Path) -> None:
-    if kept.is_dir():
-        shutil.copytree(kept, folder, dirs_exist_ok=True)
-
-
 async def _read(source: "SourceConfig", timeout_s: float, kept: Path) -> _Result:
     import structlog
 
@@ -131,16 +126,15 @@ async def _read(source: "SourceConfig", timeout_s: float, kept: Path) -> _Result
     result = _Result(source.id)
     seen: dict[int, bool] = {}
     meter = SourceMeter(source.id, source.kind)
-    with tempfile.TemporaryDirectory() as folder:
-        # Certificates are needed; what this session leaves behind is not the gateway's.
-        await asyncio.to_thread(_copy, kept, Path(folder))
+    with borrowed(kept) as folder:
         context = SourceContext(
             clock=SystemClock(),
             random=Random(),
-            log=structlog.get_logger(),
+            # What it has to say stands in the result; events would stand between it.
+            log=structlog.wrap_logger(structlog.ReturnLogger()),
             signals=table,
             meter=meter,
-            data_dir=Path(folder),
+            data_dir=folder,
             report=lambda _condition: None,
         )
         try:

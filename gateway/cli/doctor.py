@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
+from gateway.cli.borrowed import borrowed
+
 if TYPE_CHECKING:
     from gateway.config import Config
     from gateway.core.secret import SecretRef
@@ -208,13 +210,16 @@ def check_influx(config: "Config") -> Iterator[Finding]:
 async def _check_sources(config: "Config", timeout_s: float) -> list[Finding]:
     async with asyncio.TaskGroup() as tasks:
         running = [
-            tasks.create_task(_check_source(source, timeout_s), name=f"doctor:{source.id}")
+            tasks.create_task(
+                _check_source(source, timeout_s, config.source_dir(source.id)),
+                name=f"doctor:{source.id}",
+            )
             for source in config.sources
         ]
     return [task.result() for task in running]
 
 
-async def _check_source(source: "SourceConfig", timeout_s: float) -> Finding:
+async def _check_source(source: "SourceConfig", timeout_s: float, kept: Path) -> Finding:
     """Whether the source opens and gives anything at all."""
     import protocols
     from gateway.core.batch import Batch, Quality
@@ -222,8 +227,8 @@ async def _check_source(source: "SourceConfig", timeout_s: float) -> Finding:
 
     name = f"source {source.id}"
     todo = "check its address, its cable, and that no other program holds the port"
-    with tempfile.TemporaryDirectory() as folder:
-        context = _context(source.id, source.kind, Path(folder))
+    with borrowed(kept) as folder:
+        context = _context(source.id, source.kind, folder)
         try:
             async with (
                 asyncio.timeout(timeout_s),

@@ -210,5 +210,9 @@ def number_of(value: Any, states: Mapping[str, float]) -> float:
             raise DataError(
                 f"an array of {len(value)}: choose one by field, or give rate_hz for a waveform"
             )
+        case ua.ExtensionObject() | dict():
+            raise DataError("a structure: choose one of its numbers by field")
+        case _ if is_dataclass(value):
+            raise DataError(f"a structure, {type(value).__name__}: choose a number of it by field")
         case _:
-            raise DataError(f"a value of type {type(value).__name__}: choose a field of it")
+            raise DataError(f"a value of type {type(value).__name__} is no number")

@@ -1,6 +1,7 @@
 """OPC UA security against a real server: what is let in, what is refused, and what is said."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -272,7 +273,7 @@ async def test_user_certificate(made: Secure, tmp_path: Path) -> None:
 async def test_trust_shows_and_pins(made: Secure, tmp_path: Path) -> None:
     (tmp_path / "forewarn.toml").write_text(
         f'[gateway]\nid = "g"\n[[source]]\nkind = "opcua"\nid = "press 1"\nurl = "{made.url}"\n'
-        f'signals = [{{asset = "pump", signal = "speed", address = "i=2258"}}]\n'
+        f'signals = [{{asset = "pump", signal = "speed", address = "i=2267"}}]\n'
     )
 
     async def trust(*arguments: str, answer: str = "") -> Any:
@@ -293,6 +294,20 @@ async def test_trust_shows_and_pins(made: Secure, tmp_path: Path) -> None:
     assert len(list((folder / "trusted").iterdir())) == 1
     table = source(made.url, signal("speed"), security_policy="Basic256Sha256")
     assert await first_value(table, folder) == 1.5
+    # The tools that look at a configuration use what the gateway keeps, and leave it as it is.
+    kept = {path.name for path in folder.rglob("*")}
+    for command in (["check", "--connect", "--json"], ["doctor", "--json"]):
+        result: Any = await asyncio.to_thread(
+            CliRunner().invoke, group, [command[0], str(tmp_path / "forewarn.toml"), *command[1:]]
+        )
+        assert "not trusted" not in result.output
+        if command[0] == "doctor":
+            checks = {row["check"]: row for row in json.loads(result.output)}
+            assert checks["source press 1"]["state"] == "ok", result.output
+        else:
+            (read,) = json.loads(result.output)["read"]
+            assert not read["error"], result.output
+    assert {path.name for path in folder.rglob("*")} == kept
 
 
 def test_own_certificate_is_kept_until_it_is_of_no_use(tmp_path: Path) -> None:
