@@ -75,6 +75,9 @@ def command(
       forewarn demo --headless --duration 120 --report r.json
       forewarn demo --fault lathe-1:overheating:30 --fault compressor-1:blocked_outlet:60
     """
+    from gateway.heap import settle_heap
+
+    settle_heap()
     wanted = [f for f in (faults or (FAULT_DEFAULT,)) if f != "none"]
     from gateway.demo.layout import PlannedFault
 

@@ -18,6 +18,9 @@ EXCEPTIONS = {
     10: "gateway path unavailable",
     11: "gateway target does not respond",
 }
+NEVER = (ILLEGAL_FUNCTION, ILLEGAL_ADDRESS, ILLEGAL_VALUE)
+"""Exceptions that say that the question is wrong, and will be tomorrow."""
+
 TRANSIENT = (5, 6)
 """Exceptions that say "not now" rather than "never"."""
 

@@ -2,43 +2,35 @@
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
 
 from gateway.core.batch import Batch
 from gateway.core.errors import LinkError, LinkTimeout
 from gateway.core.source import Session, Source, SourceContext
 from protocols.modbus.counter import CounterState, load_counters, save_counters
-from protocols.modbus.exceptions import EXCEPTIONS, ILLEGAL_FUNCTION, TRANSIENT, UNREACHABLE
+from protocols.modbus.exceptions import (
+    EXCEPTIONS,
+    ILLEGAL_FUNCTION,
+    NEVER,
+    TRANSIENT,
+    UNREACHABLE,
+)
 from protocols.modbus.group import Group, Job
-from protocols.modbus.link import Done, Link, open_link, silence_ns
+from protocols.modbus.link import Done, Link, open_link
 from protocols.modbus.plan import decoy
-from protocols.modbus.schedule import Patience, Slots
-from protocols.modbus.settings import Settings, Tuning
+from protocols.modbus.schedule import Slots
+from protocols.modbus.settings import Settings
 from protocols.modbus.signal import ModbusSignal
+from protocols.modbus.unit import Unit, make_unit
 
 SILENT_IN_A_ROW_MAX = 3
 """Time-outs with nothing heard between them, after which the link itself is doubted."""
 
+FAILED_SWEEPS = 10
+"""A signal is left out for so many sweeps, then twice as many, where its unit says that it failed:
+that may pass, as when a device starts."""
+
 COUNTERS_FILE = "counters.json"
 COUNTERS_SAVED_EVERY_NS = 60 * 10**9
-
-
-@dataclass(slots=True)
-class Unit:
-    """What is known of one unit."""
-
-    tuning: Tuning
-    patience: Patience
-    silence_ns: int
-    """Silence on the wire that it wants before a request."""
-    heard: bool = False
-    why: str = ""
-    """Why it counts as silent."""
-    doubt: bool = False
-    """A request was given up whose reply, should it still come, could be taken for the next one's:
-    a framing without ids tells them apart by length only. The next request is sent after a decoy
-    of another length was answered, because a device answers in the order in which it was asked."""
-    decoys: int = 0
 
 
 @asynccontextmanager
@@ -109,29 +101,25 @@ class ModbusSession:
         self._signals_of = {}
         for signal in config.signals:
             self._signals_of.setdefault(config.unit_of(signal), []).append(signal)
+        # A reply to the last session's questions may still be on its way.
+        doubt = not self._link.has_ids and self._context.meter.errors["timeout"] > 0
         self._units = {
-            number: self._unit(config, number, min(config.poll_of(signal) for signal in signals))
+            number: make_unit(
+                config,
+                number,
+                min(config.poll_of(signal) for signal in signals),
+                self._units.get(number),
+                doubt=doubt,
+            )
             for number, signals in self._signals_of.items()
         }
         self._show_quarantined()
 
-    def _unit(self, config: Settings, number: int, poll_s: float) -> Unit:
-        tuning = config.tuning(number)
-        first_s = min(max(poll_s, tuning.timeout_s), config.unit_retry_s_max)
-        patience = Patience(round(first_s * 1e9), round(config.unit_retry_s_max * 1e9))
-        silence = silence_ns(config, number)
-        before = self._units.get(number)
-        if before is None:
-            # A reply to the last session's questions may still be on its way.
-            doubt = not self._link.has_ids and self._context.meter.errors["timeout"] > 0
-            return Unit(tuning, patience, silence, doubt=doubt)
-        patience.failures, patience.retry_ns = before.patience.failures, before.patience.retry_ns
-        return replace(before, tuning=tuning, patience=patience, silence_ns=silence)
-
     async def apply(self, source: Source) -> bool:
         """Take on other signals, rates and limits without touching the link."""
-        if not isinstance(source, Settings) or _link_settings(source) != _link_settings(
-            self._config
+        if (
+            not isinstance(source, Settings)
+            or source.link_settings() != self._config.link_settings()
         ):
             return False
         self._flush(self._context.clock.mono_ns(), 0)
@@ -356,6 +344,8 @@ class ModbusSession:
         job.group.settle(job, good=False, culprits=job.request.rows.tolist())
         text = EXCEPTIONS.get(exception, "unknown exception")
         pause_ns = round(self._config.quarantine_retry_s * 1e9)
+        if exception not in NEVER:
+            pause_ns = min(pause_ns, FAILED_SWEEPS * job.group.slots.period_ns)
         rows = job.request.rows.tolist()
         if rows[0] not in job.group.quarantined:
             first = job.group.signals[rows[0]]
@@ -383,15 +373,3 @@ class ModbusSession:
 
 def _name(signal: ModbusSignal) -> str:
     return f"{signal.asset}/{signal.signal}"
-
-
-def _link_settings(config: Settings) -> dict[str, object]:
-    """What only a new link can change."""
-    return config.model_dump(
-        exclude={
-            *("signals", "devices", "unit_id", "poll_s", "timeout_s", "retries", "timeout_retries"),
-            *("turnaround_s", "registers_max", "bits_max", "max_gap", "in_flight", "flush_s"),
-            *("interframe_s", "spread"),
-            *("unit_retry_s_max", "quarantine_retry_s"),
-        }
-    )

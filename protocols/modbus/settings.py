@@ -181,6 +181,12 @@ class Settings(SourceConfig):
         """The URL, taken apart."""
         return parse_url(self.url)
 
+    def link_settings(self) -> dict[str, object]:
+        """What only a new link can change."""
+        asking = set(Tuning.model_fields) | {"signals", "devices", "unit_id", "poll_s", "in_flight"}
+        asking |= {"flush_s", "spread", "unit_retry_s_max", "quarantine_retry_s"}
+        return self.model_dump(exclude=asking)
+
     def unit_of(self, signal: ModbusSignal) -> int:
         """The unit that holds the signal."""
         return self.unit_id if signal.unit_id is None else signal.unit_id

@@ -109,6 +109,25 @@ async def test_a_refused_address_is_tried_again_and_comes_back(tmp_path: Path) -
             assert sorted(batch.value) == list(range(1000, 1010))
 
 
+async def test_a_device_that_fails_while_it_starts_is_not_left_out_for_long(tmp_path: Path) -> None:
+    """Exception 4 says nothing of the address, so ten minutes of quarantine would be wrong."""
+
+    async def failing(device: Device, asked: Asked, write: Write) -> None:
+        write(device.frame(asked, asked.refusal(4)))
+
+    device = Device(behaviour=failing)
+    context = make_context(tmp_path)
+    async with on_tcp(device) as url, asyncio.timeout(10):
+        config = make_config(url, [{"address": f"holding:{a}"} for a in range(3)], poll_s=0.02)
+        async with config.open(context) as session:
+            assert ((await sweep(session)).quality == Quality.BAD).all()
+            assert "device failure" in context.meter.quarantined["a/s1"]
+            device.behaviour = right
+            while context.meter.quarantined:
+                await sweep(session)
+            assert ((await sweep(session)).quality == Quality.GOOD).all()
+
+
 async def test_a_missing_table_is_refused_as_a_whole(tmp_path: Path) -> None:
     async def no_input(device: Device, asked: Asked, write: Write) -> None:
         pdu = asked.refusal(1) if asked.function == 4 else asked.pdu()
