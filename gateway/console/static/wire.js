@@ -32,7 +32,7 @@ function frameOf(frame) {
     wire.dataset.size.replace("{n}", frame.size),
     frame.note,
     cut,
-  ].filter(Boolean).join("  ");
+  ].filter(Boolean).join(" · ");
   const bytes = document.createElement("pre");
   bytes.textContent = hexLines(frame.hex);
   item.append(head, bytes);

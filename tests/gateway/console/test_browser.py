@@ -145,6 +145,37 @@ def test_the_walk(start: Start, visit: Callable[..., Visit]) -> None:
     page.wait_for_url("**/sign-in?next=*")
 
 
+def test_a_flood_is_one_row_with_the_list_behind_it(
+    start: Start, visit: Callable[..., Visit]
+) -> None:
+    console = start()
+    page = visit(console).sign_in("otto")
+    page.goto(f"{console.url}/alarms")
+    for n in range(12):
+        high = Condition(
+            "conveyor-1", f"belt{n}.high", Cause.LIMIT, active=True, t_ns=0, on_delay_s=0.0
+        )
+        console.call(partial(console.plant.report, high))
+    rows = page.locator(".alarms:not(.nested) > .alarm")
+    expect(rows).to_have_count(1)
+    expect(rows.get_by_role("heading", level=3).first).to_have_text("Flood on line 2: 12 alarms")
+    rows.get_by_text("Show all 12").click()
+    nested = rows.locator(".nested > .alarm")
+    expect(nested).to_have_count(12)
+    nested.nth(3).get_by_role("button", name="Acknowledge", exact=True).click()
+    expect(rows.get_by_role("button", name="Acknowledge all 11")).to_be_visible()
+    # What was open stays open when the row is drawn anew.
+    expect(nested.nth(0)).to_be_visible()
+    page.get_by_role("button", name="Unacknowledged").click()
+    expect(rows).to_be_visible()
+    page.get_by_role("button", name="Put aside").click()
+    expect(rows).to_be_hidden()
+    page.get_by_role("button", name="All", exact=True).click()
+    rows.get_by_role("button", name="Acknowledge all 11").click()
+    expect(rows).to_have_attribute("data-state", "active_acked")
+    assert {v.acked_by for v in console.plant.alarms()} == {"otto"}
+
+
 def test_charts_are_drawn_under_the_policy(start: Start, visit: Callable[..., Visit]) -> None:
     console = start()
     console.call(lambda: console.plant.fail("pump-1"))
