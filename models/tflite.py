@@ -180,6 +180,12 @@ class _Writer:
 
     def _dense(self, node: onnx.NodeProto) -> None:
         x, weight = node.input[0], node.input[1]
+        if node.op_type == "MatMul" and x in self._constants:
+            inputs = [self._find(x), self._find(weight)]
+            options = schema.BatchMatMulOptionsT()
+            made = self._made(node.output[0])
+            self._operator("BATCH_MATMUL", inputs, made, "BatchMatMulOptions", options)
+            return
         if x not in self._dequantised or weight not in self._dequantised:
             self._dense_float(node)
             return

@@ -23,9 +23,9 @@ HOW = {
 }
 
 
-ROWS_AT_ONCE = 128
+ROWS_AT_ONCE = 64
 """A CPU works on large graphs in parts, so that what lies between two layers stays in its cache."""
-LARGE_BYTES = 60_000
+LARGE_BYTES = 200_000
 ENGINE_ROWS_MAX = 1024
 """A TensorRT engine is built for 1 to so many rows; a larger one would be built anew in service."""
 
@@ -95,8 +95,10 @@ def open_onnx(
     options = ort.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    # An arena keeps what the largest batch ever took; a gateway would rather have it back.
-    options.enable_cpu_mem_arena = False
+    # An arena keeps what the largest batch ever took; a gateway would rather have it back. Large
+    # graphs work in parts, which bounds it, and without one they wait for pages half the time.
+    large = len(graph) > LARGE_BYTES
+    options.enable_cpu_mem_arena = large
     options.enable_mem_pattern = False
     providers = _providers(device, bundle, precision, cache)
     try:
@@ -106,7 +108,7 @@ def open_onnx(
     if device != "cpu" and PROVIDERS[device] not in session.get_providers():
         raise DeviceError(f"{device}: the provider did not start; {HOW[device]}")
     rows_max = {"tensorrt": ENGINE_ROWS_MAX, "cuda": 1 << 30}.get(
-        device, ROWS_AT_ONCE if len(graph) > LARGE_BYTES else 1 << 30
+        device, ROWS_AT_ONCE if large else 1 << 30
     )
     return OnnxSession(device, precision, session, rows_max)
 

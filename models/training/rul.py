@@ -1,5 +1,6 @@
 """Learns from machines that ran until they failed how long another one has left."""
 
+import math
 from datetime import datetime
 from typing import Any
 
@@ -80,7 +81,7 @@ def train(
     folds = learners.folds_of(group)
     mixed, unseen, told = learners.mix(learners.REGRESSORS, z, y, folds, task="regress", seed=seed)
     unseen = np.clip(unseen, 0, chosen_cap)
-    band = _band(unseen, y, chosen_cap)
+    band = _band(unseen, y, chosen_cap, len(lives))
     graph = Graph("rul", len(inputs.plan.names))
     _emit(graph, mixed, inputs, band, chosen_cap)
     metrics: dict[str, Any] = {
@@ -128,18 +129,20 @@ def _grid(record: Record, window: str | None, lives: NDArray[np.int64]) -> Grid:
     return Grid(rows or not regular, period_s, cells, 1, 3)
 
 
-def _band(unseen: Floats, y: Floats, cap: float) -> tuple[Floats, Floats, Floats]:
+def _band(unseen: Floats, y: Floats, cap: float, machines: int) -> tuple[Floats, Floats, Floats]:
     """Knots of the predicted life, and what to add there for `low` and `high`.
 
     Quantiles of the error on machines not seen, in bins of the prediction: conformal, made local.
+    A machine more than were seen is what counts, so few machines give a wider band.
     """
+    cover = min(1.0, math.ceil((machines + 1) * COVER) / machines)
     knots = np.linspace(0, cap, KNOTS)
     low, high = np.zeros(KNOTS), np.zeros(KNOTS)
     half = cap / (KNOTS - 1)
     for i, knot in enumerate(knots):
         near = np.abs(unseen - knot) <= half
         error = (y - unseen)[near] if near.sum() >= 30 else y - unseen
-        low[i], high[i] = np.quantile(error, [(1 - COVER) / 2, (1 + COVER) / 2])
+        low[i], high[i] = np.quantile(error, [(1 - cover) / 2, (1 + cover) / 2])
     return knots, np.minimum(low, 0), np.maximum(high, 0)
 
 
