@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from protocols.modbus.scan import Found, Probe
 
 
+_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+
 @click.command()
 @click.argument("url")
 @click.option("--units", default=None, help="Such as 1-10,255. [default: 1-4,255; serial 1-32]")
@@ -42,6 +45,9 @@ if TYPE_CHECKING:
 @click.option("--baudrate", default=19200, show_default=True)
 @click.option("--parity", type=click.Choice(["none", "even", "odd"]), default="even")
 @click.option("--stop-bits", type=click.IntRange(1, 2), default=1)
+@click.option("--tls-ca", type=_FILE, help="Who may have signed the server's certificate.")
+@click.option("--tls-cert", type=_FILE, help="Own certificate, with --tls-key.")
+@click.option("--tls-key", type=_FILE)
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
 def command(*, url: str, as_json: bool, **options: Any) -> None:
     """Find units and readable ranges behind URL, and print TOML ready to paste.
@@ -56,6 +62,7 @@ def command(*, url: str, as_json: bool, **options: Any) -> None:
       forewarn scan modbus://192.0.2.10
       forewarn scan tcp://192.0.2.10:1502 --units 1 --addresses 0-9999
       forewarn scan rtu:///dev/ttyUSB0 --baudrate 9600 --parity none
+      forewarn scan tls://192.0.2.10 --tls-ca plant-ca.pem --tls-cert own.pem --tls-key own.key
     """
     from pydantic import ValidationError
 
@@ -73,7 +80,7 @@ def command(*, url: str, as_json: bool, **options: Any) -> None:
     units = _numbers(options["units"] or ("1-32" if serial else "1-4,255"), 255, "--units")
     addresses = _numbers(options["addresses"], 65535, "--addresses")
     anything = {"asset": "scan", "signal": "any", "unit_id": 1, "address": "holding:0"}
-    names = ("baudrate", "parity", "stop_bits")
+    names = ("baudrate", "parity", "stop_bits", "tls_ca", "tls_cert", "tls_key")
     try:
         config = Config.model_validate(
             {"kind": "modbus", "id": "scan", "url": url, "signals": [anything]}

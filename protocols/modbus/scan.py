@@ -1,5 +1,6 @@
 """Finds out what a Modbus link holds, by reading alone, one slow question at a time."""
 
+import json
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -275,6 +276,9 @@ def as_toml(config: Settings, units: Sequence[Found], *, signals_max: int = 500)
             f'parity = "{config.parity}"',
             f"stop_bits = {config.stop_bits}",
         ]
+    for name in ("tls_ca", "tls_cert", "tls_key"):
+        if (path := getattr(config, name)) is not None:
+            lines.append(f"{name} = {json.dumps(str(path))}")
     lines.append("signals = [")
     left = signals_max
     for found in units:

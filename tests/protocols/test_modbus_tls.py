@@ -1,15 +1,19 @@
 """Modbus Security: both ends show a certificate, and neither is taken on trust."""
 
 import asyncio
+import tomllib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import cast
 
 import pytest
+from click.testing import CliRunner
 from pymodbus.server import ModbusTlsServer
 
+from gateway.cli import scan
 from gateway.core.errors import ConfigError, LinkError, LinkRefused
+from protocols.modbus import Config
 from tests.authority import Authority
 from tests.protocols.modbus_peers import make_config, read_once, registers
 
@@ -67,3 +71,20 @@ async def test_tls_files_that_are_not_there_are_the_operators_to_mend(tmp_path: 
     config = make_config("tls://127.0.0.1:1", [{"address": "coil:0"}], tls_ca=tmp_path / "no.pem")
     with pytest.raises(ConfigError, match="tls_ca"):
         await read_once(config, tmp_path)
+
+
+async def test_a_scan_shows_a_certificate_too(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    certificate, key = authority.issue("gateway")
+    async with tls_server(authority) as port:
+        arguments = [
+            f"tls://127.0.0.1:{port}", "--units", "1", "--addresses", "0-9", "--pause-s", "0",
+            "--tables", "holding", "--tls-ca", str(authority.path), "--tls-cert", str(certificate),
+            "--tls-key", str(key),
+        ]  # fmt: skip
+        result = await asyncio.to_thread(CliRunner().invoke, scan.command, arguments)
+    assert result.exit_code == 0, result.output
+    (table,) = tomllib.loads(result.stdout)["source"]
+    config = Config.model_validate(table)
+    assert [signal.address for signal in config.signals] == ["holding:0", "holding:1", "holding:2"]
+    assert config.tls_ca == authority.path
