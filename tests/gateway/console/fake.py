@@ -70,7 +70,18 @@ class FakePlant:
         self.taps = {f"{name}-link": Tap() for name, _, _ in machines}
         self.tests: list[tuple[str, str]] = []
         self.rolled_back: list[str] = []
-        self.lessons: dict[str, LearningView] = {}
+        lesson = LearningView(
+            "lathe-1",
+            "drifting",
+            since_ns=time.time_ns() - 3600 * SECOND,
+            text="drifting, it runs steadily unlike its baseline; new baseline?",
+            reason="it runs steadily unlike its baseline; new baseline?",
+            share=1.0,
+            bundle="0002.fwm",
+            trainings=2,
+            may=("rebaseline",),
+        )
+        self.lessons: dict[str, LearningView] = {lesson.asset: lesson}
         self.context = Context()
         self.taught: list[tuple[str, Ask, str]] = []
         self.ready = True
@@ -299,6 +310,7 @@ class FakePlant:
         if lesson is None or ask not in lesson.may:
             raise Refused(f"{asset}: {ask} makes no sense")
         self.taught.append((asset, ask, who))
+        self.lessons[asset] = replace(lesson, may=())
 
     async def promote(self, bundle: str, who: str) -> None:
         if not any(b.id == bundle and b.may_promote for b in self.bundle_views):

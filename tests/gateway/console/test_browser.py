@@ -138,6 +138,11 @@ def test_the_walk(start: Start, visit: Callable[..., Visit]) -> None:
     dialog.get_by_role("button", name="Go ahead").click()
     expect(page.get_by_role("button", name="Go back to the one before")).to_have_count(0)
     assert console.plant.rolled_back == ["pump-2026-11"]
+    expect(page.locator('[data-learning="lathe-1"]')).to_contain_text("unlike its baseline")
+    page.get_by_role("button", name="New baseline").click()
+    dialog.get_by_role("button", name="Go ahead").click()
+    expect(page.get_by_role("button", name="New baseline")).to_have_count(0)
+    assert console.plant.taught == [("lathe-1", "rebaseline", "eva")]
 
     page.get_by_role("button", name="Sign out").click()
     page.wait_for_url("**/sign-in")
