@@ -379,7 +379,8 @@ def _rule(details: ErrorDetails, model: type[BaseModel]) -> str:
     secret = "never the secret itself" in rule or any(word in name for word in _SECRET_WORDS)
     if secret or isinstance(value, dict | list | BaseModel):
         return rule
-    shown = repr(value)
+    # Who writes a password into an address must not find it in the log as well.
+    shown = re.sub(r"://[^/\s]*@", "://…@", repr(value))
     return f"{rule}, was {shown if len(shown) <= 80 else shown[:77] + '…'}"
 
 

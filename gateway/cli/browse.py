@@ -85,7 +85,10 @@ def _config(url: str, options: dict[str, Any]) -> "Config":
         return Config.model_validate(table)
     except ValidationError as error:
         raise ConfigError(
-            [Fault(".".join(map(str, e["loc"])), e["msg"]) for e in error.errors()]
+            [
+                Fault(".".join(map(str, e["loc"])), e["msg"].removeprefix("Value error, "))
+                for e in error.errors()
+            ]
         ) from error
 
 

@@ -189,6 +189,7 @@ def _report(config: "Config", results: list[_Result], *, connect: bool) -> dict[
 
 def _show(config: "Config", results: list[_Result]) -> None:
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     console = Console()
@@ -203,11 +204,13 @@ def _show(config: "Config", results: list[_Result]) -> None:
     if not results:
         return
     table = Table("source", "signal", "value", "")
+    table.columns[3].overflow = "fold"  # A fingerprint is there to be compared to the end.
     for result in results:
         if result.error:
-            table.add_row(result.source, "", "", f"[red]{result.error}")
+            table.add_row(result.source, "", "", f"[red]{escape(result.error)}")
+            continue  # No signal of it was even asked for.
         for name, value in result.value.items():
             table.add_row(result.source, name, f"{value:g}", "[green]ok")
         for name, why in result.bad.items():
-            table.add_row(result.source, name, "", f"[red]{why}")
+            table.add_row(result.source, name, "", f"[red]{escape(why)}")
     console.print(table)

@@ -31,6 +31,7 @@ from gateway.core.errors import (
 )
 from gateway.core.meter import SourceMeter
 from gateway.core.source import SourceContext
+from protocols.opcua.discover import unreached
 from protocols.opcua.security import Ends, check_password, secure
 from protocols.opcua.settings import Settings
 
@@ -205,7 +206,7 @@ def link_error(error: Exception) -> LinkError | PeerError:
         if error.code in GONE:
             return LinkLost(f"the server answered {name}")
         return PeerError(name, code=error.code)
-    text = str(error) or type(error).__name__
+    text = unreached(error) if isinstance(error, OSError) else str(error) or type(error).__name__
     if text.startswith(("No matching endpoints", "Server certificate mismatch")):
         return LinkRefused(f"the server does not offer what is configured: {text}")
     return LinkLost(text)

@@ -4,6 +4,7 @@ Imports nothing of the OPC UA library, which costs 90 MB.
 """
 
 import math
+import re
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -15,6 +16,7 @@ from protocols.opcua.address import parse_address, parse_field
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 Interval = Annotated[float, Field(ge=0.001, le=86_400)]
 
+_URL = re.compile(r"opc\.tcp://[^/\s@]+(/\S*)?")
 QUEUE_MARGIN = 2
 """Publishing intervals that a server's queue must bridge before it drops anything."""
 QUEUE_MAX = 100_000
@@ -105,7 +107,6 @@ class Settings(SourceConfig):
 
     kind: Literal["opcua"]
     url: str = Field(
-        pattern=r"^opc\.tcp://[^/\s@]+(/\S*)?$",
         max_length=4096,
         description="Where the server listens: opc.tcp://host:4840/path, without a password.",
     )
@@ -186,6 +187,13 @@ class Settings(SourceConfig):
     message_bytes_max: int = Field(
         default=16_777_216, ge=65_536, le=268_435_456, description="Longest message accepted."
     )
+
+    @field_validator("url")
+    @classmethod
+    def _url_is_of_opc_ua(cls, url: str) -> str:
+        if not _URL.fullmatch(url):
+            raise ValueError("must be opc.tcp://host:4840/path, without a user or a password")
+        return url
 
     @model_validator(mode="after")
     def _settings_fit_together(self) -> Self:

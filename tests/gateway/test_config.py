@@ -77,6 +77,14 @@ def test_a_secret_that_was_pasted_is_not_shown() -> None:
     assert "hunter2" not in told[0]
 
 
+def test_a_password_in_an_address_is_not_shown() -> None:
+    signal = '{ asset = "a", signal = "s", address = "i=85" }'
+    head = '[[source]]\nkind = "opcua"\nid = "p"\nurl = "opc.tcp://me:hunter2@h:4840"\n'
+    (told,) = faults(head + f"signals = [{signal}]\n")
+    assert "hunter2" not in told
+    assert "without a user or a password, was 'opc.tcp://…@h:4840'" in told
+
+
 def test_not_toml_names_the_line() -> None:
     assert faults('[gateway]\nid = "a\n')[0].endswith("(forewarn.toml:2)")
 

@@ -70,3 +70,18 @@ async def test_a_start_that_is_not_there_says_so(made: Plant) -> None:
     result = await browse(made, "--under", "/Objects/Nothing")
     assert result.exit_code != 0
     assert "Nothing" in str(result.exception)
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("http://192.0.2.1", "url: must be opc.tcp://host:4840/path, without a user or a password"),
+        ("opc.tcp://me:secret@192.0.2.1", "url: must be opc.tcp://host:4840/path"),
+        ("opc.tcp://127.0.0.1:1", "nothing listens there; see that the server runs"),
+        ("opc.tcp://no-such-host.invalid:4840", "no such host is known; see the name in url"),
+    ],
+)
+def test_an_address_that_leads_nowhere_says_what_to_look_at(url: str, message: str) -> None:
+    result = CliRunner().invoke(group, ["browse", url])
+    assert result.exit_code != 0
+    assert message in str(result.exception)
