@@ -75,7 +75,7 @@ class Learning:
         self._report = report
         self._pupils: dict[str, _Pupil] = {}
         self._offered: set[str] = set()
-        self._changed = asyncio.Event()
+        self._wake = asyncio.Event()
         self.settled = asyncio.Event()
         """Set while the judges at work are those that this asks for."""
         self.settled.set()
@@ -95,7 +95,15 @@ class Learning:
             every = tuple(signals.get(config.id, ()))
             rule = next((n for n, s in every if config.running and s.name == RUNNING), None)
             own = tuple((number, s) for number, s in every if number != rule)
-            pupils[config.id] = _Pupil(config, config.learn, progress, own, rule)
+            # What its bundles have said is kept, whoever else changes places.
+            pupil = known or _Pupil(config, config.learn, progress, own, rule)
+            pupil.config, pupil.learn, pupil.signals, pupil.running = (
+                config,
+                config.learn,
+                own,
+                rule,
+            )
+            pupils[config.id] = pupil
         self._pupils = pupils
 
     def assignments(self) -> list[Assignment]:
@@ -166,28 +174,39 @@ class Learning:
                 continue
             seen.held = held
             seen.take(severity[row], a.abstained[row], float(a.coverage[row]), int(a.t_ns[row]))
+            if seen is pupil.active and trial.failing(seen, pupil.progress):
+                self._wake.set()
 
     async def run(self, restation: Restation) -> None:
-        """Look at every asset from time to time, until cancelled."""
-        while True:
-            for pupil in list(self._pupils.values()):
-                before = pupil.progress
-                await self._look(pupil)
-                if pupil.progress != before:
-                    self._keep(pupil)
-                if _judged_by(pupil.progress) != _judged_by(before):
+        """Look at every asset from time to time, until cancelled; training goes on beside that."""
+        training: asyncio.Task[None] | None = None
+        async with asyncio.TaskGroup() as tasks:
+            while True:
+                self._wake.clear()
+                for pupil in list(self._pupils.values()):
+                    before = pupil.progress
+                    if before.stage is not Stage.TRAINING:
+                        await self._look(pupil)
+                    elif training is None or training.done():
+                        name = f"training:{pupil.config.id}"
+                        training = tasks.create_task(self._train(pupil), name=name)
+                    if pupil.progress != before:
+                        self._keep(pupil)
+                if not self.settled.is_set():
+                    asked = self._asked()
                     await restation()
-            waits = [p.learn.collect_s / 50 for p in self._pupils.values()]
-            wait_s = float(np.clip(min(waits, default=LOOK_S_MAX), LOOK_S_MIN, LOOK_S_MAX))
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(wait_s):
-                    await self._changed.wait()
-            if self._changed.is_set():
-                # A person does not wait for the next look.
-                self._changed.clear()
-                await restation()
-            if not self._changed.is_set():
-                self.settled.set()
+                    if self._asked() == asked:
+                        self.settled.set()
+                waits = [p.learn.collect_s / 50 for p in self._pupils.values()]
+                wait_s = float(np.clip(min(waits, default=LOOK_S_MAX), LOOK_S_MIN, LOOK_S_MAX))
+                with contextlib.suppress(TimeoutError):
+                    # Neither a person nor a model that fails waits for the next look.
+                    async with asyncio.timeout(wait_s):
+                        await self._wake.wait()
+
+    def _asked(self) -> list[tuple[str, str]]:
+        """The bundles that are to judge and to watch, asset by asset."""
+        return [_judged_by(pupil.progress) for pupil in self._pupils.values()]
 
     async def _look(self, pupil: _Pupil) -> None:
         match pupil.progress.stage:
@@ -244,10 +263,10 @@ class Learning:
         if error:
             failed = Event.DISCARDED if progress.correcting else Event.FAILED
             self._step(pupil, failed, f"training {error}")
-            return
-        pupil.candidate = Seen()
-        self._step(pupil, Event.TRAINED)
-        pupil.progress = replace(pupil.progress, candidate=name)
+        else:
+            pupil.candidate = Seen()
+            self._step(pupil, Event.TRAINED, candidate=name)
+        self._wake.set()
 
     def _check(self, pupil: _Pupil) -> None:
         """Promote a candidate that kept its promise, send one back that did not."""
@@ -291,11 +310,13 @@ class Learning:
             )
         )
 
-    def _step(self, pupil: _Pupil, event: Event, reason: str = "") -> None:
+    def _step(self, pupil: _Pupil, event: Event, reason: str = "", *, candidate: str = "") -> None:
         before = pupil.progress
         pupil.progress = before.step(event, self._clock.wall_ns(), reason)
         if pupil.progress is before:
             return
+        if candidate:
+            pupil.progress = replace(pupil.progress, candidate=candidate)
         _events.info(
             "learn.stage", asset=pupil.config.id, stage=pupil.progress.stage, why=reason or event
         )
@@ -307,7 +328,7 @@ class Learning:
             self._offer(pupil.config.id, pupil.progress.reason, active=drifts)
         if _judged_by(pupil.progress) != _judged_by(before):
             self.settled.clear()
-            self._changed.set()
+            self._wake.set()
 
     def _keep(self, pupil: _Pupil) -> None:
         self._log.state_put("learn", pupil.config.id, pupil.progress.dump())

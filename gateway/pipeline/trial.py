@@ -143,14 +143,27 @@ def candidate(
     )
 
 
+def failing(seen: Seen, progress: Progress) -> str:
+    """Why a bundle that has taken over must be taken back; "" where it need not.
+
+    Files are numbered, so one that judges again after a roll-back is older than its predecessor: it
+    is not new, and is not taken back in its turn.
+    """
+    if progress.bundle <= progress.previous or not progress.previous:
+        return ""
+    if seen.not_finite >= NOT_FINITE_MAX:
+        return "its score was not a number"
+    fresh = CHECKED_MIN <= seen.windows <= PROBATION_WINDOWS
+    if fresh and seen.flagged > PROBATION_SHARE_MAX * seen.windows:
+        return "its alarm rate jumped after the change"
+    return ""
+
+
 def judging(seen: Seen, progress: Progress) -> Said | None:
     """What becomes of the bundle that judges: taken back, drifting, settled, or nothing."""
-    if progress.previous:
-        if seen.not_finite >= NOT_FINITE_MAX:
-            return Event.ROLL_BACK, "its score was not a number"
-        fresh = CHECKED_MIN <= seen.windows <= PROBATION_WINDOWS
-        if fresh and seen.flagged > PROBATION_SHARE_MAX * seen.windows:
-            return Event.ROLL_BACK, "its alarm rate jumped after the change"
+    wrong = failing(seen, progress)
+    if wrong:
+        return Event.ROLL_BACK, wrong
     why = seen.drifts
     if progress.stage is Stage.ACTIVE and why:
         return Event.DRIFTED, why

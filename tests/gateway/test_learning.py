@@ -199,6 +199,66 @@ def test_a_new_bundle_that_fails_is_taken_back(tmp_path: Path, how: str) -> None
     asyncio.run(main())
 
 
+def test_what_was_taken_back_is_not_let_in_again_by_a_fault_that_both_see(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with desk(tmp_path, ACTIVE) as one:
+            one.say(2.0, windows=30, name="0002.fwm")
+            await one.look()
+            assert one.progress.bundle == "0001.fwm"
+            one.say(2.0, windows=30, name="0001.fwm")
+            await one.look()
+            assert (one.progress.bundle, one.progress.previous) == ("0001.fwm", "0002.fwm")
+
+    asyncio.run(main())
+
+
+def test_training_holds_up_nobody_and_a_failing_model_waits_for_no_look(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        async with desk(tmp_path, ACTIVE) as one:
+            begun, let_go, restationed = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+            async def train(
+                _file: Path, _asset: object, _progress: object, out: Path, _: str
+            ) -> str:
+                begun.set()
+                await let_go.wait()
+                bundles.make(out, kind="anomaly", limit=bundle.Limit(value=0.5, supported=True))
+                return ""
+
+            async def restation() -> None:
+                restationed.set()
+
+            monkeypatch.setattr(baseline, "train", train)
+            lathe = AssetConfig(id="lathe", learn=LearnConfig())
+            one.log.state_put("learn", "lathe", Progress(stage=Stage.TRAINING).dump())
+            press = one.learning._pupils["press"].config
+            one.say(0.4, windows=10, name="0002.fwm")
+            one.learning.enroll([press, lathe], {})
+            assert one.learning._pupils["press"].active.windows == 10, "it goes on counting"
+            running = asyncio.create_task(one.learning.run(restation))
+            async with asyncio.timeout(10):
+                await begun.wait()
+            # The lathe is being trained; the press's new model fails, and is taken back at once.
+            reason = Abstained.NOT_FINITE.value
+            one.say(np.nan, windows=10, name="0002.fwm", abstained=reason)
+            async with asyncio.timeout(10):
+                await restationed.wait()
+            assert one.progress.bundle == "0001.fwm"
+            restationed.clear()
+            let_go.set()
+            async with asyncio.timeout(10):
+                await restationed.wait()
+            progress = one.learning.progress("lathe")
+            assert progress is not None
+            assert (progress.stage, progress.candidate) == (Stage.SHADOW, "0001.fwm")
+            running.cancel()
+            await asyncio.wait([running])
+
+    asyncio.run(main())
+
+
 def test_slow_drift_is_offered_as_a_new_baseline_and_never_learned(tmp_path: Path) -> None:
     async def main() -> None:
         async with desk(tmp_path, ACTIVE) as one:
