@@ -19,6 +19,10 @@ from protocols.modbus.signal import ModbusSignal
 REFUSED_IN_A_ROW_MAX = 8
 """So many signals of one block refused and none answered: the rest is taken as refused."""
 
+TURN_NS = 20_000_000
+"""Units whose turns in a sweep are nearer than this share one: to wake up for each of them costs
+more than to ask it."""
+
 QUARANTINE_NS_MAX = 6 * 3600 * 10**9
 
 
@@ -158,7 +162,10 @@ class Group:
             slot_ns = self.slots.take(now_ns)
             units = {request.unit: 0 for request in self.plan}
             step_ns = self._spread_ns // max(1, len(units))
-            due_ns = {unit: slot_ns + i * step_ns for i, unit in enumerate(units)}
+            together = max(1, TURN_NS // max(1, step_ns))
+            due_ns = {
+                unit: slot_ns + i // together * together * step_ns for i, unit in enumerate(units)
+            }
             self.queue.extend(Job(self, r, due_ns=due_ns[r.unit]) for r in self.plan)
             if self.quarantined:
                 self._begin_quarantined(now_ns, wall_ns)

@@ -213,6 +213,18 @@ async def test_units_are_spread_over_the_interval(tmp_path: Path) -> None:
     assert due == [(1, 800), (1, 800), (2, 850), (2, 850), (3, 900), (3, 900), (4, 950), (4, 950)]
 
 
+def test_many_units_share_turns_within_their_part_of_the_interval(tmp_path: Path) -> None:
+    """To wake up for each of a hundred units costs more than to ask it."""
+    signals = [{"address": "holding:0", "unit_id": u} for u in range(1, 101)]
+    config = make_config("tcp://plc", signals, poll_s=1, spread=0.5)
+    group = Group(config, make_context(tmp_path), config.signals, Slots(10**9, 0), {})
+    group.begin(0, 0)
+    turns = Counter(job.due_ns for job in group.queue)
+    assert len(turns) == 25
+    assert set(turns.values()) == {4}
+    assert max(turns) < 500_000_000
+
+
 async def test_requests_under_way_at_once(tmp_path: Path) -> None:
     waiting: list[Callable[[], None]] = []
 
