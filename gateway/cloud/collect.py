@@ -126,6 +126,8 @@ def _verdicts(
                 continue
             verdicts = out.setdefault(asset, _Verdicts())
             verdicts.bundle = cycle.bundle
+            if cycle.abstained[row] is Abstained.STOPPED:
+                continue  # By design: neither a verdict nor one that is lacking.
             verdicts.coverage.append(float(cycle.coverage[row]))
             if cycle.abstained[row] is not Abstained.NO:
                 verdicts.abstained += 1
