@@ -23,8 +23,9 @@ from gateway.core.meter import SourceMeter
 from gateway.core.signals import Signal
 from gateway.desk import Desk
 from gateway.egress import Egress
-from gateway.flow import Flow, Latest
+from gateway.flow import Flow
 from gateway.health import HEALTH_SOCKET, answer_health
+from gateway.latest import Latest
 from gateway.learning import Learning
 from gateway.links import Links
 from gateway.notices import Notices

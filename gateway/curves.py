@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from gateway.console.plant import Series
 from gateway.core.assessment import ModelKind
-from gateway.flow import Verdict
+from gateway.latest import Verdict
 from gateway.store.trend_reader import AssessmentHistory
 from gateway.store.trends import Trends
 

@@ -14,7 +14,7 @@ from gateway.console.plant import (
 )
 from gateway.core.alarm import AlarmView
 from gateway.core.assessment import Abstained, Context, ModelKind
-from gateway.flow import Verdict
+from gateway.latest import Verdict
 from gateway.lessons import lesson
 from gateway.pipeline.fleet import Post
 from gateway.pipeline.learn import Progress

@@ -16,7 +16,8 @@ from gateway.core.clock import SystemClock
 from gateway.core.signals import Signal
 from gateway.demo.configuration import shipped_bundles
 from gateway.demo.record import healthy
-from gateway.flow import Flow, Latest
+from gateway.flow import Flow
+from gateway.latest import Latest
 from gateway.pipeline.config import AssetConfig
 from gateway.pipeline.derive import Derive
 from gateway.pipeline.fleet import Assignment, Post, muster

@@ -21,7 +21,8 @@ from gateway.core.signals import Signal, SignalTable
 from gateway.demo.configuration import ARTIFACTS
 from gateway.demo.physics import Fault
 from gateway.demo.record import RATE_HZ, failing, healthy
-from gateway.flow import Flow, Latest
+from gateway.flow import Flow
+from gateway.latest import Latest
 from gateway.pipeline import forecast
 from gateway.pipeline.config import AssetConfig
 from gateway.pipeline.derive import Derive
