@@ -35,6 +35,7 @@ class Engine:
         self._steps.on_activity = self._follow
         self._suppression = Suppression(config, self._records, self._steps)
         self._latched = [pattern(p) for p in config.latched]
+        self._active: tuple[int, list[AlarmView]] = (-1, [])
 
     @property
     def config(self) -> AlarmsConfig:
@@ -141,11 +142,15 @@ class Engine:
         return self._steps.out
 
     def active(self, mono_ns: int) -> list[AlarmView]:
-        """Every alarm that is not plainly normal, most urgent first."""
+        """Every alarm that is not plainly normal, most urgent first; not to be changed."""
+        revision, views = self._active
+        if revision == self._steps.revision:
+            return views  # Whoever draws a page asks several times for the same.
         views = [self._view(r, mono_ns) for r in self._records.values() if not self._normal(r)]
         views.sort(
             key=lambda v: (v.state not in ACTIVE, -v.priority, -v.active_since_ns, v.asset, v.alarm)
         )
+        self._active = self._steps.revision, views
         return views
 
     def ails(self, asset: str) -> bool:

@@ -28,6 +28,7 @@ class Steps:
     Attributes:
         out: The transitions since `begin`, in order.
         mono_ns, wall_ns: The moment.
+        revision: Counts the moments: while it stays the same, nothing has changed.
         on_activity: Told of a record that became active, or ceased to be.
     """
 
@@ -36,6 +37,7 @@ class Steps:
         self.out: list[Transition] = []
         self.mono_ns = 0
         self.wall_ns = 0
+        self.revision = 0
         self.on_activity: Callable[[Record], None] = lambda _record: None
         self._records = records
         self._timers: list[tuple[int, int, int, Key]] = []
@@ -43,6 +45,7 @@ class Steps:
     def begin(self, mono_ns: int, wall_ns: int) -> None:
         """A new moment."""
         self.mono_ns, self.wall_ns, self.out = mono_ns, wall_ns, []
+        self.revision += 1
 
     # The condition below
 
