@@ -1,6 +1,7 @@
 """What every source counts, under the same names, whatever it speaks."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -50,6 +51,18 @@ class SourceMeter:
     last_sample_ns: int = 0
     """UTC ns at the gateway when the last sample arrived; 0 before the first."""
 
+    def miss(self, signals: Sequence[str], away_s: float, reason: str) -> str:
+        """Take in that an outage of `away_s` left a gap in these signals; give it in words.
+
+        An outage that is told in parts is given its length once, and 0 after.
+        """
+        self.gaps_unfilled += len(signals)
+        self.gaps_unfilled_s += away_s
+        which = signals[0] if len(signals) == 1 else f"{len(signals)} signals"
+        length = f" of {_span_text(away_s)}" if away_s else ""
+        self.gap_text = f"gap{length} in {which} not filled: {reason}"
+        return self.gap_text
+
     def observe_latency(self, seconds: float) -> None:
         """Take one request's time into the smoothed and the greatest latency."""
         if self.latency_s != self.latency_s:  # NaN: the first one.
@@ -57,3 +70,11 @@ class SourceMeter:
             return
         self.latency_s += (seconds - self.latency_s) / 8
         self.latency_s_max = max(self.latency_s_max, seconds)
+
+
+def _span_text(seconds: float) -> str:
+    """A length of time as a person says it."""
+    for unit_s, unit in ((86_400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= 2 * unit_s:
+            return f"{seconds / unit_s:.0f} {unit}"
+    return f"{seconds:.3g} s"

@@ -66,6 +66,7 @@ async def open_session(config: Settings, context: SourceContext) -> AsyncIterato
             watching = tasks.create_task(session.watch(), name=f"mqtt link of {config.id}")
             try:
                 await session.subscribe()
+                _tell_gap(config, context)
                 yield session
             except LinkError as error:
                 # Carried around the group, which would wrap it, and its reader knows it bare.
@@ -74,6 +75,20 @@ async def open_session(config: Settings, context: SourceContext) -> AsyncIterato
                 watching.cancel()
         if ended is not None:
             raise ended
+
+
+def _tell_gap(config: Settings, context: SourceContext) -> None:
+    """Say what nobody kept while we were away: of a broker that was told to, we trust that it did.
+
+    How long is not known to the second: a topic that was silent before may have missed nothing.
+    """
+    meter = context.meter
+    if config.persistent or not meter.connects or not meter.last_sample_ns:
+        return
+    away_s = max(0.0, (context.clock.wall_ns() - meter.last_sample_ns) / 1e9)
+    names = [str(signal.key()) for signal in config.signals]
+    text = meter.miss(names, away_s, "the broker keeps nothing for us; see persistent")
+    context.log.warning("mqtt.gap", gap_s=round(away_s, 3), signals=len(names), text=text)
 
 
 class MqttSession:

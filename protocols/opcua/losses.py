@@ -35,22 +35,12 @@ class Losses:
         lost = [item for item, end_ns in gaps if end_ns > int(resumed_ns[item.handle])]
         if not lost:
             return
-        began_ns, meter = self._intake.began_ns, self._context.meter
+        began_ns = self._intake.began_ns
         away_s = max(0.0, (began_ns - (self._away_since_ns or began_ns)) / 1e9)
-        meter.gaps_unfilled += len(lost)
-        if not self._counted:
-            self._counted = True
-            meter.gaps_unfilled_s += away_s
-        which = lost[0].name if len(lost) == 1 else f"{len(lost)} signals"
-        meter.gap_text = f"gap of {_span_text(away_s)} in {which} not filled: {reason}"
-        self._context.log.warning(
-            "history.gap", gap_s=round(away_s, 3), signals=len(lost), text=meter.gap_text
+        text = self._context.meter.miss(
+            [item.name for item in lost], 0.0 if self._counted else away_s, reason
         )
-
-
-def _span_text(seconds: float) -> str:
-    """A length of time as a person says it."""
-    for unit_s, unit in ((86_400, "d"), (3600, "h"), (60, "min")):
-        if seconds >= 2 * unit_s:
-            return f"{seconds / unit_s:.0f} {unit}"
-    return f"{seconds:.3g} s"
+        self._counted = True
+        self._context.log.warning(
+            "history.gap", gap_s=round(away_s, 3), signals=len(lost), text=text
+        )

@@ -90,6 +90,9 @@ async def test_a_broker_that_restarts(
             await say(publisher, "2")
             await eventually(lambda: values[2:] == [2])
             assert world.meter.state is LinkState.UP
+            assert world.meter.gaps_unfilled == 1
+            assert world.meter.gaps_unfilled_s > 0
+            assert "the broker keeps nothing for us; see persistent" in world.meter.gap_text
     edges = [line["event"] for line in logs if line["event"].startswith("source.")]
     assert edges == ["source.up", "source.down", "source.recovered"]
 
