@@ -1,14 +1,16 @@
 """Writes Grafana's dashboards, provisioning and alert rules; `--check` says whether they are fresh.
 
-    python docker/grafana/build.py [--site NAME=ASSET,ASSET…] [--line NAME=ASSET,ASSET…]
+    python docker/grafana/build.py [--config FILE] [--site NAME=ASSET,…] [--line NAME=ASSET,…]
 
-Data carry no site or line: those variables stand for sets of assets, which the options name.
+Data carry no site or line: those variables stand for sets of assets, which the gateway's file or
+the options name.
 """
 
 import argparse
 import json
 import re
 import sys
+import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,15 +23,25 @@ BOARDS = tuple(module.BOARD for module in (plant, asset, energy, alarms, watcher
 
 
 def groups_of(options: argparse.Namespace) -> tuple[Variable, ...]:
-    """The variables site and line, as the options name their assets."""
+    """The variables site and line: as the gateway's file has them, and as the options name them."""
+    assets: list[dict[str, str]] = []
+    if options.config is not None:
+        assets = tomllib.loads(options.config.read_text(encoding="utf-8")).get("asset", [])
     found = []
     for name, label in (("site", "Site"), ("line", "Line")):
-        choices = [("All", ALL)]
+        members: dict[str, list[str]] = {}
+        for one in assets:
+            if one.get(name):
+                members.setdefault(one[name], []).append(one["id"])
         for text in getattr(options, name):
-            title, _, assets = text.partition("=")
-            # A comma would end the choice: an alternative of patterns needs none.
-            choices.append((title, "|".join(re.escape(a) for a in assets.split(","))))
-        found.append(Variable(name, label, choices=choices))
+            title, _, listed = text.partition("=")
+            members[title] = listed.split(",")
+        # A comma would end the choice: an alternative of patterns needs none.
+        choices = [
+            (title.replace(",", " "), "|".join(re.escape(a) for a in those))
+            for title, those in members.items()
+        ]
+        found.append(Variable(name, label, choices=[("All", ALL), *choices]))
     return tuple(found)
 
 
@@ -53,6 +65,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--site", action="append", default=[], metavar="NAME=ASSET,ASSET")
     parser.add_argument("--line", action="append", default=[], metavar="NAME=ASSET,ASSET")
+    parser.add_argument("--config", type=Path, help="the gateway's file: takes site and line of it")
     parser.add_argument("--check", action="store_true", help="write nothing")
     return parser.parse_args(arguments)
 

@@ -191,8 +191,9 @@ def test_the_first_steps_with_containers_work_in_a_clone(tmp_path: Path) -> None
     etc = tmp_path / "etc"
     script = begin.replace("ADDRESS-OF-THIS-REPOSITORY", f"file://{ROOT}")
     script = script.replace("/etc/forewarn", str(etc))
+    dashboards = dashboards.replace("/etc/forewarn", str(etc))
     done = subprocess.run(
-        ["bash", "-euc", script + f"ln -s {sys.prefix} .venv\n" + dashboards],
+        ["bash", "-euc", f"{script}ln -s {sys.prefix} .venv\n{dashboards}"],
         cwd=tmp_path,
         check=False,
         capture_output=True,
@@ -203,7 +204,7 @@ def test_the_first_steps_with_containers_work_in_a_clone(tmp_path: Path) -> None
     assert (etc / "secrets").stat().st_mode & 0o777 == 0o700
     assert (etc / "forewarn.toml").exists()
     plant = (tmp_path / "forewarn/docker/grafana/dashboards/plant.json").read_text()
-    assert "water : " in plant
+    assert ", press shop : press" in plant
 
 
 @pytest.mark.parametrize("name", ["forewarn.toml", "systemd/forewarn.toml"])

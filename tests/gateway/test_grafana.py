@@ -277,6 +277,19 @@ def test_site_and_line_stand_for_their_assets() -> None:
     assert by_name["line"]["All"] == ".*"
 
 
+def test_site_and_line_come_from_the_gateways_own_file(tmp_path: Path) -> None:
+    config = tmp_path / "forewarn.toml"
+    config.write_text(
+        '[[asset]]\nid = "pump-1"\nline = "water"\nsite = "north"\n'
+        '[[asset]]\nid = "pump-2"\nline = "water"\n[[asset]]\nid = "saw"\n'
+    )
+    build = generator()
+    groups = build.groups_of(build.parse(["--config", str(config), "--line", "wood=saw"]))
+    by_name = {variable.name: dict(variable.choices) for variable in groups}
+    assert by_name["line"] == {"All": ".*", "water": r"pump\-1|pump\-2", "wood": "saw"}
+    assert by_name["site"] == {"All": ".*", "north": r"pump\-1"}
+
+
 def test_the_dashboards_fit_grafanas_own_types(tmp_path: Path) -> None:
     if not shutil.which("npm"):
         assert os.environ.get("CI") != "true", "npm is needed"
