@@ -8,7 +8,7 @@ site=$($bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
 # shellcheck disable=SC2046  # several words, or none
 $bin/pip install --quiet $(cat /pip.args) --require-hashes --no-deps --only-binary :all: -r "$lock"
 $bin/pip install --quiet --no-index --no-deps /dist/*.whl
-python3 /sbom.py "$lock" > /opt/forewarn/sbom.cdx.json
+python3 /sbom.py "$lock" /var/lib/dpkg/status > /opt/forewarn/sbom.cdx.json
 $bin/pip uninstall --quiet --yes setuptools pip
 
 # Other packages' commands: nobody calls them here, and some of them write to machines.

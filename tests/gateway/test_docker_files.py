@@ -23,6 +23,18 @@ from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 print(JsonStrictValidator(SchemaVersion.V1_6).validate_str(open(sys.argv[1]).read()))
 """
+DPKG = """Package: libc6
+Status: install ok installed
+Architecture: amd64
+Version: 2:2.36-9+deb12u14
+Description: of more
+ than one line
+
+Package: gone
+Status: deinstall ok config-files
+Architecture: amd64
+Version: 1
+"""
 EXPOSURE_MAX = 2.5
 """Of systemd's own scale from 0 to 10."""
 
@@ -66,8 +78,13 @@ def test_the_bill_of_materials_names_every_locked_version(tmp_path: Path) -> Non
     assert [(c["name"], c["version"]) for c in bill["components"]] == locked
     assert all(c["properties"] for c in bill["components"])
     assert done.stdout == run(sys.executable, str(DOCKER / "sbom.py"), str(lock)).stdout
+    status = tmp_path / "status"
+    status.write_text(DPKG)
+    whole = json.loads(run(sys.executable, str(DOCKER / "sbom.py"), str(lock), str(status)).stdout)
+    (debian,) = [c["purl"] for c in whole["components"] if c["purl"].startswith("pkg:deb")]
+    assert debian == "pkg:deb/debian/libc6@2%3A2.36-9%2Bdeb12u14?arch=amd64"
     bill_file = tmp_path / "bill.json"
-    bill_file.write_text(done.stdout)
+    bill_file.write_text(json.dumps(whole))
     # CycloneDX's own library holds its schema.
     judged = run(tool("python"), "-c", JUDGE, str(bill_file))
     assert (judged.returncode, judged.stdout) == (0, "None\n"), judged.stdout + judged.stderr

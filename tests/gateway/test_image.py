@@ -199,6 +199,12 @@ def test_it_is_small_and_labelled(store: Store, image: str) -> None:
     print(f"gateway: {whole_mb} MB, of which the Debian base {base_mb} MB")
     assert whole_mb - base_mb < OWN_MB_MAX
     bill = json.loads(store.inside(image, "cat /opt/forewarn/sbom.cdx.json"))
+    versions = {component["name"]: component["version"] for component in bill["components"]}
+    installed = store.inside(image, "dpkg-query --show").splitlines()
+    assert len(installed) > 50
+    for line in installed:
+        name, version = line.split("\t")
+        assert versions[name.partition(":")[0]] == version
     found = store.inside(image, f"ls {SITE}")
     for component in bill["components"]:
         if component["name"] == "onnxruntime":
