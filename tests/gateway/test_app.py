@@ -5,11 +5,13 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from gateway.app import Gateway
 from gateway.config import parse
 from gateway.console.plant import AssetState
 from gateway.core.batch import Batch
+from gateway.core.errors import Refused
 from gateway.core.signals import Signal
 from models.record import RUNNING
 
@@ -64,6 +66,35 @@ def test_a_machine_that_stands_is_shown_as_stopped_and_its_reading_as_it_is(tmp_
             values = {s.signal: s.value for s in detail.signals}
             assert values == {"speed": 3.0, RUNNING: 0.0}
             assert await read(900.0) is AssetState.OK
+        finally:
+            gateway.trends.close()
+            gateway.log.close()
+
+    asyncio.run(main())
+
+
+def test_what_is_asked_of_learning_is_done_or_refused_and_shown(tmp_path: Path) -> None:
+    text = (
+        '[[source]]\nkind = "modbus"\nid = "hall"\nurl = "tcp://192.0.2.1:502"\n'
+        'signals = [{ asset = "press", signal = "speed", unit = "rpm", address = "holding:1" }]\n'
+        '[[asset]]\nid = "press"\nlearn = {}\n'
+    )
+
+    async def main() -> None:
+        gateway = Gateway(parse(text, tmp_path / "forewarn.toml"))
+        try:
+            (lesson,) = gateway.view.learning()
+            assert (lesson.stage, lesson.may) == ("collecting", ("rebaseline",))
+            with pytest.raises(Refused, match="makes no sense"):
+                await gateway.view.teach("press", "roll_back", "ana")
+            before_ns = lesson.since_ns
+            await gateway.view.teach("press", "rebaseline", "ana")
+            (lesson,) = gateway.view.learning()
+            assert lesson.since_ns > before_ns
+            assert lesson.reason == "by ana"
+            detail = gateway.view.asset("press")
+            assert detail is not None
+            assert detail.learning == lesson
         finally:
             gateway.trends.close()
             gateway.log.close()
