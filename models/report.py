@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from models.evaluate import Judged, precision_recall, roc
 
@@ -50,15 +51,51 @@ def page(report: dict[str, Any], files: Sequence[Judged], ways: Sequence[str]) -
         "<h2>Ranking</h2>",
     ]
     figures = [*_ranking(files, ways), *(_over_time(f, ways[0]) for f in files[:FILES_MAX])]
-    parts += [f"<div class=plot id=p{index}></div>" for index in range(len(figures))]
     if len(files) > FILES_MAX:
         parts.append(f"<p>The first {FILES_MAX} of {len(files)} files are drawn.</p>")
-    data = json.dumps(figures, allow_nan=False).replace("</", "<\\/")
-    parts.append(
-        f"<script>const figures={data};figures.forEach((f,i)=>Plotly.newPlot('p'+i,f.data,f.layout,"
-        "{responsive:true,displaylogo:false}));</script></html>"
-    )
+    parts += [_drawn(figures), "</html>"]
     return "\n".join(parts)
+
+
+def plain_page(report: dict[str, Any], figures: Sequence[dict[str, Any]]) -> str:
+    """The report of a failure or remaining-life model as HTML.
+
+    Args:
+        report: As `forewarn evaluate --kind … --json` prints it.
+        figures: As `figure` makes them.
+    """
+    parts = [
+        "<!doctype html><html lang=en><meta charset=utf-8>",
+        "<meta name=viewport content='width=device-width'>",
+        f"<title>Forewarn evaluation</title><style>{_STYLE}</style>",
+        f"<script>{plotly_script()}</script>",
+        "<h1>Forewarn evaluation</h1>",
+        f"<p>{html.escape(report['protocol'])}</p>",
+        *(f"<p>{html.escape(note)}</p>" for note in report["notes"]),
+    ]
+    for name, ways in report["measures"].items():
+        parts += [f"<h2>{html.escape(name)}</h2>", _table(ways, {})]
+    return "\n".join([*parts, _drawn(figures), "</html>"])
+
+
+def figure(data: list[dict[str, Any]], title: str, across: str, up: str) -> dict[str, Any]:
+    """One figure for `plain_page`."""
+    return {"data": data, "layout": _layout(title, across, up)}
+
+
+def thinned(n: int) -> NDArray[np.int64]:
+    """Which of `n` points of a line are drawn."""
+    return np.unique(np.linspace(0, n - 1, min(n, POINTS_MAX)).astype(np.int64))
+
+
+def _drawn(figures: Sequence[dict[str, Any]]) -> str:
+    places = [f"<div class=plot id=p{index}></div>" for index in range(len(figures))]
+    data = json.dumps(figures, allow_nan=False).replace("</", "<\\/")
+    script = (
+        f"<script>const figures={data};figures.forEach((f,i)=>Plotly.newPlot('p'+i,f.data,f.layout,"
+        "{responsive:true,displaylogo:false}));</script>"
+    )
+    return "\n".join([*places, script])
 
 
 def plotly_script() -> str:

@@ -47,6 +47,20 @@ WAYS: tuple[Literal["int8", "fp32"], ...] = ("int8", "fp32")
 @click.option(
     "--healthy", multiple=True, metavar="NAME", help="With --fault-from: files without a fault."
 )
+@click.option(
+    "--kind",
+    type=click.Choice(["anomaly", "failure", "rul"]),
+    default="anomaly",
+    show_default=True,
+    help="Of model; failure and rul take --train FILES and judge --data.",
+)
+@click.option("--cap", type=float, metavar="N", help="Longest remaining life told apart (rul).")
+@click.option(
+    "--truth",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Rows left after the last row of each sequence [default: sequences end in failure] (rul).",
+)
 @click.option("--time", metavar="COL")
 @click.option("--group", metavar="COL")
 @click.option("--ignore", metavar="A,B")
@@ -72,6 +86,9 @@ def command(
     signals: str | None,
     window: str | None,
     false_alarms: str,
+    kind: str,
+    cap: float | None,
+    truth: Path | None,
     seed: int,
     compare: bool,
     out: Path | None,
@@ -83,12 +100,16 @@ def command(
     Examples:
       forewarn evaluate --data valve1/ --train-rows 0:400 --label anomaly --ignore changepoint \\
         --out report.html
+      forewarn evaluate --kind rul --train fleet.csv --data new.csv --group unit --out report.html
       forewarn evaluate --train d00.csv --data faults/ --fault-from 160 --healthy d00_te.csv --json
     """
     from rich.console import Console
 
     from gateway.cli.files import Columns, read
 
+    if kind != "anomaly":
+        _heads(locals())
+        return
     if (train_rows is None) == (not train_files):
         raise click.UsageError("give either --train FILES or --train-rows START:END")
     if (label is None) == (fault_from is None):
@@ -136,6 +157,33 @@ def command(
         click.echo(json.dumps(report, ensure_ascii=False))
     else:
         _show(report, out)
+
+
+def _heads(given: dict[str, Any]) -> None:
+    """The same for failure and remaining-life models, which have other truths and measures."""
+    from gateway.cli.evaluate_heads import evaluate
+    from gateway.cli.files import Columns
+
+    if not given["train_files"]:
+        raise click.UsageError(f"--kind {given['kind']} needs --train FILES, and judges --data")
+    if given["kind"] == "failure" and given["label"] is None:
+        raise click.UsageError("--kind failure needs --label: the columns that say what failed")
+    evaluate(
+        given["kind"],
+        tuple(_files(given["train_files"])),
+        tuple(_files(given["data"])),
+        Columns(
+            time=given["time"],
+            signals=split(given["signals"]),
+            ignore=split(given["ignore"]),
+            labels=split(given["label"]),
+            group=given["group"],
+        ),
+        options={name: given[name] for name in ("window", "seed", "cap")},
+        truth=given["truth"],
+        out=given["out"],
+        as_json=given["as_json"],
+    )
 
 
 def _files(paths: Sequence[Path]) -> list[Path]:

@@ -1,0 +1,125 @@
+"""`forewarn evaluate --kind failure|rul`: a model on rows that it has not seen, and a yardstick."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from gateway.cli.files import Columns
+    from models.bundle import Bundle
+    from models.record import Record
+
+YARDSTICK = {
+    "failure": "a random forest of 300 trees on the same features",
+    "rul": "gradient boosting on the same features",
+}
+
+
+def evaluate(
+    kind: str,
+    train_files: tuple[Path, ...],
+    tests: tuple[Path, ...],
+    columns: "Columns",
+    *,
+    options: dict[str, Any],
+    truth: Path | None,
+    out: Path | None,
+    as_json: bool,
+) -> None:
+    """Train on some files, judge others, and compare: int8, fp32, yardstick."""
+    from rich.console import Console
+
+    from gateway.cli.files import read
+    from models.evaluate_heads import hear, measures, reliability
+
+    with Console(stderr=True).status("reading") as status:
+        train = read(train_files, replace(columns, few_words=True))
+        status.update(f"training on {len(train)} rows")
+        bundle, notes = _train(kind, train, columns, options)
+        signals = bundle.manifest.signals
+        asked = replace(
+            columns,
+            signals=tuple(signal.name for signal in signals),
+            words={s.name: s.categories for s in signals if s.categories},
+        )
+        test = read(tests, asked)
+        status.update(f"judging {len(test)} rows")
+        heard = hear(bundle, test, _truth(bundle, test, truth), train)
+    report: dict[str, Any] = {
+        "kind": kind,
+        "protocol": f"Trained by the defaults on {len(train)} rows, judged on {len(test)} others. "
+        f"Yardstick: {YARDSTICK[kind]}.",
+        "notes": list(notes),
+        "measures": {each.name: measures(each) for each in heard},
+    }
+    if kind == "failure":
+        report["reliability"] = {
+            each.name: reliability(each.true > 0.5, each.said["int8"]) for each in heard
+        }
+    if out is not None:
+        from models.report import plain_page
+        from models.report_heads import figures
+
+        try:
+            out.write_text(plain_page(report, figures(heard)), encoding="utf-8")
+        except OSError as error:
+            raise click.BadParameter(f"--out {out}: cannot be written: {error.strerror}") from error
+    if as_json:
+        click.echo(json.dumps(report, ensure_ascii=False))
+        return
+    click.echo(report["protocol"])
+    for name, ways in report["measures"].items():
+        for way, row in ways.items():
+            told = ", ".join(
+                f"{key.replace('_', ' ')} {value:.3f}"
+                if isinstance(value, float)
+                else f"{key} {value}"
+                for key, value in row.items()
+                if value is not None
+            )
+            click.echo(f"{name}, {way}: {told}")
+    for note in notes:
+        click.echo(f"note: {note}")
+    if out is not None:
+        click.echo(f"{out}: reliability, precision and recall" if kind == "failure" else f"{out}")
+
+
+def _train(
+    kind: str, record: "Record", columns: "Columns", options: dict[str, Any]
+) -> "tuple[Bundle, tuple[str, ...]]":
+    from tempfile import TemporaryDirectory
+
+    from models import bundle
+    from models.training import failure, rul
+
+    common = {"window": options["window"], "seed": options["seed"]}
+    made = (
+        failure.train(record, named=columns.signals, **common)
+        if kind == "failure"
+        else rul.train(record, cap=options["cap"], **common)
+    )
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "m.fwm"
+        held = bundle.write(path, made.manifest, made.int8, made.fp32, made.golden)
+    return held, made.notes
+
+
+def _truth(bundle: "Bundle", test: "Record", truth: Path | None) -> Any:
+    """float64[n, m]: the labels, or rows left to the end, or the lives that a file tells."""
+    import numpy as np
+
+    from gateway.cli.files import Columns, read
+    from models.evaluate_heads import last_rows, rows_left
+
+    if bundle.manifest.kind == "failure":
+        return np.stack([test.labels[label] for label in bundle.manifest.labels], axis=1)
+    cap = float(bundle.manifest.detail["cap"])
+    if truth is None:
+        return rows_left(test, cap)
+    try:
+        return last_rows(test, read([truth], Columns()).values[:, 0], cap)
+    except ValueError as error:
+        raise click.BadParameter(f"--truth {truth}: {error}") from error
