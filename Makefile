@@ -88,4 +88,4 @@ dashboards: install  ## Grafana's dashboards and the images' locks, anew
 	$(BIN)/python docker/grafana/build.py
 
 clean:  ## Remove what make made
-	rm -rf $(VENV) build dist out .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist out docker/wheelhouse docker/*.cdx.json .mypy_cache .pytest_cache .ruff_cache .hypothesis
