@@ -105,17 +105,21 @@ class Sensors:
         with np.errstate(invalid="ignore"):
             newest = window[:, :, -1:]
             still = np.all(window == newest, axis=2)
-            moving = ~still & ~np.isnan(window).all(axis=2)
-            level = np.nanmean(np.where(np.isnan(window), 0.0, window), axis=2)
+            gap = np.isnan(window)
+            moving = ~still & ~gap.all(axis=2)
+            level = (np.where(gap, 0.0, window) if gap.any() else window).mean(axis=2)
             inside = (level >= self.low) & (level <= self.high)
             noisy = (_noise(window) > NOISE_TIMES * np.maximum(self.noise, 1e-300)) & inside
             out[noisy & (self.noise > 0)] = SensorFault.NOISY
-            cut = (_edge(window) >= CLIPPED_SHARE) & moving
             width = self.high - self.low
             beyond = (window.max(axis=2) > self.high + 0.1 * width) | (
                 window.min(axis=2) < self.low - 0.1 * width
             )
-            out[cut & beyond & (self.edge < CLIPPED_SHARE / 4)] = SensorFault.CLIPPED
+            # Few are beyond, so few have to be counted cell by cell.
+            asset, signal = np.nonzero(beyond & moving & (self.edge < CLIPPED_SHARE / 4))
+            if len(asset):
+                cut = _edge(window[asset, signal][None])[0] >= CLIPPED_SHARE
+                out[asset[cut], signal[cut]] = SensorFault.CLIPPED
             # That others move says that the machine runs, or at least that its link is alive.
             lively = moving.sum(axis=1, keepdims=True) >= max(1, k // 2)
             never = STILL_TIMES * self.still_cells <= cells
@@ -216,5 +220,8 @@ def _edge(window: Floats) -> Floats:
 def _noise(window: Floats) -> Floats:
     """float64[a, k], RMS of the steps from cell to cell; 0 where there are none."""
     step = np.diff(window, axis=2)
+    square = np.einsum("akc,akc->ak", step, step)
+    if not np.isnan(square).any():
+        return np.asarray(np.sqrt(square / max(step.shape[2], 1)))
     have = np.maximum((~np.isnan(step)).sum(axis=2), 1)
     return np.asarray(np.sqrt(np.nansum(step**2, axis=2) / have))
