@@ -232,7 +232,7 @@ def main() -> None:
     server.start()
     theirs.close()  # A server that dies is seen at once.
     try:
-        if not ours.poll(300):
+        if not ours.poll(900):
             raise SystemExit("the server did not start")
         url = ours.recv()
         if options.gateway:
