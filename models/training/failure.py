@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, precision_recall_curve
 
 from models import quantise
-from models.errors import RecordError
 from models.graph import Graph
 from models.record import Record
 from models.training import grid as grids
+from models.training import label as labels_of
 from models.training import learners
 from models.training.inputs import Features, Inputs, Trained, choose, finish, pair_candidates
 from models.windows import Grid
@@ -23,13 +23,8 @@ ROWS_MAX = 40_000
 """Rows to learn from; of a longer record all failures and a part of the rest are used."""
 NETS_ROWS_MAX = 30_000
 """Above this many rows and labels together, nets cost more minutes than they are worth."""
-POSITIVES_MIN = 5
-LABEL_VALUES_MAX, LABEL_SHARE = 12, 0.9
-"""A signal of so few values, whose unusual ones fall on failures so often, is taken for a label."""
 KEPT_SHARE = 0.25
 """A product or difference must weigh so much of what the strongest one does."""
-RUN_MIN = 3.0
-"""A label that holds for so many rows at a time speaks of a stretch of time: windows are needed."""
 CELLS_MAX = 256
 LOST_MAX = 0.01
 """Average precision that int8 may lose against float32."""
@@ -72,8 +67,8 @@ def train(
         RecordError: No label, a label without enough failures, or nothing that moves.
     """
     labels = tuple(record.labels if labels is None else labels)
-    target = _targets(record, labels)
-    record, left_out = _without_labels(record, target, labels, named)
+    target = labels_of.targets(record, labels)
+    record, left_out = labels_of.without_labels(record, target, labels, named)
     known = np.asarray(~np.isnan(target).any(axis=1), bool)
     keep, rate = _sample(target, known, seed)
     inputs, x, ready, notes = _choose_window(record, window, target, keep, seed)
@@ -128,7 +123,7 @@ def train(
                 "split": _split(group, alone),
             },
             "detail": (detail or {})
-            | {"thresholds": thresholds, "horizon_s": _horizons(record, target, labels)},
+            | {"thresholds": thresholds, "horizon_s": labels_of.horizons_s(record, target, labels)},
         },
         notes,
         calm=np.asarray((y <= 0.5).all(axis=1), bool),
@@ -158,82 +153,6 @@ def train(
     return trained
 
 
-def _targets(record: Record, labels: Sequence[str]) -> Floats:
-    """float64[n, m]; every fault with the labels at once."""
-    if not labels:
-        raise RecordError(
-            "label: a failure model needs at least one; name the columns with --label"
-        )
-    faults = []
-    for label in labels:
-        column = record.labels.get(label)
-        if column is None:
-            faults.append(f"{label!r} is not in the record")
-        elif (np.nan_to_num(column) > 0.5).sum() < POSITIVES_MIN:
-            count = int((np.nan_to_num(column) > 0.5).sum())
-            faults.append(f"{label!r} must hold in at least {POSITIVES_MIN} rows, did in {count}")
-        elif (column <= 0.5).sum() < POSITIVES_MIN:
-            faults.append(f"{label!r} must be 0 in at least {POSITIVES_MIN} rows")
-    if faults:
-        raise RecordError(
-            f"label: {'; '.join(faults)}; give a longer record, or leave that label out"
-        )
-    return np.stack([record.labels[label] for label in labels], axis=1)
-
-
-def _without_labels(
-    record: Record, target: Floats, labels: Sequence[str], named: Sequence[str]
-) -> tuple[Record, list[str]]:
-    """The record without signals that are labels in disguise, and what to tell of them.
-
-    Such a signal has few values, leaves its usual one almost only where something fails, and stays
-    away as long as the failure does; an event that announces a failure is shorter.
-    """
-    failing = np.asarray((target > 0.5).any(axis=1), bool)
-    holds = _run_length(failing[:, None].astype(float), record.group)
-    suspects = []
-    for name, column in zip(record.names, record.values.T, strict=True):
-        known = column[~np.isnan(column)]
-        values, counts = np.unique(known, return_counts=True)
-        if not 2 <= len(values) <= LABEL_VALUES_MAX:
-            continue
-        away = ~np.isnan(column) & (column != values[counts.argmax()])
-        runs = _run_length(away[:, None].astype(float), record.group)
-        if (
-            away.sum() >= POSITIVES_MIN
-            and failing[away].mean() >= LABEL_SHARE
-            and runs >= holds / 2
-        ):
-            suspects.append(name)
-    out = [name for name in suspects if name not in named]
-    out += [name for name in _like(record, out) if name not in named]
-    kept = [name for name in suspects if name in named]
-    notes = []
-    if out:
-        notes.append(
-            f"left out, look like labels: {', '.join(out)} (other than usual almost only where "
-            f"{' or '.join(labels)} holds); name them in --signals if they are measured"
-        )
-    if kept:
-        notes.append(
-            f"{', '.join(kept)} is other than usual almost only where {' or '.join(labels)} holds: "
-            "if it is a label and no measurement, leave it out"
-        )
-    rest = tuple(name for name in record.names if name not in out)
-    return (record.select(rest) if out and rest else record), notes
-
-
-def _like(record: Record, labels: Sequence[str]) -> list[str]:
-    """Further columns of 0 and 1 that stand for as few rows as labels that were found."""
-    away = {
-        name: float(np.nanmean(column != 0))
-        for name, column in zip(record.names, record.values.T, strict=True)
-        if name in labels or bool(np.isin(column, (0, 1)).all())
-    }
-    most = max((away[name] for name in labels), default=0.0)
-    return [name for name, share in away.items() if share <= most and name not in labels]
-
-
 def _sample(target: Floats, known: NDArray[np.bool_], seed: int) -> tuple[NDArray[np.bool_], float]:
     """Rows to learn from: every failure, and as much of the rest as fits; and which part of it."""
     failing = known & (target > 0.5).any(axis=1)
@@ -259,10 +178,10 @@ def _choose_window(
         cells, rows = grids.span(window, "window", period_s)
         grid = Grid(rows or not regular, period_s, cells, 1, 3)
         return choose(record, grid, regimes=None, rows=keep)
-    run = _run_length(target, record.group)
+    run = labels_of.run_length(target, record.group)
     longest = max(len(rows) for _, rows in record.sequences())
     lengths = [1]
-    if run >= RUN_MIN:
+    if run >= labels_of.RUN_MIN:
         lengths = [int(np.clip(run * times, 2, min(CELLS_MAX, longest))) for times in (1, 3)]
     best: tuple[float, Any] | None = None
     for cells in dict.fromkeys(lengths):
@@ -284,30 +203,6 @@ def _split(group: NDArray[np.int64], alone: bool) -> str:
     if len(np.unique(group)) >= learners.FOLDS:
         return "whole sequences"
     return "blocks of time; calibrated on every fourth row" if alone else "blocks of time"
-
-
-def _run_length(target: Floats, group: NDArray[np.int64]) -> float:
-    """Median length, in rows, of the stretches in which a label holds."""
-    runs: list[int] = []
-    for column in (target > 0.5).T:
-        change = np.flatnonzero(np.diff(column.astype(int), prepend=0, append=0) != 0)
-        edges = np.union1d(change, np.flatnonzero(np.diff(group)) + 1)
-        starts = [i for i in edges if i < len(column) and column[i]]
-        ends = np.append(edges, len(column))
-        runs += [int(ends[np.searchsorted(ends, start, side="right")] - start) for start in starts]
-    return float(np.median(runs)) if runs else 0.0
-
-
-def _horizons(record: Record, target: Floats, labels: Sequence[str]) -> dict[str, float]:
-    """How long before a failure each label begins to hold, in s; none where rows stand alone."""
-    if record.time_s is None:
-        return {}
-    period_s, _ = grids.sampling(record)
-    runs = {
-        label: _run_length(column[:, None], record.group)
-        for label, column in zip(labels, target.T, strict=True)
-    }
-    return {label: run * period_s for label, run in runs.items() if period_s and run >= RUN_MIN}
 
 
 def _choose_pairs(
