@@ -21,7 +21,7 @@ from gateway.pipeline.assess import Judged
 from gateway.pipeline.derive import Derive
 from gateway.pipeline.fleet import Post
 from gateway.pipeline.past import Past
-from gateway.pipeline.running import SILENT, Running
+from gateway.pipeline.running import SILENT, START_NS, Running
 from gateway.pipeline.waves import Waves
 from gateway.pipeline.windows import WindowBuilder, Windows
 from gateway.store.log import Log
@@ -71,6 +71,7 @@ class Flow:
         self._executor = executor
         self._conditions: list[Condition] = []
         self._failed: dict[str, str] = {}
+        self._starting: dict[str, int] = {}
         self._past = _past(log)
         self._busy = asyncio.Lock()
         self.on_verdict: Callable[[Transition], None] = lambda _transition: None
@@ -183,6 +184,7 @@ class Flow:
             await self._judge(cut, conditions)
         mono_ns, wall_ns = self._clock.mono_ns(), self._clock.wall_ns()
         self._record(self._engine.tick(mono_ns=mono_ns, wall_ns=wall_ns))
+        self._lift(mono_ns)
 
     def command(self, command: Command) -> list[Transition]:
         """Do what a person asks of an alarm. Raises Refused where it makes no sense."""
@@ -268,8 +270,18 @@ class Flow:
     def _started_or_stopped(self, batch: Batch) -> None:
         """Silence, by design, what means nothing while a machine stands."""
         for asset, runs in self.running.update(batch):
-            self._silence(asset, holds=not runs)
+            if runs:
+                self._starting[asset] = self._clock.mono_ns() + START_NS
+            else:
+                self._starting.pop(asset, None)
+                self._silence(asset, holds=True)
             _events.info("asset.started" if runs else "asset.stopped", asset=asset)
+
+    def _lift(self, mono_ns: int) -> None:
+        """Let machines speak again that have run for long enough."""
+        for asset in [a for a, due_ns in self._starting.items() if due_ns <= mono_ns]:
+            del self._starting[asset]
+            self._silence(asset, holds=False)
 
     def _silence(self, asset: str, *, holds: bool) -> None:
         mono_ns, wall_ns = self._clock.mono_ns(), self._clock.wall_ns()
@@ -283,6 +295,7 @@ class Flow:
     def _let_go(self, running: Running) -> None:
         """Take up other rules; a machine that has none any more counts as running."""
         for asset in self.running.assets - running.assets:
+            self._starting.pop(asset, None)
             self._silence(asset, holds=False)
         running.carry(self.running)
         self.running = running

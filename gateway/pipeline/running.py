@@ -11,6 +11,10 @@ SILENT = ("*.low", "*.low_low", "*.sensor", "model.drift")
 move. What is too high stays an alarm, and so does what stood when the machine stopped: it may have
 stopped because of that."""
 
+START_NS = 60_000_000_000
+"""So long after it has begun to run a machine stays silent: what was too low is still coming up,
+and an alarm returns only after its delay."""
+
 
 class Running:
     """The newest state of each machine that has a rule.

@@ -21,7 +21,7 @@ from gateway.core.signals import Signal
 from gateway.pipeline.config import AssetConfig, DeriveConfig
 from gateway.pipeline.derive import Derive
 from gateway.pipeline.fleet import Assignment, muster
-from gateway.pipeline.running import Running
+from gateway.pipeline.running import START_NS, Running
 from gateway.pipeline.windows import WindowBuilder
 from gateway.store.config import StoreConfig
 from gateway.store.log import Log
@@ -114,6 +114,12 @@ def test_standing_is_neither_judged_nor_called_about(tmp_path: Path) -> None:
             assert bench.view("heat.high") == "active_unacked"
             await bench.pour(600, len(bench.rows))
             assert not bench.flow.running.stands("lathe-1")
+            # Nor while it comes up: an alarm returns only some time after its cause has gone.
+            assert bench.view("speed.low") == "suppressed"
+            now_ns = bench.flow._clock.mono_ns()
+            bench.flow._lift(now_ns + START_NS - 10 * 10**9)
+            assert bench.view("speed.low") == "suppressed"
+            bench.flow._lift(now_ns + START_NS)
             assert bench.view("speed.low") == "active_unacked"
             ends, abstained = await bench.ends()
             cells = bench.manifest.window.cells
