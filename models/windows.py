@@ -12,6 +12,7 @@ from models.sensors import Sensors
 
 JOIN_WINDOWS = 2
 """A hole in the record of up to so many windows is bridged; a longer one starts afresh."""
+GOLDEN = 0.618033988749895
 CHUNK_CELLS = 1 << 22
 """Cells cut at once, so that memory stays bounded however long the record is."""
 
@@ -134,7 +135,7 @@ def features(
         record: With the plan's signals, in its order.
         plan: What to compute.
         grid: Where the cells lie.
-        every: Compute only each so many rows of a sequence, to train on long records; the others
+        every: Compute only one of so many rows of a sequence, to train on long records; the others
             are NaN.
         sensors: Signals whose sensor is found faulty count as missing in that window.
 
@@ -150,7 +151,7 @@ def features(
         time_s = None if record.time_s is None else record.time_s[rows]
         laid = lay(record.values[rows], time_s, grid)
         judged_by = due(laid, grid)
-        at = np.unique(judged_by[judged_by >= 0])[::every]
+        at = _thinned(np.unique(judged_by[judged_by >= 0]), every)
         for start in range(0, len(at), step):
             chunk = at[start : start + step]
             window = windows(laid, chunk, grid.cells)
@@ -163,3 +164,15 @@ def features(
             out[rows[have]] = out[rows[judged_by[have]]]
             coverage[rows[have]] = coverage[rows[judged_by[have]]]
     return out, coverage
+
+
+def _thinned(at: NDArray[np.int64], every: int) -> NDArray[np.int64]:
+    """One of so many, its place in each stretch turning by the golden ratio.
+
+    An even step would see a machine's cycle always at the same phase where one divides the other.
+    """
+    if every == 1:
+        return at
+    turn = np.arange(max(1, len(at) // every))
+    offset = (turn * GOLDEN % 1.0 * every).astype(np.int64)
+    return at[np.minimum(turn * every + offset, len(at) - 1)] if len(at) else at

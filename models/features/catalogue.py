@@ -289,6 +289,15 @@ def slope(stack: Stack) -> Floats:
     return _over(stack.centred @ x, below, below <= 0)
 
 
+def recent_roughness(stack: Stack) -> Floats:
+    """RMS of the steps within the newest eighth of the window.
+
+    >>> recent_roughness(Stack(np.array([[0.0, 9.0, 1.0, 3.0]])))
+    array([2.])
+    """
+    return roughness(stack.recent)
+
+
 def roughness(stack: Stack) -> Floats:
     """RMS of the steps from cell to cell; noise without drift, since a slow trend hardly counts.
 
@@ -392,6 +401,9 @@ _ROWS = (
     Feature("kurtosis", kurtosis, "1", 1, _INF, 4, "kurtosis", "Pearson, biased, Gaussian = 3"),
     Feature("slope", slope, "same/s", -_INF, _INF, 2, "trend", "least squares"),
     Feature("roughness", roughness, "same", 0, _INF, 2, "noise", "von Neumann 1941, its root"),
+    Feature(
+        "recent_roughness", recent_roughness, "same", 0, _INF, 2, "noise lately", "as `roughness`"
+    ),
     Feature(
         "spectral_centroid", spectral_centroid, "Hz", 0, _INF, 4, "mean frequency", "power-weighted"
     ),

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
 
 from models import bundle
@@ -18,7 +17,7 @@ from models.quantise import golden_rows, run
 from models.record import Record
 from models.sensors import Sensors
 from models.training.detail import explained, following, operating
-from models.training.detector_graph import graph_of, int8_of
+from models.training.detector_graph import int8_of
 from models.training.learn import learn
 from models.training.screen import Screened
 from models.windows import Grid, lay
@@ -81,8 +80,7 @@ def train(
     learned = learn(record, window=window, hop=hop, false_alarms=false_alarms, seed=seed)
     plan, grid, states, chosen = learned.plan, learned.grid, learned.states, learned.limit
     x = np.concatenate(learned.sequences)
-    fp32 = graph_of(states, plan)
-    int8, parity = int8_of(fp32, learned.sequences, states.whole, chosen.value, precision, seed)
+    fp32, int8, parity = int8_of(states, plan, learned.sequences, chosen.value, precision, seed)
     healthy = _healthy(plan, learned.screened.record, x)
     golden = _golden(fp32, int8, x, seed)
     when = created or datetime.now(UTC)
@@ -137,13 +135,13 @@ def train(
         data_sha256=data_sha256,
         libraries={name: version(name) for name in ("numpy", "onnx", "onnxruntime", "scipy")},
     )
-    return Trained(manifest, int8, fp32.SerializeToString(), golden, learned.notes)
+    return Trained(manifest, int8, fp32, golden, learned.notes)
 
 
 OUTPUTS = ("score", "contribution", "direction")
 
 
-def _golden(fp32: onnx.ModelProto, int8: bytes, x: NDArray[np.float32], seed: int) -> bundle.Golden:
+def _golden(fp32: bytes, int8: bytes, x: NDArray[np.float32], seed: int) -> bundle.Golden:
     rows = golden_rows(x, seed=seed)
     # Beyond the healthy range too, since that is where it matters.
     spread = np.nanstd(x, axis=0)

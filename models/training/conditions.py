@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from models.training.detector import Detector, fit
+from models.training.detector import Detector, density, fit
+from models.training.folds import FOLDS, folds
 
 CANDIDATES = (1, 2, 4, 6, 8, 12)
 INDEPENDENT_MIN = 5
@@ -20,7 +21,6 @@ FREEDOM = 10.0
 """Of the likelihood's tail: a few far windows decide nothing."""
 CERTAIN = 2.0
 """Standard errors by which more conditions must speak better for held-out windows than fewer."""
-FOLDS = 8
 FEATURES_MAX = 512
 """Conditions times features: wider machines would need longer records, and time, than they get."""
 REACH_Z = 8.0
@@ -67,7 +67,7 @@ def fit_conditions(
     count: int,
     reach: int,
     *,
-    tails: bool = True,
+    told: bool = False,
 ) -> Conditions:
     """Learn so many conditions (or fewer, where some were seen too seldom).
 
@@ -77,9 +77,13 @@ def fit_conditions(
         blocks: As for `fit`.
         count: How many to look for.
         reach: Windows that share cells with a window, on either side.
-        tails: As for `fit`.
+        told: Only what tells conditions apart (`likelihood`); such a model scores nothing.
     """
-    whole = fit(sequences, floor, blocks, tails=tails)
+
+    def learn(part: Sequence[NDArray[np.float32]]) -> Detector:
+        return density(part, floor, blocks) if told else fit(part, floor, blocks, reach)
+
+    whole = learn(sequences)
     x = np.concatenate(sequences)
     least = max(INDEPENDENT_MIN * max(1, reach), 2 * int(blocks[0].sum()), 30)
     if count == 1 or len(x) < 2 * least:
@@ -98,7 +102,7 @@ def fit_conditions(
     if len(kept) < 2:
         return Conditions(whole, (whole,))
     own = np.argmin(((z[:, None, :] - centres[kept]) ** 2).sum(axis=2), axis=1)
-    parts = tuple(fit([x[own == c]], floor, blocks, tails=tails) for c in range(len(kept)))
+    parts = tuple(learn([x[own == c]]) for c in range(len(kept)))
     return Conditions(whole, parts, tuple(float(np.mean(own == c)) for c in range(len(kept))))
 
 
@@ -133,13 +137,9 @@ def _held_out(
 ) -> Floats:
     """Mean likelihood of each held-out block of time."""
     out = []
-    for fold in range(FOLDS):
-        learn, test = [], []
-        for s in sequences:
-            start, stop = len(s) * fold // FOLDS, len(s) * (fold + 1) // FOLDS
-            test.append(s[start:stop])
-            learn += [s[: max(0, start - reach)], s[stop + reach :]]
-        learn = [part for part in learn if len(part)]
-        model = fit_conditions(learn, floor, blocks, count, reach, tails=False)
-        out.append(float(np.mean(model.likelihood(np.concatenate(test)))))
+    for fold in folds([len(s) for s in sequences], reach):
+        learn = [sequences[index][at] for index, at in fold.learn]
+        test = np.concatenate([sequences[index][at] for index, at in fold.test])
+        model = fit_conditions(learn, floor, blocks, count, reach, told=True)
+        out.append(float(np.mean(model.likelihood(test))))
     return np.asarray(out)

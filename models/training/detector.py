@@ -1,24 +1,30 @@
 """The healthy state as one matrix: each feature against what all the others make of it.
 
-Every feature is compared with what the other features of the same moment let expect (the
-conditional residual of a Gaussian, from the ridged precision matrix). So a flow that falls with the
-temperature, as it always did, is nothing; a flow that falls alone is. Residuals whose record holds
-few independent windows count for less, by the tail of Student's t.
+So a flow that falls with the temperature, as it always did, is nothing; a flow that falls alone is.
+What is left of a feature counts in units of what was left of it in held-out parts of the record,
+out to the same quantile for every feature, and for less where few independent windows stand behind
+it, by the tail of Student's t.
 """
 
+import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm, t
 
+from models.training.explained import REACH_Z, explain
+from models.training.folds import folds
+
 RIDGE = 0.05
-"""Share of every feature's variance that no other feature may explain away."""
-TAIL = 1e-3
-"""Where Student's t is compared with the Gaussian."""
-CLIP = 8.0
+"""Of the density by which operating conditions are told apart."""
+TAIL = 0.01
+"""Every feature's own tail is brought to the Gaussian's here, and Student's t compared with it."""
+CLIP = REACH_Z
 """Standard deviations up to which one feature may explain another; also the range of int8."""
+SPREAD_MIN = 0.005
+"""Of what is left over, in standard deviations of the feature; int8 in two parts tells no less."""
 POWER = 4
 """Of the norm over features: between the sum of squares (2), which drowns one strange signal among
 many, and the largest (infinity), which sees no signals that stray together."""
@@ -35,7 +41,7 @@ class Detector:
         scale: float64[d], > 0.
         own: float64[d], what a feature's own deviation counts for.
         others: float64[d, d], what the deviations of the others take off, diagonal 0.
-        independent: float64[d], how many independent windows the record held for each residual.
+        independent: float64[d], how many independent windows the record held for each feature.
         blocks: For each of the scales (whole window, recent), bool[d]: the features it holds.
         precision: float64[d, d], of the standardised features; 0 between blocks.
     """
@@ -86,8 +92,7 @@ def fit(
     sequences: Sequence[NDArray[np.float32] | Floats],
     floor: Floats,
     blocks: tuple[NDArray[np.bool_], ...],
-    *,
-    tails: bool = True,
+    reach: int,
 ) -> Detector:
     """Learn the healthy state.
 
@@ -95,8 +100,38 @@ def fit(
         sequences: float[n_i, d] each, evenly spaced in time, oldest first; NaN where missing.
         floor: float64[d], the least standard deviation that a feature can have (its resolution).
         blocks: As `Detector.blocks`.
-        tails: Weigh residuals by how many independent windows stand behind them.
+        reach: Windows that share cells with a window, on either side.
     """
+    plain = density(sequences, floor, blocks)
+    x = np.concatenate(sequences).astype(np.float64)
+    lengths = [len(s) for s in sequences]
+    have = ~np.isnan(x)
+    z = np.where(have, (x - plain.centre) / plain.scale, 0.0)
+    others = np.zeros_like(plain.others)
+    held = np.full(x.shape, np.nan)
+    parts = list(folds(lengths, reach))
+    for block in blocks:
+        at = np.flatnonzero(block)
+        others[np.ix_(at, at)], held[:, at] = explain(z[:, at], have[:, at], parts, lengths)
+    raw = replace(plain, others=others)
+    left = [raw.residual(s) for s in sequences]
+    spread = np.maximum(
+        _spread(np.concatenate(left), held), np.maximum(floor / plain.scale, SPREAD_MIN)
+    )
+    # Two drifts explain each other's past; so a feature is known no better than its own level is.
+    edges = np.cumsum(lengths)[:-1]
+    levels = np.split(np.where(have, z, np.nan), edges)
+    independent = np.minimum(effective(left), effective(levels))
+    tail = spread * inflation(independent)
+    return replace(raw, own=1.0 / tail, others=others / tail, independent=independent)
+
+
+def density(
+    sequences: Sequence[NDArray[np.float32] | Floats],
+    floor: Floats,
+    blocks: tuple[NDArray[np.bool_], ...],
+) -> Detector:
+    """Centre, scale and precision alone, which is all that a likelihood needs."""
     x = np.concatenate(sequences).astype(np.float64)
     d = x.shape[1]
     have = ~np.isnan(x)
@@ -105,31 +140,32 @@ def fit(
     away = np.where(have, x - centre, 0.0)
     scale = np.maximum(np.sqrt((away**2).sum(axis=0) / count), floor)
     z = away / scale
-    own, others, inverse = np.ones(d), np.zeros((d, d)), np.zeros((d, d))
+    inverse = np.zeros((d, d))
     for block in blocks:
         at = np.flatnonzero(block)
-        inside = z[:, at]
-        both = have[:, at].astype(float)
+        inside, both = z[:, at], have[:, at].astype(float)
         pairs = np.maximum(both.T @ both, 1.0)
         shared = (1 - RIDGE) * (inside.T @ inside / pairs) + RIDGE * np.eye(len(at))
-        precision = _inverse(shared)
-        inverse[np.ix_(at, at)] = precision
-        weight = precision / np.sqrt(np.diag(precision))
-        own[at] = np.diag(weight)
-        others[np.ix_(at, at)] = weight - np.diag(np.diag(weight))
-    raw = Detector(centre, scale, own, others, np.ones(d), blocks, inverse)
-    if not tails:
-        return raw
-    independent = effective([raw.residual(s) for s in sequences])
-    tail = inflation(independent)
-    return Detector(centre, scale, own / tail, others / tail, independent, blocks, inverse)
+        inverse[np.ix_(at, at)] = _inverse(shared)
+    return Detector(centre, scale, np.ones(d), np.zeros((d, d)), np.ones(d), blocks, inverse)
+
+
+def _spread(left: Floats, held: Floats) -> Floats:
+    """float64[d], standard deviations of what is left over: held out, and out to the tail."""
+    with np.errstate(all="ignore"), warnings.catch_warnings():
+        # A feature that is missing in every held-out row has no such figure: NaN, and left at 1.
+        warnings.simplefilter("ignore", RuntimeWarning)
+        size = np.sqrt(np.fmax(np.nanmean(left**2, axis=0), np.nanmean(held**2, axis=0)))
+        far = np.nanquantile(np.abs(held), 1.0 - TAIL, axis=0) / norm.isf(TAIL / 2)
+    out: Floats = np.nan_to_num(np.fmax(size, far), nan=1.0)
+    return out
 
 
 def inflation(independent: Floats) -> Floats:
     """How much wider a limit must be for so few independent values than for infinitely many.
 
     >>> inflation(np.array([3.0, 20.0, 1e6])).round(2)
-    array([7.23, 1.16, 1.  ])
+    array([2.99, 1.09, 1.  ])
     """
     freedom = np.clip(independent - 1.0, 1.5, None)
     out: Floats = t.isf(TAIL, freedom) / norm.isf(TAIL)

@@ -15,13 +15,17 @@ from models.training.detector import CLIP, POWER, Detector
 from models.training.parity import Parity, measure
 
 EXPLAINING, KNOWN = "explaining", "known"
+COARSE, FINE = "coarse_", "fine_"
 assert POWER == 4, "the graph takes the square root twice"
 CLIP_SCORED = 1e4
 """Standard deviations at which a feature counts no further; keeps its fourth power finite."""
 
 
-def graph_of(states: Conditions, plan: FeaturePlan) -> onnx.ModelProto:
+def graph_of(states: Conditions, plan: FeaturePlan, *, fine: bool = False) -> onnx.ModelProto:
     """The detector as a graph: x -> score, contribution, direction.
+
+    With `fine`, deviations and weights are split into a coarse and a fine part, each of which fits
+    into 8 bits, so that int8 products add up to what 16 bits would give.
 
     With several operating conditions, all three are those of the condition that finds the window
     least strange.
@@ -30,9 +34,11 @@ def graph_of(states: Conditions, plan: FeaturePlan) -> onnx.ModelProto:
     whole = states.whole
     z, present = graph.prepare(whole.centre, whole.scale, clip=CLIP_SCORED)
     there = graph.node("Cast", present, to=onnx.TensorProto.FLOAT)
-    score, share, direction = _condition(graph, z, present, there, whole, states.parts[0], plan, 0)
+    score, share, direction = _condition(
+        graph, z, present, there, whole, states.parts[0], plan, 0, fine
+    )
     for index, part in enumerate(states.parts[1:], 1):
-        made = _condition(graph, z, present, there, whole, part, plan, index)
+        made = _condition(graph, z, present, there, whole, part, plan, index, fine)
         better = graph.node("Less", made[0], score)
         score = graph.node("Where", better, made[0], score)
         share = graph.node("Where", better, made[1], share)
@@ -53,6 +59,7 @@ def _condition(
     model: Detector,
     plan: FeaturePlan,
     index: int,
+    fine: bool,
 ) -> tuple[str, str, str]:
     """Score [n, 1], contribution and direction [n, k] of one operating condition."""
     if model is not whole:
@@ -64,10 +71,10 @@ def _condition(
     low, high = graph.constant(-CLIP), graph.constant(CLIP)
     known = graph.node("Clip", z, low, high, name=f"{KNOWN}{index}")
     # What is missing is what the others let expect, so that it explains as it would have.
-    expected = graph.node("MatMul", known, graph.constant(model.expected))
+    expected = _product(graph, known, model.expected, fine)
     filled = graph.node("Where", present, known, expected)
     bounded = graph.node("Clip", filled, low, high, name=f"{EXPLAINING}{index}")
-    explained = graph.node("MatMul", bounded, graph.constant(model.others))
+    explained = _product(graph, bounded, model.others, fine)
     own = graph.node("Mul", z, graph.constant(model.own))
     residual = graph.node("Add", own, explained)
     residual = graph.node("Where", present, residual, graph.constant(0.0))
@@ -90,13 +97,29 @@ def _condition(
     return score, share, _direction(graph, residual, fourth, plan)
 
 
+def _product(graph: Graph, tensor: str, weight: NDArray[np.float64], fine: bool) -> str:
+    """tensor @ weight; the parts of a fine one are named so that int8 knows their ranges."""
+    if not fine:
+        return graph.node("MatMul", tensor, graph.constant(weight))
+    step = CLIP / 127.0
+    turns = graph.node("Round", graph.node("Mul", tensor, graph.constant(1.0 / step)))
+    coarse = graph.node("Mul", turns, graph.constant(step), name=f"{COARSE}{tensor}")
+    rest = graph.node("Sub", tensor, coarse, name=f"{FINE}{tensor}")
+    # Column by column, as int8 will round the weight; what that leaves is a weight of its own.
+    unit = np.maximum(np.abs(weight).max(axis=0), 1e-12) / 127.0
+    rough = np.rint(weight / unit) * unit
+    total = graph.node("MatMul", coarse, graph.constant(rough))
+    total = graph.node("Add", total, graph.node("MatMul", coarse, graph.constant(weight - rough)))
+    return graph.node("Add", total, graph.node("MatMul", rest, graph.constant(rough)))
+
+
 def _direction(graph: Graph, residual: str, fourth: str, plan: FeaturePlan) -> str:
     """+1 or -1 by the mean's residual where the mean says more than the spread, else 0."""
     level = np.zeros((len(plan.names), len(plan.signals)))
     wobble = np.zeros_like(level)
     for index, name in enumerate(plan.names):
         signal, _, kind = name.rpartition(":")
-        target = wobble if kind == "spread" else level if kind == "mean" else None
+        target = wobble if kind in {"spread", "roughness"} else level if kind == "mean" else None
         if target is not None:
             target[index, plan.signals.index(signal)] = 1.0
     mean = graph.node("MatMul", residual, graph.constant(level))
@@ -107,40 +130,52 @@ def _direction(graph: Graph, residual: str, fourth: str, plan: FeaturePlan) -> s
 
 
 def int8_of(
-    fp32: onnx.ModelProto,
+    states: Conditions,
+    plan: FeaturePlan,
     sequences: Sequence[NDArray[np.float32]],
-    model: Detector,
     limit: float,
     precision: str,
     seed: int,
-) -> tuple[bytes, Parity]:
-    """The int8 graph that agrees with fp32, per channel or per tensor, whichever agrees better."""
+) -> tuple[bytes, bytes, Parity]:
+    """The fp32 graph, the int8 graph that agrees with it best, and how far it does.
+
+    Args:
+        states: The detector.
+        plan: Its features.
+        sequences: float32[n_i, d] each, healthy windows.
+        limit: Of the score.
+        precision: `int8`; or `fp32`, which puts the same graph into both places.
+        seed: Of the faults that are invented to compare both.
+
+    Raises:
+        ModelError: No int8 graph agrees well enough.
+    """
+    fp32 = graph_of(states, plan)
     plain = fp32.SerializeToString()
     if precision == "fp32":
-        return plain, Parity(0.0, 0.0, "fp32 as asked")
-    if not bool(np.any(model.others)):
-        return plain, Parity(0.0, 0.0, "nothing to quantise: one signal has no others")
-    exact = [
-        node.output[0]
-        for node in fp32.graph.node
-        if node.op_type == "MatMul" and not node.input[0].startswith((EXPLAINING, KNOWN))
-    ]
-    x = np.concatenate(sequences)
+        return plain, plain, Parity(0.0, 0.0, "fp32 as asked")
+    if not any(bool(np.any(part.others)) for part in states.parts):
+        return plain, plain, Parity(0.0, 0.0, "nothing to quantise: one signal has no others")
+    x = np.concatenate(sequences)[: 1 << 14]
     best: tuple[Parity, bytes] | None = None
-    for per_channel in (True, False):
+    for how, per_channel, fine in WAYS:
+        if best is not None and fine and best[0].worst <= ENOUGH:
+            break
+        whole = graph_of(states, plan, fine=True) if fine else fp32
+        ranges = {name: reach for node in whole.graph.node if node.op_type == "MatMul"
+                  for name in node.input[:1] if (reach := _reach(name))}  # fmt: skip
         made = quantise(
-            fp32,
-            x[: 1 << 14],
+            whole,
+            x,
             per_channel=per_channel,
-            ranges={
-                node.input[0]: CLIP
-                for node in fp32.graph.node
-                if node.op_type == "MatMul" and node.input[0].startswith((EXPLAINING, KNOWN))
-            },
-            keep_fp32=exact,
+            ranges=ranges,
+            keep_fp32=[
+                node.output[0]
+                for node in whole.graph.node
+                if node.op_type == "MatMul" and node.input[0] not in ranges
+            ],
         ).SerializeToString()
-        how = "per channel" if per_channel else "per tensor"
-        seen = measure(plain, made, sequences, model.scale, limit, how=how, seed=seed)
+        seen = measure(plain, made, sequences, states.whole.scale, limit, how=how, seed=seed)
         if best is None or seen.worst < best[0].worst:
             best = seen, made
     assert best is not None
@@ -150,4 +185,21 @@ def int8_of(
             f"{best[0].auroc_loss:.4f} and {best[0].decisions_changed:.2%}; train with --precision"
             " fp32"
         )
-    return best[1], best[0]
+    return plain, best[1], best[0]
+
+
+WAYS = (
+    ("per channel", True, False),
+    ("per tensor", False, False),
+    ("per channel, in a coarse and a fine part", True, True),
+)
+ENOUGH = 0.5
+"""Share of the allowed loss below which the plain int8 is taken; features that follow each other
+closely need the finer one."""
+
+
+def _reach(tensor: str) -> float:
+    """The largest magnitude that a tensor can have, where it is one that explains; else 0."""
+    if tensor.startswith((EXPLAINING, KNOWN, COARSE)):
+        return CLIP
+    return CLIP / 254.0 if tensor.startswith(FINE) else 0.0

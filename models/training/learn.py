@@ -1,5 +1,6 @@
 """Learns what healthy is from a record, and where it ends; numbers only, no graph."""
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -14,11 +15,18 @@ from models.training import conditions, limits
 from models.training import grid as grids
 from models.training.conditions import Conditions
 from models.training.detector import Detector
+from models.training.folds import FOLDS
 from models.training.screen import Screened, screen
 from models.windows import Grid, features
 
 WINDOWS_MAX = 30_000
 """Windows to learn from; a longer record is thinned evenly."""
+SETTLED_TIMES = 2.0
+CELLS_SPREAD, CELLS_RECENT = 4, 16
+"""Fewest cells of a window for a fluctuation, and for a newest eighth that is worth the name."""
+WINDOWS_CHOOSING = 3000
+SURER = 0.6
+"""In plain noise, spread and steps are known equally well to a fifth; this is clear of that."""
 FAULT_TIMES = 8.0
 """A stretch that scores so many times the usual is no healthy machine, and is trained around."""
 FAULT_SHARE_MAX = 0.25
@@ -82,8 +90,10 @@ def learn(
         notes.append(f"{len(states.parts)} operating conditions are told apart")
     longest = max(map(len, sequences))
     window_s = None if grid.period_s is None else grid.period_s * grid.cells
+    settled, told = _settled(scores)
+    notes += told
     chosen = limits.limit(
-        scores,
+        settled,
         windows=longest / per_window + 1 if per_window else float(longest),
         per_window=max(1, per_window),
         window_s=window_s,
@@ -98,21 +108,40 @@ def learn(
 
 
 def plan_of(record: Record, grid: Grid) -> FeaturePlan:
-    """Mean and spread of each signal, over the window and over its newest eighth."""
-    if grid.cells < 4:
-        kinds: tuple[str, ...] = ("mean",)
-    elif grid.cells < 16:
-        kinds = ("mean", "spread")
-    else:
-        kinds = ("mean", "spread", "recent_mean", "recent_spread")
-    # A word's index has no spread that means anything; that it changes is in its mean.
-    names = tuple(
-        f"{signal}:{kind}"
-        for kind in kinds
-        for signal in record.names
-        if not (kind.endswith("spread") and signal in record.categories)
-    )
-    return FeaturePlan(record.names, names, grid.period_s or 1.0, grid.cells, grid.hop_cells)
+    """Mean and fluctuation of each signal, over the window and over its newest eighth."""
+    levels = [f"{signal}:mean" for signal in record.names]
+    wobble: list[str] = []
+    if grid.cells >= CELLS_SPREAD:
+        # A word's index has no spread that means anything; that it changes is in its mean.
+        wobbling = tuple(name for name in record.names if name not in record.categories)
+        wobble = [f"{s}:{kind}" for s, kind in _fluctuations(record, grid, wobbling).items()]
+    names = levels + wobble
+    if grid.cells >= CELLS_RECENT:
+        names += [f"{s}:recent_{kind}" for s, _, kind in (n.rpartition(":") for n in names)]
+    return FeaturePlan(record.names, tuple(names), grid.period_s or 1.0, grid.cells, grid.hop_cells)
+
+
+def _fluctuations(record: Record, grid: Grid, signals: tuple[str, ...]) -> dict[str, str]:
+    """How each signal's fluctuation is measured: by its spread, or by its steps from cell to cell.
+
+    A signal that follows a load has a spread that is mostly the load's; its steps then tell noise
+    far more surely. What is known more surely, relative to its size, is taken.
+    """
+    kinds = ("spread", "roughness")
+    names = tuple(f"{signal}:{kind}" for kind in kinds for signal in signals)
+    if grid.cells < CELLS_RECENT:
+        return dict.fromkeys(signals, "spread")
+    plan = FeaturePlan(record.names, names, 1.0, grid.cells, grid.hop_cells)
+    every = max(1, len(record) // WINDOWS_CHOOSING)
+    x, _ = features(record, plan, replace_hop(grid), every=every)
+    x = x[np.isfinite(x).any(axis=1)].astype(np.float64)
+    if not len(x):
+        return dict.fromkeys(signals, "spread")
+    with np.errstate(all="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        unsure = np.nanstd(x, axis=0) / np.nanmean(x, axis=0)
+    spread, steps = np.split(unsure, 2)
+    return {signal: kinds[int(steps[i] < SURER * spread[i])] for i, signal in enumerate(signals)}
 
 
 def blocks_of(plan: FeaturePlan) -> tuple[NDArray[np.bool_], ...]:
@@ -199,6 +228,25 @@ def _around_faults(
         " were left out of training (is the record healthy throughout?)"
     )
     return kept, limits.held_out(kept, floor, blocks, reach), [text]
+
+
+def _settled(
+    scores: list[NDArray[np.float64]],
+) -> tuple[list[NDArray[np.float64]], list[str]]:
+    """The scores that the limit is set by: without a first half that was still on its way.
+
+    A run-in is not the settled state's spread. It is one if each eighth of the first half is
+    stranger, held out, than every eighth of the second (chance does that to one record in seventy),
+    and clearly so.
+    """
+    if len(scores) > 1 or len(scores[0]) < 2 * FOLDS:
+        return scores, []
+    peaks = [float(np.nanmax(part)) for part in np.array_split(scores[0], FOLDS)]
+    early, late = peaks[: FOLDS // 2], peaks[FOLDS // 2 :]
+    if min(early) <= max(late) or np.median(early) <= SETTLED_TIMES * np.median(late):
+        return scores, []
+    text = "the first half of the record was still settling (run-in?), so the limit is the second's"
+    return [scores[0][len(scores[0]) // 2 :]], [text]
 
 
 def _check_forward(

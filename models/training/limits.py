@@ -12,19 +12,23 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import nct, norm
 
 from models.errors import RecordError
+from models.score import DEADBAND
 from models.training.conditions import fit_conditions
+from models.training.folds import folds
 
-FOLDS = 8
 WINDOWS_MIN = 20
 """Fewer windows one after the other than this, and nothing can be said about rare scores."""
-QUANTILE = 0.95
-"""Of held-out healthy scores: the limit where every run is too short for anything rarer. With fewer
-than 20 windows in all, no such quantile is known either, and the largest takes its place."""
+CONTENT, CONFIDENCE = 0.9, 0.99
+"""Where every run is too short for anything rarer: the limit below which, with this confidence,
+this share of windows stay from their first cell to their last (a tolerance limit)."""
+PRIOR_WINDOWS, PRIOR_SPREAD = 10.0, 0.25
+"""Few windows do not know their own spread: so many more are imagined, whose scores' logarithms
+spread by a quarter, as those of machines with long records do."""
 REACH = 10.0
 """A record supports statements about a span so many times its own length, and no longer."""
-SHADOW_REACH = 3.0
 DRAWS = 200
 TAIL_MIN = 5
 
@@ -89,27 +93,12 @@ def held_out(
         float64[n_i] each; NaN where nothing was left to learn from.
     """
     out = [np.full(len(s), np.nan) for s in sequences]
-    whole = len(sequences) >= FOLDS and max(len(s) for s in sequences) < FOLDS * 2
-    for fold in range(FOLDS):
-        learn: list[NDArray[np.float32]] = []
-        tests: list[tuple[int, slice]] = []
-        for index, sequence in enumerate(sequences):
-            n = len(sequence)
-            if whole:
-                test = slice(0, n if index % FOLDS == fold else 0)
-            else:
-                test = slice(n * fold // FOLDS, n * (fold + 1) // FOLDS)
-            if test.stop <= test.start:
-                learn.append(sequence)
-                continue
-            tests.append((index, test))
-            learn.append(sequence[: max(0, test.start - reach)])
-            learn.append(sequence[test.stop + reach :])
-        learn = [part for part in learn if len(part)]
-        if tests and sum(map(len, learn)) > 2:
+    for fold in folds([len(s) for s in sequences], reach):
+        learn = [sequences[index][at] for index, at in fold.learn]
+        if sum(map(len, learn)) > 2:
             model = fit_conditions(learn, floor, blocks, conditions, reach)
-            for index, test in tests:
-                out[index][test] = model.score(sequences[index][test])
+            for index, at in fold.test:
+                out[index][at] = model.score(sequences[index][at])
     return out
 
 
@@ -141,24 +130,26 @@ def limit(
     span_s = None if window_s is None else 2 * window_s * len(maxima)
     why = _why_not(windows, span_s, window_s, per_alarm_s, promise)
     if windows < WINDOWS_MIN:
-        if sum(map(len, scores)) < WINDOWS_MIN * per_window:
-            value, how = float(every.max()), "the largest held-out score"
-        else:
-            value = float(np.quantile(every, QUANTILE))
-            how = f"{QUANTILE:.0%} of held-out windows lie below it"
+        alone = _maxima(scores, per_window)
+        value = _tolerance(alone)
+        how = (
+            f"by {len(alone)} held-out windows, {CONTENT:.0%} of windows lie below it with "
+            f"{CONFIDENCE:.0%} confidence"
+        )
         return Limit(value, False, 0.0, how, why, tuple(float(m) for m in maxima))
-    # A promise that is kept reaches as far as it says; one that cannot be, three records ahead.
-    turns = SHADOW_REACH * len(maxima)
+    # A promise that is kept reaches as far as it says; one that cannot be, as far as it may.
+    turns = REACH * len(maxima)
     if not why and span_s is not None:
         turns = len(maxima) * per_alarm_s / span_s
     turns = max(turns, 2.0)
-    value = max(_level(maxima, turns), float(every.max()))
+    # So that a verdict, which falls back only below its deadband, ends when the machine is well.
+    value = max(_level(maxima, turns), float(every.max()) / (1.0 - DEADBAND))
     random = np.random.default_rng(seed)
     drawn = random.choice(maxima, (DRAWS, len(maxima)))
     confidence = float(np.mean([_level(row, turns) <= value for row in drawn]))
     how = (
         f"extreme-value fit to the largest of {len(maxima)} held-out blocks of two windows,"
-        f" carried on to {turns:.0f} blocks; at least the largest held-out score"
+        f" carried on to {turns:.0f} blocks; the largest held-out score lies below its deadband"
     )
     return Limit(value, not why, confidence, how, why, tuple(float(m) for m in maxima))
 
@@ -203,6 +194,20 @@ def _maxima(scores: Sequence[Floats], length: int) -> Floats:
             if len(good):
                 out.append(good.max())
     return np.asarray(out)
+
+
+def _tolerance(maxima: Floats) -> float:
+    """The upper tolerance limit of log-normal block maxima, their spread pooled with a prior.
+
+    Source:
+        Hahn and Meeker, Statistical Intervals (1991), section 4.6: by the non-central t.
+    """
+    x = np.log(np.maximum(maxima, 1e-9))
+    n = len(x)
+    freedom = PRIOR_WINDOWS + n - 1
+    spread = np.sqrt((PRIOR_WINDOWS * PRIOR_SPREAD**2 + ((x - x.mean()) ** 2).sum()) / freedom)
+    reach = nct.ppf(CONFIDENCE, freedom, norm.ppf(CONTENT) * np.sqrt(n)) / np.sqrt(n)
+    return float(np.exp(x.mean() + reach * spread))
 
 
 def _level(maxima: Floats, turns: float) -> float:

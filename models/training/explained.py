@@ -1,0 +1,115 @@
+"""What the other features let expect of each, with as much trust as held-out parts bear out.
+
+Two signals that follow one load explain each other almost wholly, and a small fault shows only if
+that is used. Two that merely drifted the same way do too, until tomorrow. Held-out parts of the
+record tell which: each feature gets the ridge by which the others foretell it best there.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.training.folds import Fold
+
+RIDGES = (0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.003, 0.001, 0.0003)
+"""Shares of a feature's variance that no other may explain away."""
+ROWS_MAX = 4000
+"""Windows by which ridges are chosen."""
+REACH_Z = 8.0
+"""Standard deviations up to which one feature may explain another."""
+
+Floats = NDArray[np.float64]
+
+
+def explain(
+    z: Floats, have: NDArray[np.bool_], parts: Sequence[Fold], lengths: Sequence[int]
+) -> tuple[Floats, Floats]:
+    """Learn how far each feature follows from the others.
+
+    Args:
+        z: float64[n, d], standardised, 0 where missing; sequences one after the other.
+        have: bool[n, d], the feature is there.
+        parts: To hold out.
+        lengths: Rows of each sequence.
+
+    Returns:
+        float64[d, d], column j: minus what the others let expect of j (diagonal 0), and
+        float64[n, d], what of each feature was left over in rows that were held out (else NaN).
+    """
+    d = z.shape[1]
+    sums = _Sums.of(z, have)
+    views = [fold.rows(lengths) for fold in parts]
+    seen = [(test, sums.less(_Sums.of(z[hidden], have[hidden]))) for test, hidden in views]
+    every = max(1, len(z) // ROWS_MAX)
+    lost = np.full((len(seen), len(RIDGES), d), np.nan)
+    for part, (test, rest) in enumerate(seen):
+        at = np.flatnonzero(test)[::every]
+        for index, ridge in enumerate(RIDGES):
+            left = rest.left_over(z[at], have[at], np.full(d, ridge))
+            with np.errstate(invalid="ignore", divide="ignore"):
+                lost[part, index] = np.log(np.nansum(left**2, axis=0) + 1e-12)
+    ridges = np.full(d, RIDGES[0])
+    if seen:
+        ridges = np.asarray(RIDGES)[np.argmin(np.mean(lost, axis=0), axis=0)]
+    held = np.full(z.shape, np.nan)
+    for test, rest in seen:
+        held[test] = rest.left_over(z[test], have[test], ridges)
+    return weights(sums.correlation()[0], ridges), held
+
+
+class _Sums:
+    """Sums over rows, from which the rows of a held-out part can be taken off again."""
+
+    def __init__(self, first: Floats, second: Floats, count: Floats, pairs: Floats) -> None:
+        self.first, self.second, self.count, self.pairs = first, second, count, pairs
+
+    @classmethod
+    def of(cls, z: Floats, have: NDArray[np.bool_]) -> "_Sums":
+        both = have.astype(np.float64)
+        return cls(z.sum(axis=0), z.T @ z, both.sum(axis=0), both.T @ both)
+
+    def less(self, other: "_Sums") -> "_Sums":
+        return _Sums(
+            self.first - other.first,
+            self.second - other.second,
+            self.count - other.count,
+            self.pairs - other.pairs,
+        )
+
+    def correlation(self) -> tuple[Floats, Floats, Floats]:
+        """Correlation float64[d, d], mean and standard deviation float64[d]."""
+        mean = self.first / np.maximum(self.count, 1.0)
+        shared = self.second / np.maximum(self.pairs, 1.0) - np.outer(mean, mean)
+        spread = np.sqrt(np.maximum(np.diag(shared), 1e-12))
+        return shared / np.outer(spread, spread), mean, spread
+
+    def left_over(self, z: Floats, have: NDArray[np.bool_], ridges: Floats) -> Floats:
+        """float64[n, d], what these rows leave of other rows, in z's unit; NaN where missing."""
+        shared, mean, spread = self.correlation()
+        inside = np.where(have, (z - mean) / spread, 0.0)
+        left = inside + np.clip(inside, -REACH_Z, REACH_Z) @ weights(shared, ridges)
+        return np.where(have, left * spread, np.nan)
+
+
+def weights(shared: Floats, ridges: Floats) -> Floats:
+    """float64[d, d], column j: minus the ridge regression of j on the others; diagonal 0.
+
+    Args:
+        shared: float64[d, d], correlation.
+        ridges: float64[d], each feature's own.
+
+    >>> weights(np.array([[1.0, 0.5], [0.5, 1.0]]), np.array([1e-9, 1e-9])).round(6)
+    array([[ 0. , -0.5],
+           [-0.5,  0. ]])
+    """
+    values, vectors = np.linalg.eigh(0.5 * (shared + shared.T))
+    # Gaps may have left the correlation not quite positive.
+    values = np.maximum(values, 0.0)
+    out = np.empty_like(shared)
+    for ridge in np.unique(ridges):
+        at = np.flatnonzero(ridges == ridge)
+        inverse = (vectors / ((1.0 - ridge) * values + ridge)) @ vectors[at].T
+        out[:, at] = inverse / inverse[at, np.arange(len(at))]
+        out[at, at] = 0.0
+    return out

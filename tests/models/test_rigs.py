@@ -1,0 +1,62 @@
+"""Rigs from milliseconds to minutes: healthy hours stay silent, planted faults are found."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from models.record import Record
+from models.score import held
+from models.training.learn import Learned, learn
+from models.windows import features
+from tests.models.rigs import RIGS, Rig
+
+SEED = 11
+
+
+def record(rig: Rig, seed: int) -> Record:
+    rng = np.random.default_rng(seed)
+    n = rig.rows + rig.fresh
+    values = rig.make(rng, n) + rng.normal(size=(n, len(rig.noise))) * rig.noise
+    names = tuple(f"s{i}" for i in range(values.shape[1]))
+    return Record(values, names, time_s=np.arange(n, dtype=np.float64) * rig.period_s)
+
+
+def verdicts(learned: Learned, whole: Record, first: int) -> NDArray[np.bool_]:
+    """Of every row after `first`, by the float32 detector."""
+    x, _ = features(whole, learned.plan, replace(learned.grid, hop_cells=1))
+    score = learned.states.score(x).astype(np.float32)
+    out: NDArray[np.bool_] = (score > held(score, learned.limit.value))[first:]
+    return out
+
+
+@pytest.mark.parametrize("name", RIGS)
+def test_healthy_hours_that_come_after_the_record_stay_silent(name: str) -> None:
+    rig = RIGS[name]
+    whole = record(rig, SEED)
+    learned = learn(whole.rows(slice(0, rig.rows)))
+    assert verdicts(learned, whole, rig.rows).mean() < 0.01
+
+
+@pytest.mark.parametrize("name", ["recipes", "mains", "wide"])
+def test_a_level_that_leaves_its_company_by_a_little_is_found(name: str) -> None:
+    """Six times a signal's noise: within its range, but not for its conditions."""
+    rig = RIGS[name]
+    whole = record(rig, SEED)
+    learned = learn(whole.rows(slice(0, rig.rows)))
+    values = whole.values.copy()
+    values[rig.rows + 500 :, 1] += 6 * rig.noise[1]
+    late = verdicts(learned, replace(whole, values=values), rig.rows + 1500)
+    assert late.mean() > 0.8
+
+
+@pytest.mark.parametrize("name", ["recipes", "building", "loaded"])
+def test_noise_that_grows_is_found_under_changing_load(name: str) -> None:
+    rig = RIGS[name]
+    whole = record(rig, SEED)
+    learned = learn(whole.rows(slice(0, rig.rows)))
+    values = whole.values.copy()
+    late = slice(rig.rows + 500, None)
+    values[late, 1] += np.random.default_rng(0).normal(0, 6 * rig.noise[1], len(values[late]))
+    assert verdicts(learned, replace(whole, values=values), rig.rows + 1500).mean() > 0.5
