@@ -26,7 +26,7 @@ from gateway.egress import Egress
 from gateway.flow import Flow
 from gateway.health import HEALTH_SOCKET, answer_health
 from gateway.latest import Latest
-from gateway.learning import Learning
+from gateway.learning.learning import Learning
 from gateway.links import Links
 from gateway.notices import Notices
 from gateway.pipeline.derive import Derive
@@ -37,7 +37,7 @@ from gateway.store.clock_watch import watch_clock
 from gateway.store.log import Log
 from gateway.store.trends import Trends
 from gateway.store.vitals import log_vitals
-from gateway.view import View
+from gateway.view.plant import View
 from models.record import RUNNING
 from models.runtime.fallback import open_lasting
 

@@ -102,10 +102,10 @@ def show(config: Path, *, as_json: bool) -> None:
     from rich.table import Table
 
     from gateway.config import load
-    from gateway.lessons import lesson
     from gateway.pipeline.learn import Progress
     from gateway.store.reader import LogReader
     from gateway.store.schema import FILE_NAME
+    from gateway.view.lessons import lesson
 
     settings = load(config)
     path = settings.data_dir / FILE_NAME

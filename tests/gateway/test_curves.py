@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from gateway.core.assessment import ModelKind
-from gateway.curves import curves
 from gateway.latest import Verdict
 from gateway.store.trend_reader import AssessmentHistory
+from gateway.view.curves import curves
 
 N = 40
 

@@ -11,13 +11,13 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from gateway import baseline
 from gateway.core.alarm import Cause, Condition, Priority, Transition
 from gateway.core.assessment import Abstained, Assessments, ModelKind
 from gateway.core.clock import SystemClock
 from gateway.core.errors import Refused
 from gateway.core.signals import Signal
-from gateway.learning import Learning
+from gateway.learning import baseline
+from gateway.learning.learning import Learning
 from gateway.pipeline.assess import Judged
 from gateway.pipeline.config import AssetConfig, LearnConfig
 from gateway.pipeline.fleet import Post

@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gateway.background import run_low
 from gateway.core.alarm import Condition
 from gateway.core.assessment import Abstained
 from gateway.core.clock import SystemClock
 from gateway.core.errors import ConfigError
 from gateway.core.signals import Signal, SignalTable
 from gateway.demo.configuration import shipped_bundles
-from gateway.learning import Learning
+from gateway.learning.background import run_low
+from gateway.learning.learning import Learning
 from gateway.pipeline.config import AssetConfig, LearnConfig
 from gateway.pipeline.fleet import Assignment, muster
 from gateway.pipeline.learn import Progress, Stage

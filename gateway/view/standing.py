@@ -15,10 +15,10 @@ from gateway.console.plant import (
 from gateway.core.alarm import AlarmView
 from gateway.core.assessment import Abstained, Context, ModelKind
 from gateway.latest import Verdict
-from gateway.lessons import lesson
 from gateway.pipeline.fleet import Post
 from gateway.pipeline.learn import Progress
-from gateway.running import Running
+from gateway.view.lessons import lesson
+from gateway.view.running import Running
 
 STALE_NS = 60 * 1_000_000_000
 """An asset whose newest sample is older than this is shown without data."""

@@ -9,7 +9,7 @@ from gateway.core.clock import Clock
 from gateway.core.signals import Signal
 from gateway.egress import Egress
 from gateway.flow import Flow
-from gateway.learning import Learning
+from gateway.learning.learning import Learning
 from gateway.links import Links
 from gateway.notices import Notices
 from gateway.store.log import Log

@@ -5,9 +5,9 @@ from gateway.cloud.summary import encode
 from gateway.console.plant import EgressView, Payload
 from gateway.egress import NAME as EGRESS
 from gateway.egress import LogHistory, current
-from gateway.running import Running
 from gateway.store.reader import LogReader
 from gateway.store.record import Kind
+from gateway.view.running import Running
 
 
 def outgoing(gateway: Running, limit: int) -> list[Payload]:

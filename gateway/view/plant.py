@@ -25,12 +25,12 @@ from gateway.core.alarm import AlarmKpis, AlarmView, Command, Shown, Transition
 from gateway.core.errors import Refused
 from gateway.core.meter import LinkState, SourceMeter
 from gateway.core.tap import Tap
-from gateway.curves import curves
-from gateway.leaving import balance, outgoing
-from gateway.lessons import EVENTS, lesson
 from gateway.pipeline.learn import Event
-from gateway.running import Running
-from gateway.standing import detail, model, tile
+from gateway.view.curves import curves
+from gateway.view.leaving import balance, outgoing
+from gateway.view.lessons import EVENTS, lesson
+from gateway.view.running import Running
+from gateway.view.standing import detail, model, tile
 
 if TYPE_CHECKING:
     from prometheus_client.registry import Collector

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import structlog
 
-from gateway import baseline
 from gateway.core.alarm import Cause, Condition, Priority, Transition, Verdict
 from gateway.core.assessment import ModelKind
 from gateway.core.clock import Clock
 from gateway.core.errors import DataError, Refused, StoreError
 from gateway.core.signals import Signal
+from gateway.learning import baseline
 from gateway.pipeline import trial
 from gateway.pipeline.assess import Judged
 from gateway.pipeline.config import AssetConfig, LearnConfig

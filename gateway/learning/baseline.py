@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from gateway.background import run_low
 from gateway.core.signals import Signal
+from gateway.learning.background import run_low
 from gateway.pipeline.config import AssetConfig
 from gateway.pipeline.learn import Progress
 from gateway.store.trends import Trends
