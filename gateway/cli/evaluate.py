@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from gateway.cli.record_options import ManyFiles, split
+from gateway.cli.record_options import ManyFiles, events_option, failure_options, split
 
 if TYPE_CHECKING:
     from models.bundle import Bundle
@@ -65,6 +65,8 @@ WAYS: tuple[Literal["int8", "fp32"], ...] = ("int8", "fp32")
 @click.option("--group", metavar="COL")
 @click.option("--ignore", metavar="A,B")
 @click.option("--signals", metavar="A,B")
+@events_option
+@failure_options
 @click.option("--window", metavar="30s|30rows")
 @click.option("--false-alarms", default="1/30d", show_default=True)
 @click.option("--seed", default=0, show_default=True)
@@ -91,6 +93,9 @@ def command(
     truth: Path | None,
     seed: int,
     compare: bool,
+    events: tuple[Path, ...],
+    failures: Path | None,
+    within: str | None,
     out: Path | None,
     as_json: bool,
 ) -> None:
@@ -101,6 +106,8 @@ def command(
       forewarn evaluate --data valve1/ --train-rows 0:400 --label anomaly --ignore changepoint \\
         --out report.html
       forewarn evaluate --kind rul --train fleet.csv --data new.csv --group unit --out report.html
+      forewarn evaluate --kind failure --train a.csv --data b.csv --group machine \\
+        --events errors.csv --failures failures.csv --within 24h
       forewarn evaluate --train d00.csv --data faults/ --fault-from 160 --healthy d00_te.csv --json
     """
     from rich.console import Console
@@ -110,6 +117,8 @@ def command(
     if kind != "anomaly":
         _heads(locals())
         return
+    if events or failures:
+        raise click.UsageError("--events, --failures: are for --kind failure and rul")
     if (train_rows is None) == (not train_files):
         raise click.UsageError("give either --train FILES or --train-rows START:END")
     if (label is None) == (fault_from is None):
@@ -162,23 +171,29 @@ def command(
 def _heads(given: dict[str, Any]) -> None:
     """The same for failure and remaining-life models, which have other truths and measures."""
     from gateway.cli.evaluate_heads import evaluate
+    from gateway.cli.event_tables import with_tables
     from gateway.cli.files import Columns
 
     if not given["train_files"]:
         raise click.UsageError(f"--kind {given['kind']} needs --train FILES, and judges --data")
-    if given["kind"] == "failure" and given["label"] is None:
-        raise click.UsageError("--kind failure needs --label: the columns that say what failed")
+    if given["kind"] == "failure" and given["label"] is None and given["failures"] is None:
+        raise click.UsageError(
+            "--kind failure needs --label, the columns that say what failed, or --failures, a table"
+        )
+    if given["failures"] and given["kind"] != "failure":
+        raise click.UsageError("--failures: is for --kind failure")
+    columns = Columns(
+        time=given["time"],
+        signals=split(given["signals"]),
+        ignore=split(given["ignore"]),
+        labels=split(given["label"]),
+        group=given["group"],
+    )
     evaluate(
         given["kind"],
         tuple(_files(given["train_files"])),
         tuple(_files(given["data"])),
-        Columns(
-            time=given["time"],
-            signals=split(given["signals"]),
-            ignore=split(given["ignore"]),
-            labels=split(given["label"]),
-            group=given["group"],
-        ),
+        with_tables(columns, given["events"], failures=given["failures"], within=given["within"]),
         options={name: given[name] for name in ("window", "seed", "cap")},
         truth=given["truth"],
         out=given["out"],

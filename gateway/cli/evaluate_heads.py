@@ -32,11 +32,13 @@ def evaluate(
     """Train on some files, judge others, and compare: int8, fp32, yardstick."""
     from rich.console import Console
 
+    from gateway.cli.event_tables import check
     from gateway.cli.files import read
     from models.evaluate_heads import hear, measures, reliability
 
     with Console(stderr=True).status("reading") as status:
         train = read(train_files, replace(columns, few_words=True))
+        check(train, columns)
         status.update(f"training on {len(train)} rows")
         bundle, notes = _train(kind, train, columns, options)
         signals = bundle.manifest.signals

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from gateway.cli.waveforms import columns_of
 from models.errors import RecordError
+from models.events import Facts, Failures, Log, Rows
 from models.formula import Formula
 from models.record import Record, join
 
@@ -49,6 +50,8 @@ class Columns:
         derive: Further signals, computed from columns.
         words: Column -> its words, for categories whose numbers are already fixed by a model.
         few_words: Without `signals`: text columns of a few words that come again are used as well.
+        events: Tables beside the files, whose signals join those of the files.
+        failures: Makes the labels, in place of columns.
     """
 
     time: str | None = None
@@ -60,6 +63,8 @@ class Columns:
     derive: tuple[Formula, ...] = ()
     words: dict[str, tuple[str, ...]] = field(default_factory=dict)
     few_words: bool = False
+    events: tuple[Log | Facts, ...] = ()
+    failures: Failures | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -84,13 +89,13 @@ def read(paths: Sequence[Path], columns: Columns) -> Record:
     if not paths:
         raise RecordError("data: must name at least one file")
     tables = [table(path) for path in paths]
-    columns = _by_number(columns, tables[0])
-    words = _words(tables, columns)
+    columns = by_number(columns, tables[0])
+    words = words_of(tables, columns)
     records = [_record(each, columns, words, many=len(tables) > 1) for each in tables]
     return join(records)
 
 
-def _by_number(columns: Columns, first: Table) -> Columns:
+def by_number(columns: Columns, first: Table) -> Columns:
     """Names such as `2` taken for `c2`, the second column of a file without a header."""
 
     def name(given: str) -> str:
@@ -258,7 +263,7 @@ def _share(column: NDArray[np.object_] | Floats) -> float:
     return sum(_number(cell) is not None for cell in filled) / len(filled)
 
 
-def _numbers(held: Table, name: str) -> Floats:
+def numbers(held: Table, name: str) -> Floats:
     """A column as numbers.
 
     Raises:
@@ -287,12 +292,12 @@ def _numbers(held: Table, name: str) -> Floats:
 def _record(
     held: Table, columns: Columns, words: dict[str, tuple[str, ...]], *, many: bool
 ) -> Record:
-    time = columns.time or _find_time(held, columns)
+    time = columns.time or find_time(held, columns)
     named = {
         "--time": (columns.time,) if columns.time else (),
         "--group": (columns.group,) if columns.group else (),
         "--label": columns.labels,
-        "--signals": tuple(s for s in columns.signals if s not in _derived(columns)),
+        "--signals": tuple(s for s in columns.signals if s not in _made(columns)),
     }
     for option, wanted in named.items():
         missing = [name for name in wanted if name not in held.names]
@@ -302,25 +307,25 @@ def _record(
                 f"{', '.join(held.names)}"
             )
     taken = {time, columns.group, *columns.labels, *columns.ignore}
-    names = [s for s in columns.signals if s not in _derived(columns)] or [
+    names = [s for s in columns.signals if s not in _made(columns)] or [
         name
         for name, column in zip(held.names, held.columns, strict=True)
         if name not in taken and (_share(column) > NUMERIC_SHARE or name in words)
     ]
     values = [
-        _coded(held, name, words[name]) if name in words else _numbers(held, name) for name in names
+        coded(held, name, words[name]) if name in words else numbers(held, name) for name in names
     ]
-    units = [_unit(name) for name in names]
+    units = [unit_of(name) for name in names]
     for formula in columns.derive:
-        parts = {want: _numbers(held, column) for want, column in formula.needs(held.names).items()}
+        parts = {want: numbers(held, column) for want, column in formula.needs(held.names).items()}
         values.append(formula.compute(parts, len(held)))
         names.append(formula.name)
-        units.append(_unit(formula.name))
+        units.append(unit_of(formula.name))
     if not names:
         raise RecordError(f"{held.path}: no column of numbers; there are {', '.join(held.names)}")
-    time_s, texts = _time(held, time)
+    time_s, texts = time_of(held, time)
     stem = held.path.name if many or columns.group is None else ""
-    groups, group = _groups(held, columns.group, stem)
+    groups, group = groups_of(held, columns.group, stem)
     record = Record(
         values=np.column_stack(values),
         names=tuple(names),
@@ -328,10 +333,12 @@ def _record(
         time_s=time_s,
         group=group,
         groups=groups,
-        labels={name: _numbers(held, name) for name in columns.labels},
+        labels={name: numbers(held, name) for name in columns.labels},
         categories={name: words[name] for name in names if name in words},
         time_text=texts,
     )
+    if columns.events or columns.failures:
+        record = _with_events(record, held, columns)
     if columns.rows is not None:
         record = record.rows(slice(*columns.rows))
         if not len(record):
@@ -343,11 +350,42 @@ def _record(
     return record
 
 
-def _derived(columns: Columns) -> set[str]:
-    return {formula.name for formula in columns.derive}
+def _made(columns: Columns) -> set[str]:
+    """Signals that are no columns of the files."""
+    names = {formula.name for formula in columns.derive}
+    return names.union(*(each.names for each in columns.events))
 
 
-def _find_time(held: Table, columns: Columns) -> str | None:
+def _with_events(record: Record, held: Table, columns: Columns) -> Record:
+    """The record with the signals and labels of the tables beside its file."""
+    time_s = record.time_s
+    if time_s is None:
+        if columns.failures or any(isinstance(each, Log) for each in columns.events):
+            raise RecordError(
+                f"{held.path}: events need a time column; name it with --time (there are "
+                f"{', '.join(held.names)})"
+            )
+        time_s = np.full(len(held), np.nan)
+    machines, machine = groups_of(held, columns.group, "")
+    rows = Rows(time_s, machine, machines)
+    names = [name for each in columns.events for name in each.names]
+    if twice := sorted(set(names) & set(record.names)):
+        raise RecordError(
+            f"{held.path}: --events: {', '.join(twice)} is a column of the file as well; leave it "
+            "out with --ignore"
+        )
+    return replace(
+        record,
+        values=np.hstack([record.values, *(each.signals(rows) for each in columns.events)]),
+        names=(*record.names, *names),
+        units=(*record.units, *(unit for each in columns.events for unit in each.units)),
+        labels=record.labels | (columns.failures.labels(rows) if columns.failures else {}),
+        categories=record.categories
+        | {name: words for each in columns.events for name, words in each.categories.items()},
+    )
+
+
+def find_time(held: Table, columns: Columns) -> str | None:
     """The column that is a time by its name or, if it is the first, by what is in it."""
     taken = {columns.group, *columns.labels, *columns.ignore, *columns.signals}
     for index, (name, column) in enumerate(zip(held.names, held.columns, strict=True)):
@@ -362,13 +400,14 @@ def _find_time(held: Table, columns: Columns) -> str | None:
     return None
 
 
-def _time(held: Table, name: str | None) -> tuple[Floats | None, tuple[str, ...]]:
+def time_of(held: Table, name: str | None) -> tuple[Floats | None, tuple[str, ...]]:
+    """Seconds of each row, and its time as the file has it."""
     if name is None:
         return None, ()
     column = held.columns[held.names.index(name)]
     texts = tuple(str(cell) for cell in column)
     if _share(column) > NUMERIC_SHARE:
-        seconds = _numbers(held, name)
+        seconds = numbers(held, name)
         largest = float(np.nanmax(np.abs(seconds), initial=0.0))
         for above, per_second in _EPOCHS:
             if largest > above:
@@ -391,7 +430,10 @@ def _time(held: Table, name: str | None) -> tuple[Floats | None, tuple[str, ...]
     return out, texts
 
 
-def _groups(held: Table, name: str | None, stem: str) -> tuple[tuple[str, ...], NDArray[np.int64]]:
+def groups_of(
+    held: Table, name: str | None, stem: str
+) -> tuple[tuple[str, ...], NDArray[np.int64]]:
+    """The sequences in the order of their first row, and the one of each row."""
     if name is None:
         return (stem,), np.zeros(len(held), np.int64)
     column = held.columns[held.names.index(name)]
@@ -402,7 +444,7 @@ def _groups(held: Table, name: str | None, stem: str) -> tuple[tuple[str, ...], 
     return groups, np.array([at[text] for text in texts], np.int64)
 
 
-def _words(tables: Sequence[Table], columns: Columns) -> dict[str, tuple[str, ...]]:
+def words_of(tables: Sequence[Table], columns: Columns) -> dict[str, tuple[str, ...]]:
     """The words of each text column that is asked for as a signal, the same for all files."""
     out = dict(columns.words)
     taken = {columns.time, columns.group, *columns.labels, *columns.ignore}
@@ -432,14 +474,14 @@ def _has_few_words(tables: Sequence[Table], name: str) -> bool:
     return all(_number(word) is None and _moment(word) is None for word in known)
 
 
-def _coded(held: Table, name: str, words: tuple[str, ...]) -> Floats:
+def coded(held: Table, name: str, words: tuple[str, ...]) -> Floats:
     """A text column as the index of each word; a word that is not known is missing."""
     at = {word: float(index) for index, word in enumerate(words)}
     column = held.columns[held.names.index(name)]
     return np.array([at.get(str(cell), np.nan) for cell in column])
 
 
-def _unit(name: str) -> str:
+def unit_of(name: str) -> str:
     """The unit that stands in brackets at the end of a column's name."""
     found = _UNIT.search(name)
     return found[1] if found else ""

@@ -9,6 +9,29 @@ import click
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
+events_option = click.option(
+    "--events",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Errors, repairs: time, --group column, one of codes; or facts of each machine, without "
+    "a time. May be repeated (failure, rul).",
+)
+
+
+def failure_options(command: Command) -> Command:
+    """`--failures` and `--within`, where labels are needed."""
+    command = click.option(
+        "--within", metavar="24h", help="With --failures: how long before one to warn."
+    )(command)
+    return click.option(
+        "--failures",
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help="Makes the label, from a table of failures as of --events; --label A,B: of these.",
+    )(command)
+
+
 def data_options(*, training: bool) -> Callable[[Command], Command]:
     """`--data`, `--time`, `--signals` and the rest, in the order in which `--help` shows them."""
     options = [
@@ -26,6 +49,7 @@ def data_options(*, training: bool) -> Callable[[Command], Command]:
         click.option("--group", metavar="COL", help="Column that tells sequences apart."),
         click.option("--label", metavar="COL[,COL]", help="Label columns; 0 is healthy."),
         click.option("--ignore", metavar="A,B", help="Columns to leave alone."),
+        events_option,
     ]
     if training:
         options += [

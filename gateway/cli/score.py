@@ -39,6 +39,7 @@ def command(
     precision: Literal["int8", "fp32"],
     device: str,
     follow: bool,
+    events: tuple[Path, ...],
     as_json: bool,
 ) -> None:
     """Replay data through a bundle and write one row per input row, in order.
@@ -52,9 +53,12 @@ def command(
     Examples:
       forewarn score pump.fwm --data january.csv --out scores.csv
       forewarn score pump.fwm --data year.csv --follow --out scores.csv
+      forewarn score fails.fwm --data new.csv --group machine --events errors.csv \\
+        --events machines.csv --out coming.csv
     """
     from rich.console import Console
 
+    from gateway.cli.event_tables import needed, with_tables
     from gateway.cli.files import Columns, read
     from models.bundle import read as read_bundle
     from models.formula import Formula
@@ -75,6 +79,7 @@ def command(
         words={s.name: s.categories for s in bundle.manifest.signals if s.categories},
     )
     del label  # Labels are no input; the option is there so that one line serves both commands.
+    columns = with_tables(columns, events, known=needed(bundle.manifest.detail, columns.signals))
     with Console(stderr=True).status("scoring") as status:
         record = read(data, columns)
         status.update(f"scoring {len(record)} rows")

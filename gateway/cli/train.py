@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from gateway.cli.record_options import ManyFiles, data_options, row_range, split
+from gateway.cli.record_options import ManyFiles, data_options, failure_options, row_range, split
 
 if TYPE_CHECKING:
     from gateway.cli.files import Columns
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="What the model is to answer.",
 )
+@failure_options
 @click.option("--window", metavar="30s|30rows", help="Length of a window [default: from the data].")
 @click.option("--hop", metavar="1s|1row", help="Step between windows [default: from the data].")
 @click.option("--running", metavar="RULE", help="Learn only while it runs: speed > 50 (anomaly).")
@@ -71,6 +72,9 @@ def command(
     stored: Literal["log", "influx"],
     corrected: float | None,
     running: str | None,
+    events: tuple[Path, ...],
+    failures: Path | None,
+    within: str | None,
     **options: Any,
 ) -> None:
     """Train a model and write it as a bundle.
@@ -84,10 +88,13 @@ def command(
       forewarn train --data run*.csv --rows 0:400 --ignore changepoint --label anomaly --out rig.fwm
       forewarn train --data week.csv --running "speed > 50" --out press.fwm
       forewarn train --kind rul --data fleet.csv --group unit --time cycle --cap 125 --out life.fwm
+      forewarn train --kind failure --data telemetry.csv --group machine --events errors.csv \\
+        --events machines.csv --failures failures.csv --within 24h --out fails.fwm
       forewarn train --data forewarn.toml --asset press-1 --from 2026-11-01 --out press.fwm
     """
     from rich.console import Console
 
+    from gateway.cli.event_tables import check, with_tables
     from gateway.cli.files import Columns, read
     from gateway.cli.stored import running_rule
     from models.formula import Formula
@@ -95,6 +102,10 @@ def command(
 
     if running and (kind != "anomaly" or data[0].suffix == ".toml"):
         raise click.UsageError("--running: is for anomaly models of files; a gateway has its own")
+    if (events or failures) and (kind == "anomaly" or data[0].suffix == ".toml"):
+        raise click.UsageError("--events, --failures: are for failure and rul models of files")
+    if failures and kind != "failure":
+        raise click.UsageError("--failures: is for --kind failure")
     rule = (f"{RUNNING} = {running}",) if running else ()
     columns = Columns(
         time=time,
@@ -112,7 +123,9 @@ def command(
             record = _stored(data, columns, asset, start, end, stored, corrected)
             running = running_rule(data[0], asset or "")
         else:
+            columns = with_tables(columns, events, failures=failures, within=within)
             record = read(data, columns)
+            check(record, columns)
             record = while_running(record) if running else record
         status.update(f"training on {len(record)} rows of {len(record.names)} signals")
         trained = _train(record, kind, columns, derive, running, options)
@@ -166,7 +179,10 @@ def _train(
 ) -> Any:
     from importlib import import_module
 
+    from gateway.cli.event_tables import kept
+
     detail: dict[str, Any] = {"derive": list(derive)} if derive else {}
+    detail |= kept(columns)
     if running:
         detail["running"] = running
     common = {
@@ -191,8 +207,10 @@ def _train(
         )
     if kind == "rul":
         return module.train(record, cap=options["cap"], **common)
-    if not columns.labels:
-        raise click.UsageError("--kind failure needs --label: the columns that say what failed")
+    if not record.labels:
+        raise click.UsageError(
+            "--kind failure needs --label, the columns that say what failed, or --failures, a table"
+        )
     return module.train(record, named=columns.signals, **common)
 
 

@@ -1,0 +1,175 @@
+"""Reads the tables beside the telemetry: event logs, failures, and facts of each machine."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gateway.cli import files
+from models.errors import RecordError
+from models.events import AGO_H_MAX, Facts, Failures, Log
+from models.record import Record
+
+CODES_MAX = 64
+
+
+def with_tables(
+    columns: files.Columns,
+    events: Sequence[Path],
+    *,
+    failures: Path | None = None,
+    within: str | None = None,
+    known: Mapping[str, Any] | None = None,
+) -> files.Columns:
+    """The columns, with the signals of event tables and the labels of a table of failures.
+
+    Args:
+        columns: How all tables name their time and machine; with `failures`, its labels are modes.
+        events: Tables of events, and of facts where there is no time column.
+        failures: Table of failures.
+        within: How long before a failure the label holds, as 24h.
+        known: What a bundle keeps of its event tables (`detail`), to make the same signals.
+
+    Raises:
+        RecordError: Names file, rule and value.
+    """
+    codes = None if known is None else known.get("codes", {})
+    made = tuple(_table(path, columns, codes) for path in events)
+    twice = [n for n, count in Counter(n for each in made for n in each.names).items() if count > 1]
+    if twice:
+        raise RecordError(f"--events: names must differ, {', '.join(twice)} is in two tables")
+    if known is not None:
+        lacking = [n for n in known.get("signals", ()) if not any(n in each.names for each in made)]
+        if lacking:
+            raise RecordError(
+                f"--events: the model needs {', '.join(lacking)}, which no table given makes; "
+                "give the event tables that it was trained with"
+            )
+    columns = replace(columns, events=made)
+    if failures is None:
+        return columns
+    if within is None:
+        raise RecordError("--failures: needs --within, how long before a failure to warn, as 24h")
+    log = _table(failures, columns, None)
+    if isinstance(log, Facts):
+        raise RecordError(f"{failures}: must have a time column; name it with --time")
+    wrong = [mode for mode in columns.labels if mode not in log.codes]
+    if wrong:
+        raise RecordError(
+            f"{failures}: --label: no failure {', '.join(wrong)}; there are {', '.join(log.codes)}"
+        )
+    modes = columns.labels
+    return replace(columns, labels=(), failures=Failures(log, _seconds(within), modes))
+
+
+def kept(columns: files.Columns) -> dict[str, Any]:
+    """What a bundle keeps, so that `score` makes the same signals; empty without event tables."""
+    if not columns.events:
+        return {}
+    logs = {each.column: list(each.codes) for each in columns.events if isinstance(each, Log)}
+    return {"events": {"codes": logs, "names": [n for each in columns.events for n in each.names]}}
+
+
+def needed(detail: Mapping[str, Any], signals: Sequence[str]) -> dict[str, Any]:
+    """What a bundle asks of event tables: `known` of `with_tables`."""
+    held = detail.get("events", {})
+    return {
+        "codes": held.get("codes", {}),
+        "signals": [name for name in signals if name in held.get("names", ())],
+    }
+
+
+def check(record: Record, columns: files.Columns) -> None:
+    """Refuse a table of which nothing meets the telemetry: its machines have other names.
+
+    Raises:
+        RecordError: Names the table's columns.
+    """
+    for each in columns.events:
+        values = record.select(each.names).values
+        ago = values[:, 1::2] if isinstance(each, Log) else values
+        if not (np.nan_to_num(ago, nan=AGO_H_MAX) < AGO_H_MAX).any():
+            raise RecordError(
+                f"--events: nothing of {', '.join(each.names[:4])} is of a machine and time in "
+                f"--data; machines there are {', '.join(record.groups[:5])}; write them alike, "
+                "and name their column with --group"
+            )
+
+
+def _seconds(within: str) -> float:
+    from models.training import grid
+
+    seconds, rows = grid.span(within, "--within", 1.0)
+    if rows:
+        raise RecordError(f"--within: must be a time such as 24h, was {within!r}")
+    return float(seconds)
+
+
+def _table(
+    path: Path, columns: files.Columns, codes: Mapping[str, Sequence[str]] | None
+) -> Log | Facts:
+    held = files.table(path)
+    columns = files.by_number(columns, held)
+    if columns.group is not None and columns.group not in held.names:
+        raise RecordError(
+            f"{path}: must have the column {columns.group} of --group, has {', '.join(held.names)}"
+        )
+    time = columns.time if columns.time in held.names else None
+    time = time or files.find_time(held, replace(columns, time=None, labels=(), signals=()))
+    rest = [n for n in held.names if n not in {time, columns.group, *columns.ignore}]
+    machines, machine = files.groups_of(held, columns.group, "")
+    texts = np.array(machines, object)[machine]
+    if time is None:
+        return _facts(held, rest, texts, columns)
+    if len(rest) != 1:
+        raise RecordError(
+            f"{path}: must have one column of codes beside {time} and the machine, has "
+            f"{', '.join(rest) or 'none'}; leave others out with --ignore"
+        )
+    time_s, _ = files.time_of(held, time)
+    assert time_s is not None
+    column = held.columns[held.names.index(rest[0])]
+    code = np.array([f"{c:g}" if isinstance(c, float) else str(c) for c in column], object)
+    for row, (at, word) in enumerate(zip(time_s, code, strict=True)):
+        if np.isnan(at) or word.lower() in files.MISSING:
+            raise RecordError(
+                f"{path}: row {row + held.first_line}: must have a time and a code, was "
+                f"{held.columns[held.names.index(time)][row]!s}, {word!r}; correct or delete it"
+            )
+    seen = tuple(sorted(set(code)))
+    if len(seen) > CODES_MAX:
+        raise RecordError(
+            f"{path}: column {rest[0]}: must have at most {CODES_MAX} codes, had {len(seen)}; "
+            "keep those that matter, or write their class instead"
+        )
+    mine = seen if codes is None else tuple(codes.get(rest[0], seen))
+    return Log(rest[0], mine, time_s, texts, code)
+
+
+def _facts(held: files.Table, names: list[str], machines: Any, columns: files.Columns) -> Facts:
+    twice = [str(name) for name, count in Counter(machines).items() if count > 1]
+    if twice:
+        raise RecordError(
+            f"{held.path}: without a time column must have one row a machine, has several of "
+            f"{', '.join(twice[:5])}; name its time column with --time"
+        )
+    words = files.words_of([held], replace(columns, signals=tuple(names), labels=(), time=None))
+    words = {name: words[name] for name in names if name in words}
+    values = np.column_stack(
+        [
+            files.coded(held, name, words[name]) if name in words else files.numbers(held, name)
+            for name in names
+        ]
+        or [np.zeros((len(held), 0))]
+    )
+    if not names:
+        raise RecordError(f"{held.path}: must have a column beside the machine's name, has none")
+    return Facts(
+        tuple(names),
+        tuple(files.unit_of(name) for name in names),
+        dict(zip(map(str, machines), values, strict=True)),
+        words,
+    )

@@ -1,0 +1,154 @@
+"""Turns what happened to machines into signals and labels of rows; signals know no later event."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+AGO_H_MAX = 90 * 24.0
+"""What never happened, and what is longer ago than this, are alike."""
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Rows:
+    """The rows that events are laid on.
+
+    Attributes:
+        time_s: float64[n], ascending within a machine; NaN where unknown.
+        machine: int64[n], as an index into `machines`.
+        machines: Their names, as the events have them.
+    """
+
+    time_s: Floats
+    machine: NDArray[np.int64]
+    machines: tuple[str, ...]
+
+    def of(self, index: int) -> NDArray[np.int64]:
+        """int64[], the rows of one machine."""
+        return np.flatnonzero(self.machine == index)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Log:
+    """Events of one kind: errors, repairs, failures.
+
+    Attributes:
+        column: What the codes are, as the table names it: errorID.
+        codes: The codes that become signals.
+        time_s: float64[m].
+        machine: object[m], the machine's name.
+        code: object[m].
+    """
+
+    column: str
+    codes: tuple[str, ...]
+    time_s: Floats
+    machine: NDArray[np.object_]
+    code: NDArray[np.object_]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Two signals a code: how many since the row before, and the hours since the last one."""
+        return tuple(
+            n for c in self.codes for n in (f"{self.column}.{c}", f"{self.column}.{c}.ago_h")
+        )
+
+    @property
+    def units(self) -> tuple[str, ...]:
+        return ("", "h") * len(self.codes)
+
+    @property
+    def categories(self) -> dict[str, tuple[str, ...]]:
+        return {}
+
+    def at(self, machine: str, code: str | None) -> Floats:
+        """float64[], when it happened to a machine, ascending; any code if None."""
+        mine = self.machine == machine
+        if code is not None:
+            mine &= self.code == code
+        return np.sort(self.time_s[mine])
+
+    def signals(self, rows: Rows) -> Floats:
+        """float64[n, 2c], in the order of `names`; NaN where a row's time is unknown.
+
+        An event counts from its own time on. The first row of a machine counts those of its own
+        time alone; hours go back beyond it, and are `AGO_H_MAX` at most.
+        """
+        out = np.full((len(rows.time_s), 2 * len(self.codes)), np.nan)
+        for index, machine in enumerate(rows.machines):
+            mine = rows.of(index)
+            mine = mine[~np.isnan(rows.time_s[mine])]
+            if not len(mine):
+                continue
+            t = rows.time_s[mine]
+            for i, code in enumerate(self.codes):
+                at = self.at(machine, code)
+                until = np.searchsorted(at, t, side="right")
+                before = np.concatenate([np.searchsorted(at, t[:1], side="left"), until[:-1]])
+                last = np.concatenate([[-np.inf], at])[until]
+                out[mine, 2 * i] = np.maximum(until - before, 0)
+                out[mine, 2 * i + 1] = np.minimum((t - last) / 3600, AGO_H_MAX)
+        return out
+
+    def coming(self, rows: Rows, within_s: float, code: str | None = None) -> Floats:
+        """float64[n], 1 where an event comes after a row, `within_s` at most; NaN where none is
+        known to come, but the machine's rows end before that could be seen."""
+        out = np.full(len(rows.time_s), np.nan)
+        for index, machine in enumerate(rows.machines):
+            mine = rows.of(index)
+            mine = mine[~np.isnan(rows.time_s[mine])]
+            if not len(mine):
+                continue
+            t = rows.time_s[mine]
+            at = np.append(self.at(machine, code), np.inf)
+            comes = at[np.searchsorted(at, t, side="right")] - t <= within_s
+            seen = t + within_s <= t.max()
+            out[mine] = np.where(comes, 1.0, np.where(seen, 0.0, np.nan))
+        return out
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Facts:
+    """What stays as it is for each machine: its age, its model.
+
+    Attributes:
+        names: The `k` facts.
+        units: The `k` units; "" where unknown.
+        values: Machine -> float64[k]; NaN where unknown.
+        categories: Fact -> its words; the value is the index of the word.
+    """
+
+    names: tuple[str, ...]
+    units: tuple[str, ...]
+    values: dict[str, Floats]
+    categories: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def signals(self, rows: Rows) -> Floats:
+        """float64[n, k], NaN for a machine that the table does not have."""
+        unknown = np.full(len(self.names), np.nan)
+        held = np.stack([self.values.get(machine, unknown) for machine in rows.machines])
+        return np.asarray(held[rows.machine], np.float64)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Failures:
+    """What is to be foretold: any failure, or each of some modes.
+
+    Attributes:
+        log: When which machine failed.
+        within_s: How long before it the label holds.
+        modes: One label each; a single one, named as the log's column, where empty.
+    """
+
+    log: Log
+    within_s: float
+    modes: Sequence[str] = ()
+
+    def labels(self, rows: Rows) -> dict[str, Floats]:
+        """Label -> float64[n], as `Log.coming`."""
+        if not self.modes:
+            return {self.log.column: self.log.coming(rows, self.within_s)}
+        return {mode: self.log.coming(rows, self.within_s, mode) for mode in self.modes}
