@@ -1,7 +1,8 @@
 """Turns what happened to machines into signals and labels of rows; signals know no later event."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +11,7 @@ AGO_H_MAX = 90 * 24.0
 """What never happened, and what is longer ago than this, are alike."""
 
 Floats = NDArray[np.float64]
+_NEVER: Floats = np.zeros(0)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -26,9 +28,14 @@ class Rows:
     machine: NDArray[np.int64]
     machines: tuple[str, ...]
 
-    def of(self, index: int) -> NDArray[np.int64]:
-        """int64[], the rows of one machine."""
-        return np.flatnonzero(self.machine == index)
+    def each(self) -> Iterator[tuple[str, NDArray[np.int64]]]:
+        """Each machine that has rows with a time, and these rows."""
+        known = np.flatnonzero(~np.isnan(self.time_s))
+        order = known[np.argsort(self.machine[known], kind="stable")]
+        edges = np.searchsorted(self.machine[order], np.arange(len(self.machines) + 1))
+        for name, (start, end) in zip(self.machines, pairwise(edges.tolist()), strict=True):
+            if end > start:
+                yield name, order[start:end]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -64,12 +71,12 @@ class Log:
     def categories(self) -> dict[str, tuple[str, ...]]:
         return {}
 
-    def at(self, machine: str, code: str | None) -> Floats:
-        """float64[], when it happened to a machine, ascending; any code if None."""
-        mine = self.machine == machine
-        if code is not None:
-            mine &= self.code == code
-        return np.sort(self.time_s[mine])
+    def times(self, *, codes: bool) -> dict[tuple[str, str], Floats]:
+        """Machine and code (or "", for any) -> when it happened there, ascending."""
+        held: dict[tuple[str, str], list[float]] = {}
+        for at, machine, code in zip(self.time_s, self.machine, self.code, strict=True):
+            held.setdefault((machine, code if codes else ""), []).append(at)
+        return {key: np.sort(times) for key, times in held.items()}
 
     def signals(self, rows: Rows) -> Floats:
         """float64[n, 2c], in the order of `names`; NaN where a row's time is unknown.
@@ -77,15 +84,12 @@ class Log:
         An event counts from its own time on. The first row of a machine counts those of its own
         time alone; hours go back beyond it, and are `AGO_H_MAX` at most.
         """
+        times = self.times(codes=True)
         out = np.full((len(rows.time_s), 2 * len(self.codes)), np.nan)
-        for index, machine in enumerate(rows.machines):
-            mine = rows.of(index)
-            mine = mine[~np.isnan(rows.time_s[mine])]
-            if not len(mine):
-                continue
+        for machine, mine in rows.each():
             t = rows.time_s[mine]
             for i, code in enumerate(self.codes):
-                at = self.at(machine, code)
+                at = times.get((machine, code), _NEVER)
                 until = np.searchsorted(at, t, side="right")
                 before = np.concatenate([np.searchsorted(at, t[:1], side="left"), until[:-1]])
                 last = np.concatenate([[-np.inf], at])[until]
@@ -96,14 +100,11 @@ class Log:
     def coming(self, rows: Rows, within_s: float, code: str | None = None) -> Floats:
         """float64[n], 1 where an event comes after a row, `within_s` at most; NaN where none is
         known to come, but the machine's rows end before that could be seen."""
+        times = self.times(codes=code is not None)
         out = np.full(len(rows.time_s), np.nan)
-        for index, machine in enumerate(rows.machines):
-            mine = rows.of(index)
-            mine = mine[~np.isnan(rows.time_s[mine])]
-            if not len(mine):
-                continue
+        for machine, mine in rows.each():
             t = rows.time_s[mine]
-            at = np.append(self.at(machine, code), np.inf)
+            at = np.append(times.get((machine, code or ""), _NEVER), np.inf)
             comes = at[np.searchsorted(at, t, side="right")] - t <= within_s
             seen = t + within_s <= t.max()
             out[mine] = np.where(comes, 1.0, np.where(seen, 0.0, np.nan))

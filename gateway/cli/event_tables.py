@@ -83,20 +83,37 @@ def needed(detail: Mapping[str, Any], signals: Sequence[str]) -> dict[str, Any]:
 
 
 def check(record: Record, columns: files.Columns) -> None:
-    """Refuse a table of which nothing meets the telemetry: its machines have other names.
+    """Refuse to learn from a table of which nothing meets the telemetry.
 
     Raises:
-        RecordError: Names the table's columns.
+        RecordError: Names the table's signals.
     """
+    if lost := _unmet(record, columns):
+        raise RecordError(f"--events: {lost[0]}; write them alike, and name their --group")
+
+
+def doubts(record: Record, columns: files.Columns) -> list[str]:
+    """What `score` says: a machine may have had no event, but other names look the same."""
+    new = [
+        f"codes that the model did not learn: {', '.join(unknown)}"
+        for each in columns.events
+        if isinstance(each, Log) and (unknown := sorted(set(each.code) - set(each.codes))[:5])
+    ]
+    return _unmet(record, columns) + new
+
+
+def _unmet(record: Record, columns: files.Columns) -> list[str]:
+    out = []
     for each in columns.events:
         values = record.select(each.names).values
         ago = values[:, 1::2] if isinstance(each, Log) else values
-        if not (np.nan_to_num(ago, nan=AGO_H_MAX) < AGO_H_MAX).any():
-            raise RecordError(
-                f"--events: nothing of {', '.join(each.names[:4])} is of a machine and time in "
-                f"--data; machines there are {', '.join(record.groups[:5])}; write them alike, "
-                "and name their column with --group"
+        least = AGO_H_MAX if isinstance(each, Log) else np.inf
+        if not (np.nan_to_num(ago, nan=np.inf) < least).any():
+            out.append(
+                f"nothing of {', '.join(each.names[:4])} is of a machine and time in --data, whose "
+                f"machines are {', '.join(record.groups[:5])}"
             )
+    return out
 
 
 def _seconds(within: str) -> float:

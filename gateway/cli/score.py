@@ -58,7 +58,7 @@ def command(
     """
     from rich.console import Console
 
-    from gateway.cli.event_tables import needed, with_tables
+    from gateway.cli.event_tables import doubts, needed, with_tables
     from gateway.cli.files import Columns, read
     from models.bundle import read as read_bundle
     from models.formula import Formula
@@ -82,12 +82,15 @@ def command(
     columns = with_tables(columns, events, known=needed(bundle.manifest.detail, columns.signals))
     with Console(stderr=True).status("scoring") as status:
         record = read(data, columns)
+        notes = doubts(record, columns)
         status.update(f"scoring {len(record)} rows")
         names, lines, summary = _scored(bundle, record, device, precision, follow=follow)
         try:
             _write(out, record, names, lines)
         except OSError as error:
             raise click.BadParameter(f"--out {out}: cannot be written: {error.strerror}") from error
+    for note in notes:
+        click.echo(f"note: {note}", err=True)
     if as_json:
         click.echo(json.dumps({"bundle": bundle.id, "rows": len(record), **summary}))
     else:

@@ -113,6 +113,17 @@ def test_score_without_the_tables_says_which_signals_are_lacking(
     assert "--events" in str(done.exception or done.output)
 
 
+def test_score_says_what_it_could_not_use(plant: Path, bundle: Path, tmp_path: Path) -> None:
+    errors = _write(tmp_path / "e.csv", "datetime,machine,errorID", [(_when(3), "M4", "e9")])
+    done = _call(
+        "score", bundle, "--data", plant / "test.csv", "--group", "machine", "--events", errors,
+        "--events", plant / "machines.csv", "--out", tmp_path / "s.csv",
+    )  # fmt: skip
+    assert done.exit_code == 0, done.output
+    assert "nothing of errorID.e1, errorID.e1.ago_h" in done.stderr
+    assert "codes that the model did not learn: e9" in done.stderr
+
+
 def test_evaluate_takes_the_same_tables(plant: Path) -> None:
     done = _call(
         "evaluate", "--kind", "failure", "--train", plant / "train.csv", "--data",
@@ -149,7 +160,7 @@ def test_labels_pick_failure_modes(plant: Path) -> None:
         ("datetime,machine,a\n2026-01-01,1,\n2026-01-02,1,x\n", r"row 2: must have a time and a c"),
         ("machine,age\n1,3\n1,4\n", r"must have one row a machine, has several of 1"),
         ("machine,volt\n1,3\n2,4\n", r"--events: volt is a column of the file as well"),
-        ("datetime,machine,a\n2026-01-01,M1,x\n", r"is of a machine and time .* there are 0, 1"),
+        ("datetime,machine,a\n2026-01-01,M1,x\n", r"is of a machine and time .* machines are 0, 1"),
     ],
 )
 def test_tables_that_do_not_fit_are_refused(
