@@ -108,7 +108,7 @@ def test_nothing_recorded_is_not_ready() -> None:
     assert missing
 
 
-PAGE = Path(learn.__file__).with_name("learning.md").read_text(encoding="utf-8")
+PAGE = (Path(learn.__file__).parents[1] / "learning" / "learning.md").read_text(encoding="utf-8")
 
 
 def test_the_page_names_every_stage_and_event_of_the_table() -> None:
