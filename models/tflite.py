@@ -143,6 +143,7 @@ class _Writer:
             "MatMul": self._dense,
             "QuantizeLinear": self._quantise,
             "ReduceMean": self._reduce,
+            "ReduceMin": self._reduce,
             "ReduceSum": self._reduce,
             "Reshape": self._reshape,
             "Squeeze": self._reshape,
@@ -297,7 +298,7 @@ class _Writer:
         options.keepDims = bool(next((a.i for a in node.attribute if a.name == "keepdims"), 1))
         axes = next((list(a.ints) for a in node.attribute if a.name == "axes"), None)
         held = np.array(axes, np.int32) if axes else self._constants[node.input[1]].astype(np.int32)
-        kind = "SUM" if node.op_type == "ReduceSum" else "MEAN"
+        kind = {"ReduceSum": "SUM", "ReduceMean": "MEAN", "ReduceMin": "REDUCE_MIN"}[node.op_type]
         inputs = [self._find(node.input[0]), self._constant(held)]
         self._operator(kind, inputs, self._made(node.output[0]), "ReducerOptions", options)
 

@@ -11,7 +11,7 @@ from models.features.plan import FeaturePlan
 from models.graph import Graph
 from models.quantise import quantise
 from models.training.conditions import Conditions
-from models.training.detector import CLIP, POWER, Detector
+from models.training.detector import CLIP, POWER
 from models.training.parity import Parity, measure
 
 EXPLAINING, KNOWN = "explaining", "known"
@@ -24,93 +24,112 @@ CLIP_SCORED = 1e4
 def graph_of(states: Conditions, plan: FeaturePlan, *, fine: bool = False) -> onnx.ModelProto:
     """The detector as a graph: x -> score, contribution, direction.
 
+    All conditions are computed side by side, [conditions, n, d], so that a machine of many costs
+    no more calls into the runtime than a machine of one. Score, contribution and direction are
+    those of the condition that finds the window least strange.
+
     With `fine`, deviations and weights are split into a coarse and a fine part, each of which fits
     into 8 bits, so that int8 products add up to what 16 bits would give.
-
-    With several operating conditions, all three are those of the condition that finds the window
-    least strange.
     """
     graph = Graph("anomaly", len(plan.names))
-    whole = states.whole
+    whole, parts = states.whole, states.parts
     z, present = graph.prepare(whole.centre, whole.scale, clip=CLIP_SCORED)
-    there = graph.node("Cast", present, to=onnx.TensorProto.FLOAT)
-    score, share, direction = _condition(
-        graph, z, present, there, whole, states.parts[0], plan, 0, fine
-    )
-    for index, part in enumerate(states.parts[1:], 1):
-        made = _condition(graph, z, present, there, whole, part, plan, index, fine)
-        better = graph.node("Less", made[0], score)
-        score = graph.node("Where", better, made[0], score)
-        share = graph.node("Where", better, made[1], share)
-        direction = graph.node("Where", better, made[2], direction)
-    score = graph.node("Squeeze", score, graph.constant([1], np.int64))
-    graph.output(score, "score", ["n"])
-    graph.output(share, "contribution", ["n", len(plan.signals)])
-    graph.output(direction, "direction", ["n", len(plan.signals)])
-    return graph.model()
-
-
-def _condition(
-    graph: Graph,
-    z: str,
-    present: str,
-    there: str,
-    whole: Detector,
-    model: Detector,
-    plan: FeaturePlan,
-    index: int,
-    fine: bool,
-) -> tuple[str, str, str]:
-    """Score [n, 1], contribution and direction [n, k] of one operating condition."""
-    if model is not whole:
-        # From deviations from all healthy windows to those from this condition's.
-        z = graph.node("Mul", z, graph.constant(whole.scale / model.scale))
-        z = graph.node("Add", z, graph.constant((whole.centre - model.centre) / model.scale))
-        z = graph.node("Where", present, z, graph.constant(0.0))
-        z = graph.node("Clip", z, graph.constant(-CLIP_SCORED), graph.constant(CLIP_SCORED))
+    if len(parts) > 1:
+        # From deviations from all healthy windows to those from each condition's.
+        turned = graph.node("Mul", z, _beside(graph, [whole.scale / p.scale for p in parts]))
+        shift = _beside(graph, [(whole.centre - p.centre) / p.scale for p in parts])
+        there = graph.node("Where", present, graph.node("Add", turned, shift), graph.constant(0.0))
+        z = graph.node("Clip", there, graph.constant(-CLIP_SCORED), graph.constant(CLIP_SCORED))
     low, high = graph.constant(-CLIP), graph.constant(CLIP)
-    known = graph.node("Clip", z, low, high, name=f"{KNOWN}{index}")
+    known = graph.node("Clip", z, low, high, name=KNOWN)
     # What is missing is what the others let expect, so that it explains as it would have.
-    expected = _product(graph, known, model.expected, fine)
+    expected = _product(graph, known, [p.expected for p in parts], fine)
     filled = graph.node("Where", present, known, expected)
-    bounded = graph.node("Clip", filled, low, high, name=f"{EXPLAINING}{index}")
-    explained = _product(graph, bounded, model.others, fine)
-    own = graph.node("Mul", z, graph.constant(model.own))
+    bounded = graph.node("Clip", filled, low, high, name=EXPLAINING)
+    explained = _product(graph, bounded, [p.others for p in parts], fine)
+    own = graph.node("Mul", z, _beside(graph, [p.own for p in parts]))
     residual = graph.node("Add", own, explained)
     residual = graph.node("Where", present, residual, graph.constant(0.0))
-    square = graph.node("Mul", residual, residual)
-    fourth = graph.node("Mul", square, square)
+    if len(parts) > 1:
+        residual = _least(graph, residual, whole.blocks)
+    fourth = _fourth(graph, residual)
+    there = graph.node("Cast", present, to=onnx.TensorProto.FLOAT)
     norms, shares = [], []
-    for block in model.blocks:
-        total = graph.node("MatMul", fourth, graph.constant(block.astype(float)[:, None]))
-        count = graph.node("MatMul", there, graph.constant(block.astype(float)[:, None]))
+    for block in whole.blocks:
+        column = graph.constant(block.astype(float)[:, None])
+        total = graph.node("MatMul", fourth, column)
+        count = graph.node("MatMul", there, column)
         norms.append(graph.node("Sqrt", graph.node("Sqrt", graph.node("Div", total, count))))
         owner = np.zeros((len(plan.names), len(plan.signals)))
-        for column, (signal, *_) in enumerate(plan.owners):
-            owner[column, plan.signals.index(signal)] = float(block[column])
+        for at, (signal, *_) in enumerate(plan.owners):
+            owner[at, plan.signals.index(signal)] = float(block[at])
         part = graph.node("MatMul", fourth, graph.constant(owner))
         shares.append(graph.node("Div", part, graph.node("Max", total, graph.constant(1e-30))))
     score, share = norms[0], shares[0]
     if len(norms) == 2:
         score = graph.node("Sqrt", graph.node("Mul", *norms))
         share = graph.node("Mul", graph.node("Add", *shares), graph.constant(0.5))
-    return score, share, _direction(graph, residual, fourth, plan)
+    score = graph.node("Squeeze", score, graph.constant([1], np.int64))
+    graph.output(score, "score", ["n"])
+    graph.output(share, "contribution", ["n", len(plan.signals)])
+    graph.output(_direction(graph, residual, fourth, plan), "direction", ["n", len(plan.signals)])
+    return graph.model()
 
 
-def _product(graph: Graph, tensor: str, weight: NDArray[np.float64], fine: bool) -> str:
-    """tensor @ weight; the parts of a fine one are named so that int8 knows their ranges."""
-    if not fine:
-        return graph.node("MatMul", tensor, graph.constant(weight))
-    step = CLIP / 127.0
-    turns = graph.node("Round", graph.node("Mul", tensor, graph.constant(1.0 / step)))
-    coarse = graph.node("Mul", turns, graph.constant(step), name=f"{COARSE}{tensor}")
-    rest = graph.node("Sub", tensor, coarse, name=f"{FINE}{tensor}")
-    # Column by column, as int8 will round the weight; what that leaves is a weight of its own.
-    unit = np.maximum(np.abs(weight).max(axis=0), 1e-12) / 127.0
-    rough = np.rint(weight / unit) * unit
-    total = graph.node("MatMul", coarse, graph.constant(rough))
-    total = graph.node("Add", total, graph.node("MatMul", coarse, graph.constant(weight - rough)))
-    return graph.node("Add", total, graph.node("MatMul", rest, graph.constant(rough)))
+def _beside(graph: Graph, rows: Sequence[NDArray[np.float64]]) -> str:
+    """One row a condition, to meet [conditions, n, d]; plain where there is one condition."""
+    return graph.constant(np.stack(rows)[:, None, :] if len(rows) > 1 else rows[0])
+
+
+def _fourth(graph: Graph, residual: str) -> str:
+    square = graph.node("Mul", residual, residual)
+    return graph.node("Mul", square, square)
+
+
+def _least(graph: Graph, residual: str, blocks: Sequence[NDArray[np.bool_]]) -> str:
+    """[n, d], the residuals by the condition that finds the window least strange."""
+    fourth = _fourth(graph, residual)
+    # How much of a window is there is the same for all conditions, so sums compare like norms.
+    roots = [
+        graph.node("Sqrt", graph.node("Sqrt", graph.node("MatMul", fourth, column)))
+        for column in (graph.constant(block.astype(float)[:, None]) for block in blocks)
+    ]
+    strange = graph.node("Mul", *roots) if len(roots) == 2 else roots[0]
+    least = graph.node("ReduceMin", strange, axes=[0], keepdims=1)
+    mine = graph.node("LessOrEqual", strange, least)
+    picked = graph.node("Where", mine, residual, graph.constant(0.0))
+    axis = graph.constant([0], np.int64)
+    total = graph.node("ReduceSum", picked, axis, keepdims=0)
+    # Two conditions that agree to the last bit are one.
+    ties = graph.node("Cast", mine, to=onnx.TensorProto.FLOAT)
+    return graph.node("Div", total, graph.node("ReduceSum", ties, axis, keepdims=0))
+
+
+def _product(graph: Graph, tensor: str, weights: Sequence[NDArray[np.float64]], fine: bool) -> str:
+    """tensor @ weight, each condition's by its own.
+
+    The weight's columns are brought to one scale and the product back from it, so that one int8
+    scale serves all columns of all conditions as well as one each. The parts of a fine product are
+    named so that int8 knows their ranges.
+    """
+    unit = [np.maximum(np.abs(w).max(axis=0), 1e-12) for w in weights]
+    weight = np.stack([w / u for w, u in zip(weights, unit, strict=True)])
+    if len(weights) == 1:
+        weight = weight[0]
+    if fine:
+        step = CLIP / 127.0
+        turns = graph.node("Round", graph.node("Mul", tensor, graph.constant(1.0 / step)))
+        coarse = graph.node("Mul", turns, graph.constant(step), name=f"{COARSE}{tensor}")
+        rest = graph.node("Sub", tensor, coarse, name=f"{FINE}{tensor}")
+        # As int8 will round the weight; what that leaves is a weight of its own.
+        rough = np.rint(weight * 127.0) / 127.0
+        total = graph.node("MatMul", coarse, graph.constant(rough))
+        left = graph.node("MatMul", coarse, graph.constant(weight - rough))
+        total = graph.node("Add", total, left)
+        total = graph.node("Add", total, graph.node("MatMul", rest, graph.constant(rough)))
+    else:
+        total = graph.node("MatMul", tensor, graph.constant(weight))
+    return graph.node("Mul", total, _beside(graph, unit))
 
 
 def _direction(graph: Graph, residual: str, fourth: str, plan: FeaturePlan) -> str:
@@ -158,8 +177,8 @@ def int8_of(
         return plain, plain, Parity(0.0, 0.0, "nothing to quantise: one signal has no others")
     x = np.concatenate(sequences)[: 1 << 14]
     best: tuple[Parity, bytes] | None = None
-    for how, per_channel, fine in WAYS:
-        if best is not None and fine and best[0].worst <= ENOUGH:
+    for how, fine in WAYS:
+        if best is not None and best[0].worst <= ENOUGH:
             break
         whole = graph_of(states, plan, fine=True) if fine else fp32
         ranges = {name: reach for node in whole.graph.node if node.op_type == "MatMul"
@@ -167,7 +186,7 @@ def int8_of(
         made = quantise(
             whole,
             x,
-            per_channel=per_channel,
+            per_channel=False,
             ranges=ranges,
             keep_fp32=[
                 node.output[0]
@@ -189,9 +208,8 @@ def int8_of(
 
 
 WAYS = (
-    ("per channel", True, False),
-    ("per tensor", False, False),
-    ("per channel, in a coarse and a fine part", True, True),
+    ("columns to one scale", False),
+    ("columns to one scale, in a coarse and a fine part", True),
 )
 ENOUGH = 0.5
 """Share of the allowed loss below which the plain int8 is taken; features that follow each other
