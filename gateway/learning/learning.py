@@ -75,6 +75,7 @@ class Learning:
         self._report = report
         self._pupils: dict[str, _Pupil] = {}
         self._offered: set[str] = set()
+        self._sound: dict[Path, tuple[int, int]] = {}
         self._wake = asyncio.Event()
         self.settled = asyncio.Event()
         """Set while the judges at work are those that this asks for."""
@@ -112,10 +113,40 @@ class Learning:
         for pupil in self._pupils.values():
             place = self.folder / _safe(pupil.config.id)
             where = f"asset {pupil.config.id!r}"
+            self._take_back_damaged(pupil, place)
             for name, shadow in ((pupil.progress.bundle, False), (pupil.progress.candidate, True)):
-                if name and (place / name).is_file():
+                if name:
                     out.append(Assignment(pupil.config, place / name, where, shadow))
         return out
+
+    def _take_back_damaged(self, pupil: _Pupil, place: Path) -> None:
+        """A disk forgets, too: the bundle before judges, or the machine is learned again."""
+        for name in (pupil.progress.candidate, pupil.progress.bundle):
+            fault = self._fault(place / name) if name else ""
+            progress = pupil.progress
+            if not fault or name not in _judged_by(progress):
+                continue
+            if name == progress.candidate:
+                event = _broken(progress)
+            elif progress.previous and not self._fault(place / progress.previous):
+                event = Event.ROLL_BACK
+            else:
+                event = Event.LOST
+            pupil.progress = progress.step(event, self._clock.wall_ns(), fault)
+            _events.error("learn.damaged", asset=pupil.config.id, error=fault, then=event)
+            self._keep(pupil)
+
+    def _fault(self, path: Path) -> str:
+        """Why a bundle cannot be read; "" where it can. Each file is read once."""
+        try:
+            stat = path.stat()
+            known = (stat.st_mtime_ns, stat.st_size)
+            if self._sound.get(path) != known:
+                read(path)
+                self._sound[path] = known
+        except (OSError, ModelError) as error:
+            return f"{path.name} cannot be read: {error}"
+        return ""
 
     def progress(self, asset: str) -> Progress | None:
         """Where an asset stands; None where it is not learned."""

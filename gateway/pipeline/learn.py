@@ -41,15 +41,17 @@ class Event(StrEnum):
     """An engineer calls an alarm false: the same record is learned again, with what it showed."""
     DISCARDED = "discarded"
     """No better model came of a correction: the one that judges stays."""
+    LOST = "lost"
+    """The file of the bundle that judges is gone or damaged, and so is the one before."""
 
 
 _GRID = """
-           enough   trained failed     checked broken     promote drifted  settled rebaseline roll_back corrected discarded
-collecting training -       -          -       -          -       -        -       collecting active    -         -
-training   -        shadow  collecting -       -          -       -        -       collecting active    -         active
-shadow     -        -       -          active  collecting active  -        -       collecting active    -         active
-active     -        -       -          -       -          -       drifting -       collecting active    training  -
-drifting   -        -       -          -       -          -       -        active  collecting active    training  -
+           enough   trained failed     checked broken     promote drifted  settled rebaseline roll_back corrected discarded lost
+collecting training -       -          -       -          -       -        -       collecting active    -         -         collecting
+training   -        shadow  collecting -       -          -       -        -       collecting active    -         active    training
+shadow     -        -       -          active  collecting active  -        -       collecting active    -         active    shadow
+active     -        -       -          -       -          -       drifting -       collecting active    training  -         collecting
+drifting   -        -       -          -       -          -       -        active  collecting active    training  -         collecting
 """  # noqa: E501
 """A dash is an event that makes no sense there: it is refused, and nothing changes."""
 
@@ -154,6 +156,8 @@ class Progress:
                     candidate="",
                     correcting=False,
                 )
+            case Event.LOST:
+                return replace(moved, bundle="", previous="", end_ns=0)
             case Event.TRAINED:
                 return replace(moved, windows=0, flagged=0, missing=())
         return moved

@@ -33,6 +33,11 @@ PATH = {
     (Stage.DRIFTING, Event.CORRECTED): Stage.TRAINING,
     (Stage.TRAINING, Event.DISCARDED): Stage.ACTIVE,
     (Stage.SHADOW, Event.DISCARDED): Stage.ACTIVE,
+    (Stage.COLLECTING, Event.LOST): Stage.COLLECTING,
+    (Stage.TRAINING, Event.LOST): Stage.TRAINING,
+    (Stage.SHADOW, Event.LOST): Stage.SHADOW,
+    (Stage.ACTIVE, Event.LOST): Stage.COLLECTING,
+    (Stage.DRIFTING, Event.LOST): Stage.COLLECTING,
 }
 
 
