@@ -34,26 +34,28 @@ def graph_of(states: Conditions, plan: FeaturePlan, *, fine: bool = False) -> on
     graph = Graph("anomaly", len(plan.names))
     whole, parts = states.whole, states.parts
     z, present = graph.prepare(whole.centre, whole.scale, clip=CLIP_SCORED)
+    # What is missing is 0 from here on. As factors: a choice costs a runtime ten times a product.
+    there = graph.node("Cast", present, to=onnx.TensorProto.FLOAT)
+    absent = graph.node("Sub", graph.constant(1.0), there)
     if len(parts) > 1:
         # From deviations from all healthy windows to those from each condition's.
         turned = graph.node("Mul", z, _beside(graph, [whole.scale / p.scale for p in parts]))
         shift = _beside(graph, [(whole.centre - p.centre) / p.scale for p in parts])
-        there = graph.node("Where", present, graph.node("Add", turned, shift), graph.constant(0.0))
-        z = graph.node("Clip", there, graph.constant(-CLIP_SCORED), graph.constant(CLIP_SCORED))
+        z = graph.node("Mul", graph.node("Add", turned, shift), there)
+        z = graph.node("Clip", z, graph.constant(-CLIP_SCORED), graph.constant(CLIP_SCORED))
     low, high = graph.constant(-CLIP), graph.constant(CLIP)
     known = graph.node("Clip", z, low, high, name=KNOWN)
     # What is missing is what the others let expect, so that it explains as it would have.
     expected = _product(graph, known, [p.expected for p in parts], fine)
-    filled = graph.node("Where", present, known, expected)
+    filled = graph.node("Add", known, graph.node("Mul", expected, absent))
     bounded = graph.node("Clip", filled, low, high, name=EXPLAINING)
     explained = _product(graph, bounded, [p.others for p in parts], fine)
     own = graph.node("Mul", z, _beside(graph, [p.own for p in parts]))
     residual = graph.node("Add", own, explained)
-    residual = graph.node("Where", present, residual, graph.constant(0.0))
+    residual = graph.node("Mul", residual, there)
     if len(parts) > 1:
         residual = _least(graph, residual, whole.blocks)
     fourth = _fourth(graph, residual)
-    there = graph.node("Cast", present, to=onnx.TensorProto.FLOAT)
     norms, shares = [], []
     for block in whole.blocks:
         column = graph.constant(block.astype(float)[:, None])
@@ -96,13 +98,12 @@ def _least(graph: Graph, residual: str, blocks: Sequence[NDArray[np.bool_]]) -> 
     ]
     strange = graph.node("Mul", *roots) if len(roots) == 2 else roots[0]
     least = graph.node("ReduceMin", strange, axes=[0], keepdims=1)
-    mine = graph.node("LessOrEqual", strange, least)
-    picked = graph.node("Where", mine, residual, graph.constant(0.0))
+    nearest = graph.node("LessOrEqual", strange, least)
+    mine = graph.node("Cast", nearest, to=onnx.TensorProto.FLOAT)
     axis = graph.constant([0], np.int64)
-    total = graph.node("ReduceSum", picked, axis, keepdims=0)
+    total = graph.node("ReduceSum", graph.node("Mul", residual, mine), axis, keepdims=0)
     # Two conditions that agree to the last bit are one.
-    ties = graph.node("Cast", mine, to=onnx.TensorProto.FLOAT)
-    return graph.node("Div", total, graph.node("ReduceSum", ties, axis, keepdims=0))
+    return graph.node("Div", total, graph.node("ReduceSum", mine, axis, keepdims=0))
 
 
 def _product(graph: Graph, tensor: str, weights: Sequence[NDArray[np.float64]], fine: bool) -> str:
@@ -211,7 +212,7 @@ WAYS = (
     ("columns to one scale", False),
     ("columns to one scale, in a coarse and a fine part", True),
 )
-ENOUGH = 0.5
+ENOUGH = 0.75
 """Share of the allowed loss below which the plain int8 is taken; features that follow each other
 closely need the finer one."""
 
