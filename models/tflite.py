@@ -44,6 +44,7 @@ _ONE_TO_ONE = {
     "Mul": "MUL",
     "Neg": "NEG",
     "Relu": "RELU",
+    "Round": "ROUND",
     "Sigmoid": "LOGISTIC",
     "Sign": "SIGN",
     "Sqrt": "SQRT",
