@@ -1,6 +1,7 @@
 """Rigs from milliseconds to minutes: healthy hours stay silent, planted faults are found."""
 
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pytest
@@ -23,6 +24,14 @@ def record(rig: Rig, seed: int) -> Record:
     return Record(values, names, time_s=np.arange(n, dtype=np.float64) * rig.period_s)
 
 
+@cache
+def taught(name: str) -> tuple[Rig, Record, Learned]:
+    """A rig, its whole record, and what was learned of the first part; once for all tests."""
+    rig = RIGS[name]
+    whole = record(rig, SEED)
+    return rig, whole, learn(whole.rows(slice(0, rig.rows)))
+
+
 def verdicts(learned: Learned, whole: Record, first: int) -> NDArray[np.bool_]:
     """Of every row after `first`, by the float32 detector."""
     x, _ = features(whole, learned.plan, replace(learned.grid, hop_cells=1))
@@ -33,18 +42,14 @@ def verdicts(learned: Learned, whole: Record, first: int) -> NDArray[np.bool_]:
 
 @pytest.mark.parametrize("name", RIGS)
 def test_healthy_hours_that_come_after_the_record_stay_silent(name: str) -> None:
-    rig = RIGS[name]
-    whole = record(rig, SEED)
-    learned = learn(whole.rows(slice(0, rig.rows)))
+    rig, whole, learned = taught(name)
     assert verdicts(learned, whole, rig.rows).mean() < 0.01
 
 
 @pytest.mark.parametrize("name", ["recipes", "mains", "wide"])
 def test_a_level_that_leaves_its_company_by_a_little_is_found(name: str) -> None:
     """Six times a signal's noise: within its range, but not for its conditions."""
-    rig = RIGS[name]
-    whole = record(rig, SEED)
-    learned = learn(whole.rows(slice(0, rig.rows)))
+    rig, whole, learned = taught(name)
     values = whole.values.copy()
     values[rig.rows + 500 :, 1] += 6 * rig.noise[1]
     late = verdicts(learned, replace(whole, values=values), rig.rows + 1500)
@@ -53,9 +58,7 @@ def test_a_level_that_leaves_its_company_by_a_little_is_found(name: str) -> None
 
 @pytest.mark.parametrize("name", ["recipes", "building", "loaded"])
 def test_noise_that_grows_is_found_under_changing_load(name: str) -> None:
-    rig = RIGS[name]
-    whole = record(rig, SEED)
-    learned = learn(whole.rows(slice(0, rig.rows)))
+    rig, whole, learned = taught(name)
     values = whole.values.copy()
     late = slice(rig.rows + 500, None)
     values[late, 1] += np.random.default_rng(0).normal(0, 6 * rig.noise[1], len(values[late]))
