@@ -289,8 +289,10 @@ class _Reading:
     def _check_running(self, settings: Settings, read: list[tuple[str, str]]) -> None:
         for i, asset in enumerate(settings.asset):
             rule, at = asset.running.strip(), ("asset", i, "running")
+            if not rule:
+                continue
             names = [name for owner, name in read if owner == asset.id]
-            if not rule or (rule == RUNNING and RUNNING in names):
+            if rule == RUNNING and RUNNING in names:
                 continue
             if RUNNING in names:
                 text = f"{asset.id} has a signal {RUNNING!r}, so the rule must be just that"

@@ -85,6 +85,9 @@ def muster(
             all such faults at once.
     """
     sources_of = dict(sources_of)
+    named: dict[str, dict[str, Signal]] = {one.asset.id: {} for one in wanted}
+    for signal in sources_of:
+        named.setdefault(signal.asset, {})[signal.name] = signal
     faults: list[Fault] = []
     groups: dict[tuple[object, ...], list[Assignment]] = {}
     for one in wanted:
@@ -108,8 +111,11 @@ def muster(
             fitting = []
             wanted_names = [signal.name for signal in bundle.manifest.signals]
             for one in members:
-                sources_of |= parts_wanted(wanted_names, one.asset.id, sources_of)
-                differences = _differences(bundle.manifest, one.asset, sources_of)
+                there = named[one.asset.id]
+                parts = parts_wanted(wanted_names, there, sources_of)
+                sources_of |= parts
+                there |= {signal.name: signal for signal in parts}
+                differences = _differences(bundle.manifest, one.asset, there)
                 faults += [Fault(one.where, f"{path.name}: {d}") for d in differences]
                 if not differences:
                     fitting.append(one.asset)
@@ -123,7 +129,7 @@ def muster(
                     life_h=[asset.life_h for asset in fitting],
                     follow=[asset.follow for asset in fitting],
                 )
-                posts.append(_post(judge, fitting, sources_of, signals))
+                posts.append(_post(judge, fitting, named, sources_of, signals))
         except ModelError as error:
             faults += [Fault(one.where, f"{path.name}: {error}") for one in members]
     if faults:
@@ -134,6 +140,7 @@ def muster(
 def _post(
     judge: Judge,
     assets: Sequence[AssetConfig],
+    named: Mapping[str, Mapping[str, Signal]],
     sources_of: Mapping[Signal, str],
     signals: SignalTable,
 ) -> Post:
@@ -142,12 +149,9 @@ def _post(
     hop_cells = max(1, round(first.hop_s / plan.period_s)) if first.hop_s else plan.hop_cells
     stale_s = first.stale_s or bundle.manifest.window.stale_s or STALE_CELLS * plan.period_s
     keys = [
-        [_find(asset.id, signal.name, sources_of) for signal in bundle.manifest.signals]
-        for asset in assets
+        [named[asset.id].get(signal.name) for signal in bundle.manifest.signals] for asset in assets
     ]
-    states = [
-        _find(asset.id, RUNNING, sources_of) if asset.running.strip() else None for asset in assets
-    ]
+    states = [named[asset.id].get(RUNNING) if asset.running.strip() else None for asset in assets]
     numbers = [signals.intern(key) if key else -1 for key in states]
     watch = Watch(
         assets=judge.assets,
@@ -165,13 +169,7 @@ def _post(
     return Post(judge, watch, np.array([asset.coverage_min for asset in assets]))
 
 
-def _find(asset: str, name: str, sources_of: Mapping[Signal, str]) -> Signal | None:
-    return next((s for s in sources_of if s.asset == asset and s.name == name), None)
-
-
-def _differences(
-    manifest: Manifest, config: AssetConfig, sources_of: Mapping[Signal, str]
-) -> list[str]:
+def _differences(manifest: Manifest, config: AssetConfig, named: Mapping[str, Signal]) -> list[str]:
     """What a bundle wants of an asset's signals and settings and does not find."""
     out = []
     asset, life_h = config.id, config.life_h
@@ -183,9 +181,9 @@ def _differences(
     if manifest.window.period_s is None:
         out.append("counts rows and knows no time, so it runs in `forewarn score` only")
     for wanted in manifest.signals:
-        signal = _find(asset, wanted.name, sources_of)
+        signal = named.get(wanted.name)
         if signal is None:
-            there = sorted(s.name for s in sources_of if s.asset == asset)
+            there = sorted(named)
             out.append(
                 f"was trained on signal {wanted.name!r}, which {asset} does not have"
                 f" (it has {', '.join(there)}); name the signal so, or train on this machine"

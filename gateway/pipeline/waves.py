@@ -97,10 +97,15 @@ def part_signal(base: Signal, name: str) -> Signal:
 
 
 def parts_wanted(
-    names: Sequence[str], asset: str, sources_of: Mapping[Signal, str]
+    names: Sequence[str], there: Mapping[str, Signal], sources_of: Mapping[Signal, str]
 ) -> dict[Signal, str]:
-    """Those of `names` that no source has but a waveform's description will, with their sources."""
-    there = {s.name: s for s in sources_of if s.asset == asset}
+    """Those of `names` that no source has but a waveform's description will, with their sources.
+
+    Args:
+        names: Of the signals that a bundle wants.
+        there: The signals of one asset, by name.
+        sources_of: The source of each.
+    """
     out = {}
     for name in names:
         base = there.get(base_of(name))

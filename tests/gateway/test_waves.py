@@ -82,7 +82,8 @@ def test_no_speed_or_too_few_turns_means_no_orders_and_is_counted() -> None:
 
 def test_a_bundle_may_want_parts_that_no_source_lists() -> None:
     sources = {VIBRATION: "daq", SPEED: "plc"}
-    wanted = parts_wanted(["vibration rms", "speed", "heat rms"], "motor", sources)
+    there = {s.name: s for s in sources}
+    wanted = parts_wanted(["vibration rms", "speed", "heat rms"], there, sources)
     assert wanted == {Signal("motor", "vibration rms", "g"): "daq"}
 
 
