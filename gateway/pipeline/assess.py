@@ -23,7 +23,7 @@ from models.sensors import WORDS, SensorFault, Sensors, lonely
 SEVERITY_HIGH = 3.0
 """An anomaly so far past its limit calls for action now."""
 SEVERITY_TOLD = 0.5
-"""Below this, and unchanged, an asset is not mentioned: silence about it means that it is well."""
+"""Below this an anomaly is over for good, and silence about the asset means that it is well."""
 REASONS = tuple(Abstained)
 SHARE_MIN = 0.1
 DRIVERS_MAX = 3
@@ -227,10 +227,10 @@ class Judge:
         known = np.array([reason is Abstained.NO for reason in a.abstained], dtype=bool)
         level = np.where(known[:, None] & np.isfinite(level), level, -1.0)
         before = self._told[windows.rows]
-        worth = (
-            (level > SEVERITY_TOLD) | (before > SEVERITY_TOLD) | (np.sign(level) != np.sign(before))
-        )
-        self._told[windows.rows] = level
+        # Who never passed the limit is not mentioned below it; who did, until it is calm again.
+        called = (level >= 1) | (before > SEVERITY_TOLD)
+        worth = called | (np.sign(level) != np.sign(before))
+        self._told[windows.rows] = np.where(called, level, np.minimum(level, SEVERITY_TOLD))
         return doubts + [
             self._condition(judged, row, column, int(windows.rows[row]), float(level[row, column]))
             for row, column in np.argwhere(worth).tolist()
@@ -302,9 +302,11 @@ class Judge:
         ):
             return said.text, said.drivers
         text = f"{a.assets[row]} does not run as it does when healthy"
-        if severity <= SEVERITY_TOLD:
-            self._worded.pop(number, None)
-            return text, ()
+        if severity <= 1:
+            # Nobody is told of it yet; what was said of an alarm that ends stands until it is calm.
+            if severity <= SEVERITY_TOLD:
+                self._worded.pop(number, None)
+            return (said.text, said.drivers) if said is not None else (text, ())
         why = self.drivers(judged, row)
         where = self._operating.words(judged.features[row])
         text += f" at {where}" if where else ""

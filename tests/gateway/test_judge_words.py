@@ -34,7 +34,7 @@ def judge(tmp_path: Path) -> Counting:
     return Counting(bundle, open_session(bundle, "cpu"), ["press-1"], shadow=False)
 
 
-def said(judge: Judge, value: NDArray[np.float64]) -> Condition:
+def told(judge: Judge, value: NDArray[np.float64]) -> list[Condition]:
     seen = Windows(
         rows=np.array([0]),
         end_ns=np.array([10**18]),
@@ -42,7 +42,11 @@ def said(judge: Judge, value: NDArray[np.float64]) -> Condition:
         coverage=np.ones((1, len(NAMES))),
         full=np.array([True]),
     )
-    (condition,) = judge.conditions(seen, judge.judge(seen, np.array([0.5])))
+    return judge.conditions(seen, judge.judge(seen, np.array([0.5])))
+
+
+def said(judge: Judge, value: NDArray[np.float64]) -> Condition:
+    (condition,) = told(judge, value)
     return condition
 
 
@@ -68,3 +72,17 @@ def test_words_are_made_anew_only_when_the_anomaly_changes(judge: Counting) -> N
     assert judge.made == 3
     assert said(judge, moved(0, 0)).active is False
     assert said(judge, moved(3, 20)).text == first.text
+
+
+def test_raised_but_below_the_limit_is_nobodys_business_until_it_has_alarmed(
+    judge: Counting,
+) -> None:
+    calm, raised = healthy(2000, 5).values[:CELLS].T.copy(), moved(3, 0)
+    assert said(judge, calm).severity < 0.5, "after a start each machine is mentioned once"
+    for _ in range(3):
+        assert not told(judge, raised)
+    assert said(judge, moved(3, 20)).active
+    assert 0.5 < said(judge, raised).severity < 1, "it alarmed, so its return is told"
+    assert said(judge, calm).active is False
+    assert not told(judge, raised)
+    assert judge.made == 1
