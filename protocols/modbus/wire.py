@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from typing_extensions import override
 
 from gateway.core.errors import ConfigError, LinkError, LinkLost, LinkRefused, LinkTimeout
+from protocols.reach import unopened, unreached
 from protocols.modbus.settings import Settings
 
 
@@ -115,7 +116,7 @@ class _Port:
                 exclusive=True,
             )
         except (OSError, ValueError, termios.error) as error:  # SerialException is an OSError.
-            raise LinkLost(f"{config.url}: cannot be opened: {error}") from error
+            raise unopened(config.url, error) from error
         self._port.reset_input_buffer()
         asyncio.get_running_loop().add_reader(self._port.fileno(), self._readable)
 
@@ -202,11 +203,12 @@ async def _connect(config: Settings, sink: Sink) -> Wire:
             return stream
     except TimeoutError:
         raise LinkTimeout(
-            f"{config.url}: no connection within {config.connect_timeout_s} s"
+            f"{config.url}: no connection within {config.connect_timeout_s:g} s; see that it is on,"
+            " its address, and the firewall between"
         ) from None
     except ssl.SSLError as error:
         raise LinkRefused(
             f"{config.url}: TLS refused: {error}; check tls_ca, tls_server_name and tls_cert"
         ) from error
     except OSError as error:
-        raise LinkLost(f"{config.url}: {error}") from error
+        raise LinkLost(f"{config.url}: {unreached(error)}") from error

@@ -17,6 +17,7 @@ from paho.mqtt.properties import Properties
 
 from gateway.core.batch import Batch, Waveform
 from gateway.core.errors import ConfigError, LinkError, LinkLost, LinkRefused, LinkTimeout
+from protocols.reach import unreached
 from gateway.core.source import Source, SourceContext
 from protocols.mqtt.messages import UNREADABLE_MIN, Messages
 from protocols.mqtt.settings import Settings
@@ -305,7 +306,7 @@ def _failure(config: Settings, error: aiomqtt.MqttError) -> LinkError:
             f"broker {config.host} did not answer in {config.open_timeout_s:g} s; "
             "see its address and the firewall"
         )
-    return LinkError(f"broker {config.host} cannot be reached: {text}")
+    return LinkError(f"broker {config.host} cannot be reached: {unreached(error)}")
 
 
 def _payload(payload: object) -> bytes:

@@ -1,13 +1,12 @@
 """Asks a server what it offers, without a session."""
 
-import errno
-import socket
 import struct
 
 from asyncua import Client, ua
 from asyncua.ua.uaerrors import UaError
 
 from gateway.core.errors import LinkLost, LinkTimeout
+from protocols.reach import unreached
 
 
 async def endpoints_of(url: str, *, timeout_s: float) -> list[ua.EndpointDescription]:
@@ -24,16 +23,3 @@ async def endpoints_of(url: str, *, timeout_s: float) -> list[ua.EndpointDescrip
         raise LinkLost(f"{url}: {unreached(error)}") from error
     except (UaError, ValueError, TypeError, AttributeError, struct.error) as error:
         raise LinkLost(f"{url}: no OPC UA server answers there: {error}") from error
-
-
-def unreached(error: OSError) -> str:
-    """Why a server cannot be reached, as a person says it, and what to look at."""
-    match error:
-        case socket.gaierror():
-            return "no such host is known; see the name in url, or write its address"
-        case ConnectionRefusedError():
-            return "nothing listens there; see that the server runs, and the port in url"
-        case OSError(errno=errno.EHOSTUNREACH | errno.ENETUNREACH):
-            return "no way leads there; see the address in url, the cable and the network"
-        case _:
-            return str(error) or type(error).__name__

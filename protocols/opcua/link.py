@@ -30,8 +30,8 @@ from gateway.core.errors import (
     PeerError,
 )
 from gateway.core.meter import SourceMeter
+from protocols.reach import unreached
 from gateway.core.source import SourceContext
-from protocols.opcua.discover import unreached
 from protocols.opcua.security import Ends, check_password, secure
 from protocols.opcua.settings import Settings
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from gateway.core.clock import Clock
 from gateway.core.errors import LinkError, LinkLost, LinkRefused, LinkTimeout
+from protocols.reach import unopened, unreached
 from gateway.core.tap import Tap
 
 if TYPE_CHECKING:
@@ -274,7 +275,7 @@ def _open_device(config: "Settings", clock: Clock, tap: Tap) -> Wire:
     except ValueError as error:
         raise LinkRefused(f"port {config.port} cannot do what is asked of it: {error}") from error
     except serial.SerialException as error:
-        raise _open_error(config.port, error) from error
+        raise unopened(config.port, error) from error
     except termios.error as error:
         raise LinkLost(
             f"{config.port}: the port does not take {config.data_bits} data bits with parity "
@@ -294,7 +295,7 @@ async def _open_socket(config: "Settings", clock: Clock, tap: Tap) -> Wire:
             "see that the serial server is on and its address is right"
         ) from None
     except OSError as error:
-        raise LinkError(f"port {config.port} cannot be reached: {error}") from error
+        raise LinkError(f"port {config.port} cannot be reached: {unreached(error)}") from error
     raw.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for option, value in KEEPALIVE:
         raw.setsockopt(socket.IPPROTO_TCP, option, value)
@@ -356,7 +357,7 @@ async def _open_rfc2217(config: "Settings", clock: Clock, tap: Tap) -> Wire:
     except ValueError as error:
         raise LinkRefused(f"port {config.port} cannot do what is asked of it: {error}") from error
     except OSError as error:
-        raise LinkError(f"port {config.port} cannot be opened: {error}") from error
+        raise LinkError(f"port {config.port} cannot be opened: {unreached(error)}") from error
     return PumpedWire(config.port, port, clock, tap)
 
 
@@ -369,17 +370,3 @@ def _set_line(port: Any, config: "Settings") -> None:
     port.xonxoff = config.flow_control == "xon_xoff"
     port.dtr = config.dtr
     port.rts = config.rts
-
-
-def _open_error(name: str, error: OSError) -> LinkError:
-    match error.errno:
-        case errno.ENOENT | errno.ENXIO | errno.ENODEV:
-            return LinkError(f"port {name} is not there; plug it in, or see /dev/serial/by-id")
-        case errno.EACCES | errno.EPERM:
-            return LinkRefused(
-                f"port {name}: permission denied; add the gateway's user to the group that owns it"
-            )
-        case errno.EBUSY | errno.EAGAIN:
-            return LinkRefused(f"port {name} is in use by another program; stop that one")
-        case _:
-            return LinkError(f"port {name} cannot be opened: {error}")

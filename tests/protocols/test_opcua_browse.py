@@ -77,8 +77,8 @@ async def test_a_start_that_is_not_there_says_so(made: Plant) -> None:
     [
         ("http://192.0.2.1", "url: must be opc.tcp://host:4840/path, without a user or a password"),
         ("opc.tcp://me:secret@192.0.2.1", "url: must be opc.tcp://host:4840/path"),
-        ("opc.tcp://127.0.0.1:1", "nothing listens there; see that the server runs"),
-        ("opc.tcp://no-such-host.invalid:4840", "no such host is known; see the name in url"),
+        ("opc.tcp://127.0.0.1:1", "nothing listens there; see that it runs"),
+        ("opc.tcp://no-such-host.invalid:4840", "no such host is known; see the name"),
     ],
 )
 def test_an_address_that_leads_nowhere_says_what_to_look_at(url: str, message: str) -> None:
