@@ -8,8 +8,8 @@ from typing import Any, Protocol
 from typing_extensions import override
 
 from gateway.core.errors import ConfigError, LinkError, LinkLost, LinkRefused, LinkTimeout
-from protocols.reach import unopened, unreached
 from protocols.modbus.settings import Settings
+from protocols.reach import unopened, unreached
 
 
 class Sink(Protocol):

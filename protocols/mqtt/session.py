@@ -17,10 +17,10 @@ from paho.mqtt.properties import Properties
 
 from gateway.core.batch import Batch, Waveform
 from gateway.core.errors import ConfigError, LinkError, LinkLost, LinkRefused, LinkTimeout
-from protocols.reach import unreached
 from gateway.core.source import Source, SourceContext
 from protocols.mqtt.messages import UNREADABLE_MIN, Messages
 from protocols.mqtt.settings import Settings
+from protocols.reach import unreached
 
 PORT = 1883
 PORT_TLS = 8883

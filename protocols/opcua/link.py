@@ -30,10 +30,10 @@ from gateway.core.errors import (
     PeerError,
 )
 from gateway.core.meter import SourceMeter
-from protocols.reach import unreached
 from gateway.core.source import SourceContext
 from protocols.opcua.security import Ends, check_password, secure
 from protocols.opcua.settings import Settings
+from protocols.reach import unreached
 
 Answer = TypeVar("Answer")
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from gateway.core.clock import Clock
 from gateway.core.errors import LinkError, LinkLost, LinkRefused, LinkTimeout
-from protocols.reach import unopened, unreached
 from gateway.core.tap import Tap
+from protocols.reach import unopened, unreached
 
 if TYPE_CHECKING:
     from protocols.serial.settings import Settings
