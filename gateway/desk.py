@@ -11,7 +11,7 @@ import structlog
 from gateway.console.config import ConsoleConfig
 from gateway.core.alarm import Cause, Condition, Priority
 from gateway.core.clock import Clock, sleep_until
-from gateway.core.errors import ConfigError
+from gateway.core.errors import ConfigError, StoreError
 
 if TYPE_CHECKING:
     from gateway.console.plant import Plant
@@ -76,8 +76,12 @@ class Desk:
         while True:
             fault = ""
             try:
-                await module.Console(config, self._plant, self._data_dir).serve()
-            except ConfigError as error:
+                # It opens its file and hashes, which takes half a second on a small box.
+                console = await asyncio.to_thread(
+                    module.Console, config, self._plant, self._data_dir
+                )
+                await console.serve()
+            except (ConfigError, StoreError) as error:
                 fault = str(error)
                 _events.error("console.refused", error=fault)
             self._tell(fault)
