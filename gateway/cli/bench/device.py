@@ -14,8 +14,10 @@ from pathlib import Path
 class _Device(asyncio.Protocol):
     """Reads of holding registers, answered from one block of bytes."""
 
-    def __init__(self, rows: Sequence[bytes]) -> None:
+    def __init__(self, rows: Sequence[bytes], period_s: float) -> None:
         self._rows = rows
+        self._period_s = period_s
+        self._begun_s = time.monotonic()
         self._rest = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -24,8 +26,9 @@ class _Device(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         data = self._rest + data
-        # Another row each second, the same for every unit.
-        block = self._rows[int(time.monotonic()) % len(self._rows)]
+        # The next row once a period, the same for every unit.
+        number = int((time.monotonic() - self._begun_s) / self._period_s)
+        block = self._rows[number % len(self._rows)]
         at = 0
         answers = []
         while len(data) - at >= 12:
@@ -42,9 +45,9 @@ class _Device(asyncio.Protocol):
         self._transport.write(b"".join(answers))
 
 
-async def _main(rows: Sequence[bytes]) -> None:
+async def _main(rows: Sequence[bytes], period_s: float) -> None:
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: _Device(rows), "127.0.0.1", 0)
+    server = await loop.create_server(lambda: _Device(rows, period_s), "127.0.0.1", 0)
     sys.stdout.write(f"{server.sockets[0].getsockname()[1]}\n")
     sys.stdout.flush()
     await loop.run_in_executor(None, sys.stdin.read)
@@ -52,6 +55,10 @@ async def _main(rows: Sequence[bytes]) -> None:
 
 
 if __name__ == "__main__":
-    # Rows of registers in hexadecimal, one a line, in the file that is named; else a counting one.
-    given = [bytes.fromhex(row) for name in sys.argv[1:] for row in Path(name).read_text().split()]
-    asyncio.run(_main(given or [bytes(range(256))]))
+    # Rows of registers in hexadecimal, one a line, in the file that is named, and how long each of
+    # them stands; else a counting one.
+    if len(sys.argv) > 1:
+        given = [bytes.fromhex(row) for row in Path(sys.argv[1]).read_text().split()]
+        asyncio.run(_main(given, float(sys.argv[2])))
+    else:
+        asyncio.run(_main([bytes(range(256))], 1.0))

@@ -12,12 +12,11 @@ from typing import Any
 
 import numpy as np
 
+from gateway.cli.bench.load import period_s, rows
 from gateway.core.batch import Batch
 from gateway.core.channel import Channel, WhenFull
 from gateway.core.clock import SystemClock
 from gateway.core.signals import Signal, SignalTable
-from gateway.demo.machines import CLASSES
-from gateway.demo.record import healthy
 from gateway.pipeline.assess import Judge
 from gateway.pipeline.windows import Watch, WindowBuilder, Windows
 from gateway.store.config import StoreConfig
@@ -101,25 +100,14 @@ def _cpu(into: list[float]) -> Iterator[None]:
 
 
 def _load(table: SignalTable, bundle: Bundle, batches: int, assets: int) -> list[Batch]:
-    """What polls of healthy machines give: one batch a grid cell, of every signal of every asset.
-
-    With a bundle of the demo the values are its machine's; with another, the middle of its ranges.
-    """
+    """What polls of healthy machines give: one batch a grid cell, of all signals of all assets."""
     names = [signal.name for signal in bundle.manifest.signals]
     numbers = np.array(
         [table.intern(Signal(f"asset-{a}", name)) for a in range(assets) for name in names],
         dtype=np.int32,
     )
-    if bundle.manifest.asset_class in CLASSES:
-        hours = max(0.5, 1.1 * batches * (bundle.manifest.window.period_s or 1.0) / 3600)
-        record = healthy(bundle.manifest.asset_class, hours=hours, seed=3)
-        rows = np.stack([record[name] for name in names], axis=1)[:batches].astype(np.float64)
-    else:
-        low = np.array([s.low or 0.0 for s in bundle.manifest.signals])
-        high = np.array([s.high or 0.0 for s in bundle.manifest.signals])
-        rows = np.tile((low + high) / 2, (batches, 1))
     start_ns = 1_800_000_000 * S
-    step_ns = round((bundle.manifest.window.period_s or 1.0) * S)
+    step_ns = round(period_s(bundle) * S)
     return [
         Batch(
             "bench",
@@ -129,7 +117,7 @@ def _load(table: SignalTable, bundle: Bundle, batches: int, assets: int) -> list
             np.zeros(len(numbers), dtype=np.uint8),
             start_ns + i * step_ns,
         )
-        for i, row in enumerate(rows)
+        for i, row in enumerate(rows(bundle, batches))
     ]
 
 
@@ -263,7 +251,7 @@ def _wire(bundle: Bundle, scale: float) -> list[Figure]:
     """Modbus TCP from the wire to the durable log and the score, device in another process."""
     from gateway.cli.bench.wire import modbus_to_score
 
-    measured = modbus_to_score(bundle, max(5.0, WIRE_S * scale), UNITS, REGISTERS)
+    measured = modbus_to_score(bundle, max(5.0, WIRE_S * scale), UNITS * REGISTERS)
     return [
         Figure(
             f"Modbus TCP wire to log and score, CPU a sample ({measured.samples:,} samples)",

@@ -16,14 +16,16 @@ import numpy as np
 import structlog
 
 from gateway.app import Gateway
+from gateway.cli.bench.load import period_s, rows
 from gateway.config import parse
 from gateway.core.alarm import Transition
-from gateway.demo.record import healthy
 from models.bundle import Bundle
 
 START_S_MAX = 60.0
 SETTLE_S = 5.0
-ROWS = 600
+REGISTERS = 100
+"""Registers of one unit."""
+ROWS = 2400
 REGISTER_TOP = 60_000
 
 
@@ -64,29 +66,31 @@ def _configuration(
     registers: int,
     bundle: Path | None,
     signals: Mapping[str, float],
+    poll_s: float = 1.0,
 ) -> str:
     """`units` units of `registers` registers; every `len(signals)` registers are one asset.
 
     `signals` names each signal's scale.
     """
     k, names = len(signals), list(signals)
-    rows, assets = [], []
+    lines, assets = [], []
     for unit in range(1, units + 1):
         for register in range(registers):
             asset = f"u{unit}-{register // k}"
             name = names[register % k]
-            rows.append(
+            lines.append(
                 f'{{ asset = "{asset}", signal = "{name}", unit_id = {unit}, '
                 f'address = "holding:{register}", scale = {signals[name]:.9g} }},'
             )
         assets += [f"u{unit}-{i}" for i in range(registers // k)]
-    text = '[gateway]\nid = "bench"\ndata_dir = "data"\n[[source]]\nkind = "modbus"\nid = "bench"\n'
-    text += (
-        f'url = "tcp://127.0.0.1:{port}"\npoll_s = 1.0\nsignals = [\n' + "\n".join(rows) + "\n]\n"
-    )
+    # The console costs what browsers ask of it, and its start would be counted with the samples.
+    text = '[gateway]\nid = "bench"\ndata_dir = "data"\n[console]\nenabled = false\n'
+    text += '[[source]]\nkind = "modbus"\nid = "bench"\n'
+    text += f'url = "tcp://127.0.0.1:{port}"\npoll_s = {poll_s:g}\n'
+    text += "signals = [\n" + "\n".join(lines) + "\n]\n"
     if bundle is not None:
         for asset in assets:
-            text += f'[[asset]]\nid = "{asset}"\nbundle = "{bundle}"\nstale_s = 2\n'
+            text += f'[[asset]]\nid = "{asset}"\nbundle = "{bundle}"\n'
     return text
 
 
@@ -96,23 +100,28 @@ def _healthy_device(
 ) -> Iterator[tuple[int, dict[str, float]]]:
     """A device whose machines are healthy; gives its port and each signal's scale."""
     names = [signal.name for signal in bundle.manifest.signals]
-    record = healthy(bundle.manifest.asset_class, hours=0.2, seed=3, rate_hz=1.0)
-    rows = np.stack([record[name] for name in names], axis=1)[:ROWS]
-    scale = np.maximum(np.abs(rows).max(axis=0), 1e-6) / REGISTER_TOP
-    words = np.round(np.abs(rows) / scale).astype(">u2")
+    values = rows(bundle, ROWS)
+    scale = np.maximum(np.abs(values).max(axis=0), 1e-6) / REGISTER_TOP
+    words = np.round(np.abs(values) / scale).astype(">u2")
     words = np.tile(words, (1, registers // len(names)))
     path = Path(folder) / "rows"
     path.write_text("\n".join(row.tobytes().hex() for row in words))
-    with _device(str(path)) as port:
+    with _device(str(path), str(period_s(bundle))) as port:
         yield port, dict(zip(names, scale.tolist(), strict=True))
 
 
-def modbus_to_score(bundle: Bundle, seconds: float, units: int, registers: int) -> Wire:
-    """Run a gateway in this process for `seconds` and count its CPU."""
+def modbus_to_score(bundle: Bundle, seconds: float, registers_per_s: int) -> Wire:
+    """Run a gateway in this process for `seconds` and count its CPU.
+
+    Machines are read as often as their model wants to see them, but not less than once a second;
+    there are as many of them as `registers_per_s` allows.
+    """
+    poll_s = min(1.0, period_s(bundle))
+    units = max(1, round(registers_per_s * poll_s / REGISTERS))
     structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
     with (
         tempfile.TemporaryDirectory() as folder,
-        _healthy_device(bundle, folder, registers) as (
+        _healthy_device(bundle, folder, REGISTERS) as (
             port,
             scales,
         ),
@@ -122,7 +131,8 @@ def modbus_to_score(bundle: Bundle, seconds: float, units: int, registers: int) 
         assert bundle.path is not None
         path.write_bytes(bundle.path.read_bytes())
         units_of = {signal.name: signal.unit for signal in bundle.manifest.signals}
-        text = _configuration(port, units, registers - registers % len(scales), path, scales)
+        used = REGISTERS - REGISTERS % len(scales)
+        text = _configuration(port, units, used, path, scales, poll_s)
         for name, unit in units_of.items():
             text = text.replace(f'signal = "{name}",', f'signal = "{name}", unit = "{unit}",')
         gateway = Gateway(parse(text, Path(folder) / "forewarn.toml"))
@@ -142,9 +152,9 @@ def sample_to_alarm_ms(seconds: float, units: int, registers: int) -> list[float
     """
     structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
     with tempfile.TemporaryDirectory() as folder:
-        rows = Path(folder) / "rows"
-        rows.write_text("\n".join((n.to_bytes(2, "big") * registers).hex() for n in (LOW, HIGH)))
-        with _device(str(rows)) as port:
+        served = Path(folder) / "rows"
+        served.write_text("\n".join((n.to_bytes(2, "big") * registers).hex() for n in (LOW, HIGH)))
+        with _device(str(served), "1.0") as port:
             text = _configuration(port, units, registers, None, {"level": 1.0})
             limit = f"{{ signal = 'level', high = {HIGH // 2}, on_delay_s = 0, off_delay_s = 0 }}"
             for unit in range(1, units + 1, max(1, units // LIMITED_UNITS)):
