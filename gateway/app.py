@@ -21,6 +21,7 @@ from gateway.core.clock import Clock, SystemClock, sleep_until
 from gateway.core.errors import ConfigError
 from gateway.core.meter import SourceMeter
 from gateway.core.signals import Signal
+from gateway.core.texts import Phrase
 from gateway.desk import Desk
 from gateway.egress import Egress
 from gateway.flow import Flow
@@ -92,7 +93,7 @@ class Gateway:
             self.links = Links(self.channel, self.log, self.clock, self._random, self._report)
             self._index(config)
             self.trends = Trends(self.log, settings.store.trends, self.clock)
-            self.engine = Engine(_alarms(config))
+            self.engine = Engine(_alarms(config), settings.console.texts)
             self.learning = Learning(
                 clock=self.clock,
                 log=self.log,
@@ -157,12 +158,12 @@ class Gateway:
         ):
             self._signals.setdefault(key.asset, []).append((self.log.signals.intern(key), key))
 
-    def learning_of(self, asset: str) -> tuple[float, str]:
+    def learning_of(self, asset: str) -> tuple[float, Phrase | None]:
         """How far the learning of an asset is, 0 to 1, and what is missing."""
         progress = self.learning.progress(asset)
         if progress is None:
-            return (1.0, "")
-        return (progress.share if not progress.bundle else 1.0, progress.text())
+            return (1.0, None)
+        return (progress.share if not progress.bundle else 1.0, progress.said())
 
     def samples_lost(self) -> int:
         """Samples that did not reach the log: lost by a peer, dropped by a full queue or disk."""
@@ -263,7 +264,7 @@ class Gateway:
         self.flow.retire(
             named - set(self._signals), judged - self.flow.judged(), limited - limits.alarms
         )
-        self.flow.reconfigure(_alarms(config))
+        self.flow.reconfigure(_alarms(config), config.settings.console.texts)
         self.notices.follow(tasks, config.settings)
         if egress is not self.egress:
             await self._go_out(tasks, egress)
@@ -299,18 +300,18 @@ class Gateway:
             except ConfigError as fault:
                 error = str(fault)
                 _events.error("config.refused", error=error)
-            refused = f"The changed configuration is not used: {error}" if error else ""
-            self._tell("config.refused", refused)
-            waits = "Changed settings wait for a restart: " + "; ".join(self.waiting)
-            self._tell("config.waiting", waits if self.waiting else "")
+            refused = Phrase("system.config_refused", fault=error)
+            self._tell("config.refused", refused, active=bool(error))
+            waits = Phrase("system.config_waiting", settings="; ".join(self.waiting))
+            self._tell("config.waiting", waits, active=bool(self.waiting))
 
-    def _tell(self, alarm: str, text: str) -> None:
+    def _tell(self, alarm: str, text: Phrase, *, active: bool) -> None:
         self.flow.report(
             Condition(
                 asset="",
                 alarm=alarm,
                 cause=Cause.SYSTEM,
-                active=bool(text),
+                active=active,
                 t_ns=self.clock.wall_ns(),
                 priority=Priority.LOW,
                 text=text,

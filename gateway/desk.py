@@ -12,6 +12,7 @@ from gateway.console.config import ConsoleConfig
 from gateway.core.alarm import Cause, Condition, Priority
 from gateway.core.clock import Clock, sleep_until
 from gateway.core.errors import ConfigError, StoreError
+from gateway.core.texts import Phrase
 
 if TYPE_CHECKING:
     from gateway.console.plant import Plant
@@ -96,6 +97,6 @@ class Desk:
                 active=bool(fault),
                 t_ns=self._clock.wall_ns(),
                 priority=Priority.LOW,
-                text=f"The console cannot be served: {fault}" if fault else "",
+                text=Phrase("system.console", fault=fault),
             )
         )

@@ -16,6 +16,7 @@ from gateway.core.assessment import ModelKind
 from gateway.core.batch import Batch, Waveform
 from gateway.core.channel import Channel
 from gateway.core.clock import Clock
+from gateway.core.texts import Phrase, Texts
 from gateway.latest import Latest
 from gateway.pipeline.assess import Judged
 from gateway.pipeline.derive import Derive
@@ -70,7 +71,7 @@ class Flow:
         self.limits = limits
         self._executor = executor
         self._conditions: list[Condition] = []
-        self._failed: dict[str, str] = {}
+        self._failed: dict[str, Phrase] = {}
         self._starting: dict[str, int] = {}
         self._past = _past(log)
         self._busy = asyncio.Lock()
@@ -116,8 +117,9 @@ class Flow:
             self.station(posts, limits or self.limits, derive or self._derive, waves or self._waves)
             await self._fill(sources_of)
 
-    def reconfigure(self, alarms: AlarmsConfig) -> None:
-        """Let the alarms go by another configuration; each stays as it stands."""
+    def reconfigure(self, alarms: AlarmsConfig, texts: Texts) -> None:
+        """Let the alarms go by another configuration; each stands as it stood, and was worded."""
+        self._engine.texts = texts
         mono_ns, wall_ns = self._clock.mono_ns(), self._clock.wall_ns()
         self._record(self._engine.reconfigure(alarms, mono_ns=mono_ns, wall_ns=wall_ns))
 
@@ -288,7 +290,7 @@ class Flow:
         patterns = [f"{asset}/{alarm}" for alarm in SILENT]
         self._record(
             self._engine.suppress_while(
-                f"{asset} is stopped", patterns, holds=holds, mono_ns=mono_ns, wall_ns=wall_ns
+                f"{asset}/stopped", patterns, holds=holds, mono_ns=mono_ns, wall_ns=wall_ns
             )
         )
 
@@ -313,14 +315,14 @@ class Flow:
         """What changed about where a bundle runs; `error` is that it runs nowhere."""
         judges = [post.judge for post in self.posts if post.judge.bundle.id == bundle]
         fault = next((judge.device_fault for judge in judges if judge.device_fault), "")
-        text = ""
+        text = None
         if error:
-            text = f"Model {bundle} runs nowhere, and judges nothing: {error}"
+            text = Phrase("system.device_nowhere", bundle=bundle, fault=error)
         elif fault:
-            text = f"Model {bundle} runs on the CPU instead: {fault}"
-        if text == self._failed.get(bundle, ""):
+            text = Phrase("system.device_cpu", bundle=bundle, fault=fault)
+        if text == self._failed.get(bundle):
             return []
-        if text:
+        if text is not None:
             self._failed[bundle] = text
         else:
             del self._failed[bundle]
@@ -329,7 +331,7 @@ class Flow:
                 asset="",
                 alarm=f"device.{bundle}",
                 cause=Cause.SYSTEM,
-                active=bool(text),
+                active=text is not None,
                 t_ns=self._clock.wall_ns(),
                 priority=Priority.HIGH if error else Priority.MEDIUM,
                 text=text,

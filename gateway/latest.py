@@ -7,7 +7,7 @@ from functools import partial
 
 import numpy as np
 
-from gateway.core.alarm import Driver
+from gateway.core.alarm import Contribution
 from gateway.core.assessment import Abstained, Context, ModelKind
 from gateway.core.batch import Batch, Quality
 from gateway.pipeline.assess import SEVERITY_TOLD, Judged
@@ -26,8 +26,8 @@ class Verdict:
         severity: score / limit; NaN where abstained, or for kinds without a score.
         coverage: Share of usable samples, 0 to 1.
         abstained: Why there is no verdict.
-        why: Puts into words what drives it; called when somebody asks.
-        context: Puts into words what surrounds it, likewise.
+        why: Finds what drives it; called when somebody asks.
+        context: Finds what surrounds it, likewise.
         output: Failure mode -> probability, or hours, low and high.
         trend: The last severities, oldest first.
     """
@@ -38,13 +38,13 @@ class Verdict:
     severity: float = float("nan")
     coverage: float = float("nan")
     abstained: Abstained = Abstained.NO
-    why: Callable[[], tuple[Driver, ...]] = tuple
+    why: Callable[[], tuple[Contribution, ...]] = tuple
     context: Callable[[], Context] = Context
     output: dict[str, float] = field(default_factory=dict)
     trend: deque[float] = field(default_factory=lambda: deque(maxlen=TREND_LENGTH))
 
     @property
-    def drivers(self) -> tuple[Driver, ...]:
+    def drivers(self) -> tuple[Contribution, ...]:
         """What drives it, where it is worth a word."""
         return self.why() if self.severity > SEVERITY_TOLD else ()
 

@@ -93,4 +93,4 @@ class Links:
         task.cancel()
         del self.meters[name], self.taps[name]
         # Nobody speaks of that link any more: what stood of it would stand for ever.
-        self._report(link_condition(name, self._clock.wall_ns(), ""))
+        self._report(link_condition(name, self._clock.wall_ns(), None))

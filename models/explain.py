@@ -1,4 +1,4 @@
-"""Turns contributions into words that an operator reads: which signal, how far, which way."""
+"""Turns contributions into what an operator is told of: which signal, how far, which way."""
 
 import math
 from collections.abc import Sequence
@@ -6,8 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-
-from models.features.catalogue import CATALOGUE
 
 SHARE_MIN = 0.1
 """A signal that carries less of the score is not named."""
@@ -30,6 +28,28 @@ class Healthy:
     high: float
 
 
+@dataclass(frozen=True, slots=True)
+class Driven:
+    """How far one signal is from healthy, in the feature that is furthest out.
+
+    Attributes:
+        signal: The name.
+        feature: As in the catalogue of features; "" where none is known.
+        how: `high` or `low` where it is out of its healthy range; `high_here`, `low_here` or
+            `unusual_here` where it is within, but not for these conditions; `changed` where no
+            range is known.
+        value: With as many decimals as tell the range, and its unit.
+        low, high: The healthy range, likewise, without a unit.
+    """
+
+    signal: str
+    feature: str = ""
+    how: str = "changed"
+    value: str = ""
+    low: str = ""
+    high: str = ""
+
+
 def drivers(
     contribution: NDArray[np.float32],
     direction: NDArray[np.int8],
@@ -38,8 +58,8 @@ def drivers(
     healthy: Sequence[Healthy],
     *,
     top: int = 3,
-) -> tuple[str, ...]:
-    """Texts for one window, the strongest driver first.
+) -> tuple[Driven, ...]:
+    """What drives the score of one window, the strongest first.
 
     Args:
         contribution: float32[k], share of the score due to each signal.
@@ -50,8 +70,7 @@ def drivers(
         top: Name at most so many signals.
 
     Returns:
-        Such as `vibration 7.9 mm/s, high (usually 1.8 to 2.6)`. At least one where any
-        contribution is above 0.
+        At least one where any contribution is above 0.
     """
     share = np.where(np.isfinite(contribution), contribution, 0)
     order = [int(i) for i in np.argsort(-share, kind="stable")[:top] if share[i] > 0]
@@ -70,7 +89,7 @@ def _driver(
     direction: int,
     features: NDArray[np.float32],
     healthy: Sequence[tuple[int, Healthy]],
-) -> str:
+) -> Driven:
     best: tuple[float, int, Healthy] | None = None
     for at, range_ in healthy:
         value = float(features[at])
@@ -81,20 +100,21 @@ def _driver(
         if best is None or outside > best[0]:
             best = outside, at, range_
     if best is None:
-        return f"{signal} changed"
-    outside, at, range_ = best
-    name = range_.feature.rpartition(":")[2]
-    words = CATALOGUE[name].words if name in CATALOGUE else name
+        return Driven(signal)
+    _, at, range_ = best
     value = float(features[at])
     how = "high" if value > range_.high else "low" if value < range_.low else ""
     if not how:
-        how = {1: "high", -1: "low"}.get(direction, "unusual") + " for these conditions"
+        how = {1: "high_here", -1: "low_here"}.get(direction, "unusual_here")
     unit = f" {range_.unit}" if range_.unit else ""
-    subject = f"{signal} {words}" if words else signal
     digits = _digits(range_.low, range_.high, value)
-    return (
-        f"{subject} {value:.{digits}f}{unit}, {how}"
-        f" (usually {range_.low:.{digits}f} to {range_.high:.{digits}f})"
+    return Driven(
+        signal,
+        range_.feature.rpartition(":")[2],
+        how,
+        f"{value:.{digits}f}{unit}",
+        f"{range_.low:.{digits}f}",
+        f"{range_.high:.{digits}f}",
     )
 
 

@@ -258,16 +258,14 @@ class Follow:
         worth = float((spreads**4).sum())
         return worth <= max(self.bounds.room, float(((before / self.bounds.spread) ** 4).sum()))
 
-    def text(self, row: int) -> tuple[str, ...]:
-        """What is followed of one asset, in words: `temperature +0.8 °C (0.4 of 2 spreads)`."""
+    def followed(self, row: int) -> tuple[tuple[str, str, float], ...]:
+        """What is followed of one asset: signal, offset with its unit, and the same in spreads."""
         bounds = self.bounds
         out = []
         for i in np.flatnonzero(self.offset[row]).tolist():
-            value, spreads = self.offset[row, i], abs(self.offset[row, i]) / bounds.spread[i]
             unit = f" {bounds.units[i]}" if bounds.units[i] else ""
-            out.append(
-                f"{bounds.signals[i]} {value:+.2g}{unit} ({spreads:.1f} of {SPREADS_MAX:g} spreads)"
-            )
+            spreads = float(abs(self.offset[row, i]) / bounds.spread[i])
+            out.append((bounds.signals[i], f"{self.offset[row, i]:+.2g}{unit}", spreads))
         return tuple(out)
 
     def pack(self, row: int) -> bytes:

@@ -45,14 +45,6 @@ class SensorFault(IntEnum):
 MASKED = (SensorFault.STUCK, SensorFault.NO_VALUE)
 """Faults for which the model abstains for the signal."""
 
-WORDS = {
-    SensorFault.STUCK: "does not move any more",
-    SensorFault.CLIPPED: "is cut off at the end of its range",
-    SensorFault.NO_VALUE: "sends its code for no value",
-    SensorFault.NOISY: "is far noisier than it was, at the same level (sensor or wiring?)",
-    SensorFault.LONELY: "strays alone while its neighbours stay (its sensor, or the machine?)",
-}
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sensors:

@@ -12,6 +12,7 @@ from gateway.alarms.steps import ACTIVE, Key, Steps
 from gateway.alarms.suppress import Suppression, pattern
 from gateway.core.alarm import AlarmView, Cause, Command, Condition, Transition
 from gateway.core.errors import Refused
+from gateway.core.texts import Texts, english
 
 OF_MODELS = (Cause.ANOMALY, Cause.FAILURE, Cause.RUL)
 CHATTER_MEMORY_NS = 3600 * 10**9
@@ -23,9 +24,13 @@ class Engine:
 
     `mono_ns` measures delays and shelves; `wall_ns` only stamps. What is returned is to be
     appended to the log in the same commit as `dump()`, so that neither is ahead after a crash.
+
+    Attributes:
+        texts: The language in which alarms are written down, and told.
     """
 
-    def __init__(self, config: AlarmsConfig) -> None:
+    def __init__(self, config: AlarmsConfig, texts: Texts | None = None) -> None:
+        self.texts = texts or english()
         self.alarms_dropped = 0
         """Conditions of new alarms that found `alarms_max` alarms in use."""
         self._records: dict[Key, Record] = {}
@@ -117,7 +122,7 @@ class Engine:
     def suppress_while(
         self, reason: str, patterns: Sequence[str], *, holds: bool, mono_ns: int, wall_ns: int
     ) -> list[Transition]:
-        """Suppress by design whatever matches, while a reason holds (`press-1 is stopped`).
+        """Suppress by design whatever matches, while a reason holds (`press-1/stopped`).
 
         Free of cost, and of transitions, where it is said again and nothing changed.
         """
@@ -220,7 +225,7 @@ class Engine:
             holds = True
             record.severity = bounded_severity(condition.severity)
         elif holds:
-            record.take(condition)
+            record.take(condition, self.texts)
         record.latched = condition.latched or any(
             p.fullmatch(f"{record.asset}/{record.alarm}") for p in self._latched
         )

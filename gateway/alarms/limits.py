@@ -6,14 +6,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gateway.alarms.config import LimitConfig
-from gateway.core.alarm import Cause, Condition, Driver, Priority
+from gateway.core.alarm import Cause, Condition, Contribution, Priority
 from gateway.core.batch import Batch
 from gateway.core.signals import SignalTable
+from gateway.core.texts import Phrase
 
 LEVELS = ("high_high", "high", "low_low", "low")
 """Outer limits first, so that they are reported before those that they make pointless."""
 _SIGN = np.array([1.0, 1.0, -1.0, -1.0])
-_WORDS = ("above", "above", "below", "below")
 REFRESH = 0.05
 """A condition that holds is reported again when its severity has moved by this share."""
 _UNSEEN, _CLEAR, _HOLDS, _UNKNOWN = np.int8(-2), np.int8(0), np.int8(1), np.int8(-1)
@@ -143,19 +143,20 @@ class Limits:
             return Condition(active=False if verdict == _CLEAR else None, severity=0.0, **common)  # type: ignore[arg-type]
         unit = self._units[slot]
         limit = float(self._threshold[slot, level] * _SIGN[level])
-        words = f"{signal} {value:.4g}{unit}"
+        measured = f"{value:.4g}{unit}"
         outer = level in (0, 2)
-        kind = name.replace("_", "-")
+        side = Phrase(
+            "driver.limit_high" if level < 2 else "driver.limit_low",
+            signal=signal,
+            value=measured,
+            limit=f"{limit:.4g}",
+        )
         return Condition(
             active=True,
             severity=severity,
             priority=config.priority or (Priority.HIGH if outer else Priority.MEDIUM),
-            text=f"{words} is {_WORDS[level]} its {kind} limit of {limit:.4g}{unit}",
-            drivers=(
-                Driver(
-                    signal, 1.0, f"{words}, {'high' if level < 2 else 'low'} (limit {limit:.4g})"
-                ),
-            ),
+            text=Phrase(f"limit.{name}", signal=signal, value=measured, limit=f"{limit:.4g}{unit}"),
+            drivers=(Contribution(signal, 1.0, side),),
             **common,  # type: ignore[arg-type]
         )
 

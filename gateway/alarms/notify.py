@@ -14,6 +14,7 @@ from gateway.alarms.outbox import Item, Message, Outbox, Tells
 from gateway.core.alarm import Cause, Condition, Priority, Transition
 from gateway.core.clock import Clock
 from gateway.core.errors import ConfigError, DataError, LinkError, Refused
+from gateway.core.texts import Phrase
 
 POLL_S = 1.0
 """How often time is looked at where the log is silent: escalations, quiet hours."""
@@ -181,7 +182,7 @@ class Channel:
             active=bool(error),
             t_ns=self._clock.wall_ns(),
             priority=Priority.MEDIUM,
-            text=f"Messages by {self.config.id} do not arrive: {error}" if error else "",
+            text=Phrase("system.notify", channel=self.config.id, fault=error),
         )
 
 

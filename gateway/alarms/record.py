@@ -3,12 +3,13 @@
 import json
 import math
 from collections import deque
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from gateway.alarms.states import Delay, Life, Shelf, shown
 from gateway.core.alarm import AlarmView, Cause, Condition, Driver, Priority, Transition, Verdict
 from gateway.core.errors import DataError
+from gateway.core.texts import Texts
 
 SEVERITY_MAX = 1e6
 TEXT_MAX = 2000
@@ -82,15 +83,15 @@ class Record:
         """Whether forgetting it would lose nothing but its episode count."""
         return self.life is Life.NORMAL and self.delay is Delay.OFF and not self.covered
 
-    def take(self, condition: Condition) -> None:
-        """Keep what the reporter says of a condition that holds."""
+    def take(self, condition: Condition, texts: Texts) -> None:
+        """Keep what the reporter says of a condition that holds, in the words that people read."""
         self.cause = condition.cause
         self.severity = bounded_severity(condition.severity)
         self.priority = condition.priority
-        self.text = condition.text[:TEXT_MAX]
+        self.text = texts.say(condition.text)[:TEXT_MAX] if condition.text is not None else ""
         self.drivers = tuple(
-            d if math.isfinite(d.share) else replace(d, share=0.0)
-            for d in condition.drivers[:DRIVERS_MAX]
+            Driver(c.signal, c.share if math.isfinite(c.share) else 0.0, texts.say(c.text))
+            for c in condition.drivers[:DRIVERS_MAX]
         )
 
     def transition(self, event: str, wall_ns: int, who: str, note: str) -> Transition:

@@ -102,6 +102,7 @@ def show(config: Path, *, as_json: bool) -> None:
     from rich.table import Table
 
     from gateway.config import load
+    from gateway.core.texts import english
     from gateway.pipeline.learn import Progress
     from gateway.store.reader import LogReader
     from gateway.store.schema import FILE_NAME
@@ -117,7 +118,11 @@ def show(config: Path, *, as_json: bool) -> None:
         finally:
             reader.close()
     rows = [
-        lesson(asset.id, Progress.load(kept[asset.id]) if asset.id in kept else Progress())
+        lesson(
+            asset.id,
+            Progress.load(kept[asset.id]) if asset.id in kept else Progress(),
+            english(),
+        )
         for asset in settings.settings.asset
         if asset.learn is not None
     ]

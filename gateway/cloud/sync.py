@@ -13,6 +13,7 @@ from gateway.cloud.target import Busy, Delivery, Target
 from gateway.core.alarm import Cause, Condition, Priority
 from gateway.core.clock import Clock, sleep_until
 from gateway.core.errors import LinkError, LinkRefused, PeerError
+from gateway.core.texts import Phrase
 
 BATCH_MAX = 100
 BACKOFF_S_MIN = 5.0
@@ -215,9 +216,7 @@ class Sync:
                 active=bool(error),
                 t_ns=self._clock.wall_ns(),
                 priority=Priority.LOW,
-                text=f"No summary has left for the cloud: {error}. They are kept."
-                if error
-                else "Summaries leave for the cloud again.",
+                text=Phrase("system.cloud_down", fault=error),
                 on_delay_s=DOWN_S_MAX,
                 off_delay_s=0,
             )

@@ -27,7 +27,6 @@ from gateway.console.plant import Plant
 from gateway.console.reach import plant_of
 from gateway.console.render import Pages
 from gateway.console.shield import LOOPBACK, Shield
-from gateway.console.texts import load
 from gateway.console.topics import Topics
 from gateway.console.vault import Role, Vault
 from gateway.core.errors import ConfigError, StoreError
@@ -199,7 +198,7 @@ def build(config: ConsoleConfig, plant: Plant, guard: Guard, hub: Hub) -> FastAP
     app.state.plant = plant
     app.state.guard = guard
     app.state.hub = hub
-    app.state.pages = Pages(load(config.language))
+    app.state.pages = Pages(config.texts)
     app.state.topics = Topics(plant, app.state.pages)
     plotly = _plotly()
     app.state.plotly = f"/static/plotly.min.js?v={plotly.stat().st_size}"

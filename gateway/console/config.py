@@ -4,7 +4,11 @@ import ipaddress
 from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
+from typing_extensions import override
+
+from gateway.core.errors import ConfigError
+from gateway.core.texts import Texts, english, load
 
 Seconds = Annotated[float, Field(gt=0, le=366 * 86_400, allow_inf_nan=False)]
 
@@ -30,7 +34,12 @@ class ConsoleConfig(BaseModel):
         max_length=100,
         description="Addresses whose X-Forwarded-* headers are believed; others' are ignored.",
     )
-    language: str = Field(default="en", pattern=r"^[a-z]{2}(-[A-Z]{2})?$")
+    language: str = Field(
+        default="en",
+        max_length=1000,
+        description="Of the pages, alarms and messages: one that comes with the program, or a file "
+        "of your own such as /etc/forewarn/de.toml.",
+    )
     anonymous_viewer: bool = Field(
         default=False, description="Whether the pages can be seen (never acted on) unsigned."
     )
@@ -40,6 +49,26 @@ class ConsoleConfig(BaseModel):
         default=1.0, description="Live updates are gathered over this time, then sent at once."
     )
     browsers_max: int = Field(default=100, ge=1, le=10_000, description="Live pages at a time.")
+
+    _texts: Texts = PrivateAttr(default_factory=english)
+
+    @property
+    def texts(self) -> Texts:
+        """What `language` says."""
+        return self._texts
+
+    @field_validator("language")
+    @classmethod
+    def _complete(cls, language: str) -> str:
+        try:
+            load(language)
+        except ConfigError as error:
+            raise ValueError(str(error)) from None
+        return language
+
+    @override
+    def model_post_init(self, _: object) -> None:
+        self._texts = load(self.language)
 
     @field_validator("trusted_proxies")
     @classmethod

@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gateway.core.alarm import AlarmKpis, AlarmView, Command, Driver, Priority, Shown, Transition
-from gateway.core.assessment import Context
 from gateway.core.meter import SourceMeter
 from gateway.core.tap import Tap
 
@@ -99,7 +98,7 @@ class AssetDetail:
         failures: Failure mode -> probability, 0 to 1.
         rul: Remaining life in hours: (best guess, low, high); None without such a model.
         learning: Where its learning stands; None where it is not learned here.
-        context: What surrounds the last verdict, in words.
+        context: What surrounds the last verdict; None without one.
     """
 
     view: AssetView
@@ -107,7 +106,17 @@ class AssetDetail:
     failures: Mapping[str, float] = field(default_factory=dict)
     rul: tuple[float, float, float] | None = None
     learning: "LearningView | None" = None
-    context: Context = field(default_factory=Context)
+    context: "ContextView | None" = None
+
+
+@dataclass(frozen=True, slots=True)
+class ContextView:
+    """What surrounds a verdict, in words; see `core.assessment.Context`."""
+
+    condition: str = ""
+    similar: str = ""
+    followed: tuple[str, ...] = ()
+    held: str = ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

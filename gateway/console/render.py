@@ -12,7 +12,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from gateway.console.texts import Texts
+from gateway.core.texts import Texts
 
 SPARK_WIDTH, SPARK_HEIGHT = 120.0, 28.0
 SPARK_TOP = 2.0

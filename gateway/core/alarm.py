@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 
+from gateway.core.texts import Phrase
+
 
 class Priority(IntEnum):
     """How fast an operator must act. ISA-18.2 aims at 80 % low, 15 % medium, 5 % high."""
@@ -24,14 +26,23 @@ class Cause(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Driver:
-    """One signal that drives a condition, in words an operator reads."""
+class Contribution:
+    """One signal that drives a condition, as its reporter sees it."""
 
     signal: str
     share: float
     """Part of the score that is due to it, 0 to 1; 1 for a plain limit."""
-    text: str
+    text: Phrase
     """Direction, amount and unit: `vibration 7.9 mm/s, high (usually 1.8 to 2.6)`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Driver:
+    """The same in the words that an operator reads."""
+
+    signal: str
+    share: float
+    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +57,7 @@ class Condition:
         active: Whether it holds; None when that cannot be known now (abstained, link down).
         severity: score / limit, or how far past the limit; 1.0 where there is no measure.
         priority: How fast someone must act while it is active.
-        text: One sentence: what is wrong, in plain words.
+        text: One sentence: what is wrong, in plain words; None where nothing is.
         drivers: What drives it, strongest first.
         t_ns: UTC ns of the data that says so.
         on_delay_s: Must hold so long before it alarms; None takes the default of its cause.
@@ -61,8 +72,8 @@ class Condition:
     t_ns: int
     severity: float = 1.0
     priority: Priority = Priority.MEDIUM
-    text: str = ""
-    drivers: tuple[Driver, ...] = ()
+    text: Phrase | None = None
+    drivers: tuple[Contribution, ...] = ()
     on_delay_s: float | None = None
     off_delay_s: float | None = None
     latched: bool = False
@@ -73,7 +84,8 @@ class Transition:
     """One recorded change of one alarm: what the log keeps, notifications carry, people audit.
 
     Attributes:
-        asset, alarm, cause, severity, priority, text, drivers: As in the `Condition` behind it.
+        asset, alarm, cause, severity, priority: As in the `Condition` behind it.
+        text, drivers: The same, in the words that people were told.
         state: Name of the state that it entered (`gateway/alarms/states.py`).
         event: Name of the event that led there.
         occurrence: Counts this alarm's activations; asset, alarm and occurrence name one episode.

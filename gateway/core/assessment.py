@@ -6,6 +6,8 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
+from gateway.core.texts import Phrase
+
 
 class ModelKind(StrEnum):
     """What the model answers."""
@@ -29,20 +31,20 @@ class Abstained(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What surrounds one verdict, in words.
+    """What surrounds one verdict.
 
     Attributes:
-        condition: In which operating condition the window was, and how usual that is; "" where
+        condition: In which operating condition the window was, and how usual that is; None where
             nothing tells.
-        similar: The earlier alarm that looked most like it, and what was said of it; "" for none.
+        similar: The earlier alarm that looked most like it, and what was said of it.
         followed: Which slow change of the machine is followed, signal by signal.
-        held: Why none is followed at present; "" where it is.
+        held: Why none is followed at present; None where it is.
     """
 
-    condition: str = ""
-    similar: str = ""
-    followed: tuple[str, ...] = ()
-    held: str = ""
+    condition: Phrase | None = None
+    similar: Phrase | None = None
+    followed: tuple[Phrase, ...] = ()
+    held: Phrase | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

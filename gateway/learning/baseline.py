@@ -7,13 +7,14 @@ from pathlib import Path
 import numpy as np
 
 from gateway.core.signals import Signal
+from gateway.core.texts import Phrase
 from gateway.learning.background import run_low
 from gateway.pipeline.config import AssetConfig
 from gateway.pipeline.learn import Progress
 from gateway.store.trends import Trends
 from models.bundle import read
 from models.errors import ModelError
-from models.training.readiness import Readiness, readiness
+from models.training.readiness import Lack, Readiness, readiness
 
 POINTS_MAX = 2000
 CORRECTED_WINDOWS = 4
@@ -53,6 +54,19 @@ def gathered(
         mean[~np.isin(t_ns, state.t_ns[state.least > 0])] = np.nan
     names = [signal.name for _, signal in signals]
     return readiness(mean, names, width_s=width_s, needed_s=needed_s)
+
+
+def lacking(lack: Lack) -> Phrase:
+    """What a record has not shown yet, for people."""
+    match lack.what:
+        case "time":
+            return Phrase("lack.time", has=lack.has, needed=lack.needed)
+        case "samples":
+            return Phrase("lack.samples")
+        case "range":
+            return Phrase("lack.range", signal=lack.signal, share=lack.share)
+        case "drift":
+            return Phrase("lack.drift", signal=lack.signal)
 
 
 async def train(

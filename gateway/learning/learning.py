@@ -14,6 +14,7 @@ from gateway.core.assessment import ModelKind
 from gateway.core.clock import Clock
 from gateway.core.errors import DataError, Refused, StoreError
 from gateway.core.signals import Signal
+from gateway.core.texts import Phrase, as_said
 from gateway.learning import baseline
 from gateway.pipeline import trial
 from gateway.pipeline.assess import Judged
@@ -122,7 +123,7 @@ class Learning:
     def _take_back_damaged(self, pupil: _Pupil, place: Path) -> None:
         """A disk forgets, too: the bundle before judges, or the machine is learned again."""
         for name in (pupil.progress.candidate, pupil.progress.bundle):
-            fault = self._fault(place / name) if name else ""
+            fault = self._fault(place / name) if name else None
             progress = pupil.progress
             if not fault or name not in _judged_by(progress):
                 continue
@@ -133,11 +134,11 @@ class Learning:
             else:
                 event = Event.LOST
             pupil.progress = progress.step(event, self._clock.wall_ns(), fault)
-            _events.error("learn.damaged", asset=pupil.config.id, error=fault, then=event)
+            _events.error("learn.damaged", asset=pupil.config.id, error=str(fault), then=event)
             self._keep(pupil)
 
-    def _fault(self, path: Path) -> str:
-        """Why a bundle cannot be read; "" where it can. Each file is read once."""
+    def _fault(self, path: Path) -> Phrase | None:
+        """Why a bundle cannot be read; None where it can. Each file is read once."""
         try:
             stat = path.stat()
             known = (stat.st_mtime_ns, stat.st_size)
@@ -145,8 +146,8 @@ class Learning:
                 read(path)
                 self._sound[path] = known
         except (OSError, ModelError) as error:
-            return f"{path.name} cannot be read: {error}"
-        return ""
+            return Phrase("learn.damaged", file=path.name, fault=str(error))
+        return None
 
     def progress(self, asset: str) -> Progress | None:
         """Where an asset stands; None where it is not learned."""
@@ -167,7 +168,7 @@ class Learning:
         if pupil is None:
             raise Refused(f"{asset}: is not learned on this box; give it [asset.learn]")
         before = pupil.progress
-        self._step(pupil, event, f"by {who}")
+        self._step(pupil, event, Phrase("learn.by", who=who))
         if pupil.progress is before:
             raise Refused(f"{asset}: {event} makes no sense while it is {before.stage}")
 
@@ -179,8 +180,7 @@ class Learning:
             and transition.cause is Cause.ANOMALY
             and transition.event == f"feedback.{Verdict.FALSE}"
         ):
-            who = f" by {transition.who}" if transition.who else ""
-            self._step(pupil, Event.CORRECTED, f"an alarm was called false{who}")
+            self._step(pupil, Event.CORRECTED, Phrase("learn.corrected", who=transition.who))
 
     def saw(self, post: Post, judged: Judged) -> None:
         """Count what a bundle said; called for every judged set of windows."""
@@ -269,14 +269,15 @@ class Learning:
             )
         except StoreError as error:
             # The trends are not there yet, or their disk fails: nothing is known, so nothing moves.
-            pupil.progress = replace(pupil.progress, missing=(str(error),))
+            pupil.progress = replace(pupil.progress, missing=(as_said(error),))
             return
-        pupil.progress = replace(pupil.progress, share=round(seen.share, 3), missing=seen.missing)
+        missing = tuple(map(baseline.lacking, seen.missing))
+        pupil.progress = replace(pupil.progress, share=round(seen.share, 3), missing=missing)
         if seen.ready:
             self._step(pupil, Event.ENOUGH)
         elif seen.covered_s > PATIENCE * needed_s:
             # Some machines never settle; training weighs what drifts, and says what it promises.
-            self._step(pupil, Event.ENOUGH, "; ".join(seen.missing))
+            self._step(pupil, Event.ENOUGH, Phrase("lesson.missing", missing=missing))
 
     async def _train(self, pupil: _Pupil) -> None:
         asset, progress = pupil.config.id, pupil.progress
@@ -293,7 +294,7 @@ class Learning:
             return  # An operator decided otherwise meanwhile.
         if error:
             failed = Event.DISCARDED if progress.correcting else Event.FAILED
-            self._step(pupil, failed, f"training {error}")
+            self._step(pupil, failed, Phrase("learn.failed", fault=error))
         else:
             pupil.candidate = Seen()
             self._step(pupil, Event.TRAINED, candidate=name)
@@ -306,11 +307,12 @@ class Learning:
         try:
             manifest = read(place).manifest
         except ModelError as error:
-            self._step(pupil, _broken(progress), str(error))
+            self._step(pupil, _broken(progress), as_said(error))
             return
         pupil.progress = progress = replace(progress, windows=seen.windows, flagged=seen.flagged)
         event, why = trial.candidate(seen, manifest, pupil.learn, progress)
         if event is None:
+            assert why is not None
             pupil.progress = replace(progress, missing=(why,))
             return
         self._step(pupil, _broken(progress) if event is Event.BROKEN else event, why)
@@ -325,9 +327,9 @@ class Learning:
         """The same offer where the bundle was not learned here: it has to be trained anew."""
         if full != (asset in self._offered):
             (self._offered.add if full else self._offered.discard)(asset)
-            self._offer(asset, "it has moved slowly as far as may be followed", active=full)
+            self._offer(asset, Phrase("drift.full"), active=full)
 
-    def _offer(self, asset: str, why: str, *, active: bool) -> None:
+    def _offer(self, asset: str, why: Phrase | None, *, active: bool) -> None:
         self._report(
             Condition(
                 asset=asset,
@@ -336,12 +338,13 @@ class Learning:
                 active=active,
                 t_ns=self._clock.wall_ns(),
                 priority=Priority.LOW,
-                text=f"{asset}: {why.removesuffix('; new baseline?')}. If it was serviced or is "
-                "meant to run so, give it a new baseline; if not, find out why.",
+                text=Phrase("drift.offer", asset=asset, why=why) if why else None,
             )
         )
 
-    def _step(self, pupil: _Pupil, event: Event, reason: str = "", *, candidate: str = "") -> None:
+    def _step(
+        self, pupil: _Pupil, event: Event, reason: Phrase | None = None, *, candidate: str = ""
+    ) -> None:
         before = pupil.progress
         pupil.progress = before.step(event, self._clock.wall_ns(), reason)
         if pupil.progress is before:
@@ -349,7 +352,10 @@ class Learning:
         if candidate:
             pupil.progress = replace(pupil.progress, candidate=candidate)
         _events.info(
-            "learn.stage", asset=pupil.config.id, stage=pupil.progress.stage, why=reason or event
+            "learn.stage",
+            asset=pupil.config.id,
+            stage=pupil.progress.stage,
+            why=str(reason or event),
         )
         self._keep(pupil)
         if pupil.progress.bundle != before.bundle:

@@ -6,19 +6,21 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from gateway.core.alarm import Cause, Condition, Driver, Priority
+from gateway.core.alarm import Cause, Condition, Contribution, Priority
 from gateway.core.assessment import Abstained, Assessments, Context, ModelKind
+from gateway.core.texts import Phrase, as_said
 from gateway.pipeline import forecast
 from gateway.pipeline.following import Following
 from gateway.pipeline.past import Past, signature
 from gateway.pipeline.windows import Windows
 from models.bundle import Bundle, Manifest
-from models.explain import drivers, healthy_of
+from models.explain import Driven, drivers, healthy_of
+from models.features.catalogue import CATALOGUE
 from models.features.plan import FeaturePlan
 from models.operating import Operating
 from models.runtime import Session
 from models.runtime.fallback import FallbackSession
-from models.sensors import WORDS, SensorFault, Sensors, lonely
+from models.sensors import SensorFault, Sensors, lonely
 
 SEVERITY_HIGH = 3.0
 """An anomaly so far past its limit calls for action now."""
@@ -27,6 +29,8 @@ SEVERITY_TOLD = 0.5
 REASONS = tuple(Abstained)
 SHARE_MIN = 0.1
 DRIVERS_MAX = 3
+THE_LEVEL_ITSELF = ("last", "mean")
+"""Features that need no word of their own after the signal's name."""
 RETOLD_FACTOR = 1.1
 """An anomaly is put into words anew when its severity moved so far, or another signal leads."""
 
@@ -56,8 +60,8 @@ class _Worded:
 
     lead: tuple[int, int]
     severity: float
-    text: str
-    drivers: tuple[Driver, ...]
+    text: Phrase
+    drivers: tuple[Contribution, ...]
 
 
 class Judge:
@@ -255,8 +259,11 @@ class Judge:
                 active=bool(seen[row, column]),
                 t_ns=int(a.t_ns[row]),
                 priority=Priority.LOW,
-                text=f"{a.signals[column]} of {a.assets[row]} "
-                + WORDS[SensorFault(int(seen[row, column] or before[row, column]))],
+                text=Phrase(
+                    f"sensor.{_fault(seen[row, column] or before[row, column])}",
+                    signal=a.signals[column],
+                    asset=a.assets[row],
+                ),
             )
             for row, column in np.argwhere((seen > 0) | (before > 0)).tolist()
         ]
@@ -288,7 +295,7 @@ class Judge:
 
     def _words(
         self, judged: Judged, row: int, number: int, severity: float
-    ) -> tuple[str, tuple[Driver, ...]]:
+    ) -> tuple[Phrase | None, tuple[Contribution, ...]]:
         """Text and drivers of an anomaly; the last ones again where little has changed."""
         a = judged.assessments
         leader = int(a.contribution[row].argmax())
@@ -301,19 +308,21 @@ class Judge:
             and said.severity / RETOLD_FACTOR < severity < said.severity * RETOLD_FACTOR
         ):
             return said.text, said.drivers
-        text = f"{a.assets[row]} does not run as it does when healthy"
         if severity <= 1:
             # Nobody is told of it yet; what was said of an alarm that ends stands until it is calm.
             if severity <= SEVERITY_TOLD:
                 self._worded.pop(number, None)
-            return (said.text, said.drivers) if said is not None else (text, ())
+            return (said.text, said.drivers) if said is not None else (None, ())
         why = self.drivers(judged, row)
         where = self._operating.words(judged.features[row])
-        text += f" at {where}" if where else ""
-        if why:
-            text += ": " + "; ".join(driver.text for driver in why)
         similar = self._similar(judged, row)
-        text += f". It looks like {similar}" if similar else ""
+        text = Phrase(
+            "anomaly.text",
+            asset=a.assets[row],
+            at=Phrase("anomaly.at", condition=where) if where else "",
+            why=Phrase("anomaly.why", drivers=tuple(c.text for c in why)) if why else "",
+            similar=Phrase("anomaly.similar", similar=similar) if similar else "",
+        )
         self._worded[number] = _Worded(lead, severity, text, why)
         return text, why
 
@@ -322,33 +331,58 @@ class Judge:
         asset = judged.assessments.assets[row]
         where = self._operating.words(judged.features[row])
         rarity = self._operating.rarity(judged.features[row])
-        usual = f" (so for {rarity:.0%} of its healthy record)" if where and rarity else ""
-        followed: tuple[str, ...] = ()
-        held = ""
+        condition = as_said(where) if where else None
+        if where and rarity:
+            condition = Phrase("context.usual", condition=where, share=rarity)
+        followed: tuple[Phrase, ...] = ()
+        held = None
         if self.following is not None:
-            followed, held = self.following.text(asset), str(self.following.held(asset))
+            followed, why_not = self.following.followed(asset), self.following.held(asset)
+            held = Phrase(f"held.{why_not.name.lower()}") if why_not else None
         strange = float(judged.assessments.severity[row]) > SEVERITY_TOLD
-        similar = self._similar(judged, row) if strange else ""
-        return Context(where + usual, similar, followed, held)
+        similar = self._similar(judged, row) if strange else None
+        return Context(condition, similar, followed, held)
 
-    def _similar(self, judged: Judged, row: int) -> str:
+    def _similar(self, judged: Judged, row: int) -> Phrase | None:
         a = judged.assessments
         look = signature(a.signals, a.contribution[row], a.direction[row])
         return self.past.like(a.assets[row], look)
 
-    def drivers(self, judged: Judged, row: int) -> tuple[Driver, ...]:
-        """What drives the score of one window, in words, strongest first."""
+    def drivers(self, judged: Judged, row: int) -> tuple[Contribution, ...]:
+        """What drives the score of one window, strongest first."""
         a = judged.assessments
         share = a.contribution[row]
         order = [int(i) for i in np.argsort(-share, kind="stable")[:DRIVERS_MAX] if share[i] > 0]
         named = [i for i in order if share[i] >= SHARE_MIN] or order[:1]
-        texts = drivers(
+        driven = drivers(
             share, a.direction[row], a.signals, judged.features[row], self._healthy, top=DRIVERS_MAX
         )
         return tuple(
-            Driver(a.signals[i], float(share[i]), text)
-            for i, text in zip(named, texts, strict=False)
+            Contribution(a.signals[i], float(share[i]), _worded(each))
+            for i, each in zip(named, driven, strict=False)
         )
+
+
+def _fault(code: np.uint8) -> str:
+    return SensorFault(int(code)).name.lower()
+
+
+def _worded(driven: Driven) -> Phrase:
+    signal, feature = driven.signal, driven.feature
+    subject: str | Phrase = signal
+    if feature in CATALOGUE and feature not in THE_LEVEL_ITSELF:
+        subject = Phrase("driver.of", signal=signal, feature=Phrase(f"feature.{feature}"))
+    elif feature and feature not in THE_LEVEL_ITSELF:
+        subject = f"{signal} {feature}"
+    if driven.how == "changed":
+        return Phrase("driver.changed", subject=subject)
+    return Phrase(
+        f"driver.{driven.how}",
+        subject=subject,
+        value=driven.value,
+        low=driven.low,
+        high=driven.high,
+    )
 
 
 def _head(

@@ -7,8 +7,9 @@ import structlog
 from numpy.typing import NDArray
 
 from gateway.core.assessment import Assessments
+from gateway.core.texts import Phrase
 from models.bundle import Manifest
-from models.follow import Bounds, Follow, Held
+from models.follow import SPREADS_MAX, Bounds, Follow, Held
 
 _events = structlog.get_logger()
 
@@ -78,6 +79,15 @@ class Following:
         """Why an asset is not followed at present."""
         return self._follow.held[self._row[asset]]
 
-    def text(self, asset: str) -> tuple[str, ...]:
-        """What is followed of an asset, signal by signal, in words."""
-        return self._follow.text(self._row[asset])
+    def followed(self, asset: str) -> tuple[Phrase, ...]:
+        """What is followed of an asset, signal by signal."""
+        return tuple(
+            Phrase(
+                "context.followed",
+                signal=signal,
+                moved=moved,
+                spreads=f"{spreads:.1f}",
+                most=f"{SPREADS_MAX:g}",
+            )
+            for signal, moved, spreads in self._follow.followed(self._row[asset])
+        )

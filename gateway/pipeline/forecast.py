@@ -5,8 +5,9 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from gateway.core.alarm import Cause, Condition, Driver, Priority
+from gateway.core.alarm import Cause, Condition, Contribution, Priority
 from gateway.core.assessment import Assessments, ModelKind
+from gateway.core.texts import Phrase
 from models.bundle import Manifest
 
 FAILURE_AT = 0.5
@@ -86,7 +87,7 @@ def condition(
     level: float | None,
     life_h: float,
     horizon_s: Mapping[str, float],
-    why: tuple[Driver, ...] = (),
+    why: tuple[Contribution, ...] = (),
 ) -> Condition:
     """What one row says of one failure mode, or of the remaining life.
 
@@ -101,10 +102,10 @@ def condition(
     """
     assert a.output is not None
     asset, t_ns = a.assets[row], int(a.t_ns[row])
-    because = f": {'; '.join(driver.text for driver in why)}" if why else ""
+    because = Phrase("anomaly.why", drivers=tuple(c.text for c in why)) if why else ""
     if a.kind is ModelKind.FAILURE:
         mode = a.outputs[column]
-        within = f" within {span(horizon_s[mode])}" if mode in horizon_s else ""
+        within = Phrase("forecast.within", span=span(horizon_s[mode])) if mode in horizon_s else ""
         return Condition(
             asset,
             f"failure.{mode}",
@@ -113,8 +114,14 @@ def condition(
             t_ns,
             severity=level or 0.0,
             priority=Priority.HIGH,
-            text=f"{asset} is heading for {mode.replace('_', ' ')}{within}, probability "
-            f"{a.output[row, column]:.0%}{because}",
+            text=Phrase(
+                "forecast.failure",
+                asset=asset,
+                mode=mode.replace("_", " "),
+                within=within,
+                probability=float(a.output[row, column]),
+                why=because,
+            ),
             drivers=why,
         )
     hours, low, high = (float(a.output[row, a.outputs.index(n)]) for n in ("hours", "low", "high"))
@@ -127,7 +134,7 @@ def condition(
         t_ns,
         severity=level or 0.0,
         priority=Priority.HIGH if hours < life_h else Priority.MEDIUM,
-        text=f"{asset} has about {left} left ({least} to {most}){because}",
+        text=Phrase("forecast.rul", asset=asset, left=left, low=least, high=most, why=because),
         drivers=why,
     )
 

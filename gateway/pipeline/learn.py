@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 
 from gateway.core.errors import DataError
+from gateway.core.texts import Phrase
 
 
 class Stage(StrEnum):
@@ -79,7 +80,7 @@ class Progress:
         since_ns: UTC ns when it came there.
         start_ns, end_ns: UTC ns from and to which data may be learned; `end_ns` 0 means until now.
         share: How far collecting has come, 0 to 1.
-        missing: What is not there yet, in plain words.
+        missing: What is not there yet.
         bundle: File of the bundle that judges, relative to the models folder; "" for none.
         candidate: File of the one in shadow; "" for none.
         previous: File of the one before the present; "" for none.
@@ -87,7 +88,7 @@ class Progress:
         windows: Windows that the candidate has judged in shadow.
         flagged: Of these, those above its limit, sustained.
         needed_factor: How many times the first time must be recorded before the next training.
-        reason: Why it stands where it stands, when that is not plain.
+        reason: Why it stands where it stands; None where that is plain.
         correcting: What is trained or in shadow comes of a correction, not of a new record.
     """
 
@@ -95,7 +96,7 @@ class Progress:
     since_ns: int = 0
     start_ns: int = 0
     share: float = 0.0
-    missing: tuple[str, ...] = field(default=())
+    missing: tuple[Phrase, ...] = field(default=())
     bundle: str = ""
     candidate: str = ""
     previous: str = ""
@@ -103,11 +104,11 @@ class Progress:
     windows: int = 0
     flagged: int = 0
     needed_factor: float = 1.0
-    reason: str = ""
+    reason: Phrase | None = None
     end_ns: int = 0
     correcting: bool = False
 
-    def step(self, event: Event, now_ns: int, reason: str = "") -> "Progress":
+    def step(self, event: Event, now_ns: int, reason: Phrase | None = None) -> "Progress":
         """The next state of the table; the same where the event makes no sense."""
         stage = TABLE.get((self.stage, event))
         if stage is None:
@@ -162,20 +163,27 @@ class Progress:
                 return replace(moved, windows=0, flagged=0, missing=())
         return moved
 
-    def text(self) -> str:
+    def said(self) -> Phrase:
         """One line for people: the stage, and what is missing or why."""
-        detail = "; ".join(self.missing) or self.reason
-        if self.missing and self.reason and self.stage is Stage.COLLECTING:
-            detail += f" ({self.reason})"
-        if self.stage is Stage.COLLECTING:
-            detail = f"{self.share:.0%}" + (f": {detail}" if detail else "")
-        if self.stage is Stage.SHADOW and not detail:
-            detail = f"{self.windows} windows judged, {self.flagged} flagged"
-        return f"{self.stage}" + (f", {detail}" if detail else "")
+        why = Phrase("lesson.missing", missing=self.missing) if self.missing else self.reason
+        detail: Phrase | str = Phrase("lesson.detail", detail=why) if why else ""
+        match self.stage:
+            case Stage.COLLECTING:
+                too = self.reason if self.missing else None
+                reason = Phrase("lesson.reason", reason=too) if too else ""
+                return Phrase("lesson.collecting", share=self.share, detail=detail, reason=reason)
+            case Stage.SHADOW if not detail:
+                judged = Phrase("lesson.judged", windows=self.windows, flagged=self.flagged)
+                detail = Phrase("lesson.detail", detail=judged)
+        return Phrase(f"lesson.{self.stage}", detail=detail)
 
     def dump(self) -> bytes:
         """As the log keeps it."""
-        return json.dumps(asdict(self), ensure_ascii=False).encode()
+        table = asdict(self) | {
+            "missing": [phrase.dump() for phrase in self.missing],
+            "reason": self.reason.dump() if self.reason else None,
+        }
+        return json.dumps(table, ensure_ascii=False).encode()
 
     @classmethod
     def load(cls, data: bytes) -> "Progress":
@@ -187,7 +195,8 @@ class Progress:
         try:
             table = json.loads(data)
             table["stage"] = Stage(table["stage"])
-            table["missing"] = tuple(table["missing"])
+            table["missing"] = tuple(map(Phrase.load, table["missing"]))
+            table["reason"] = Phrase.load(table["reason"]) if table.get("reason") else None
             return cls(**table)
         except (ValueError, KeyError, TypeError) as error:
             raise DataError(f"learning state: {error}") from error

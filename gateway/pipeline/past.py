@@ -8,8 +8,9 @@ from datetime import UTC, datetime
 import numpy as np
 from numpy.typing import NDArray
 
-from gateway.core.alarm import Cause, Transition, Verdict
+from gateway.core.alarm import Cause, Transition
 from gateway.core.assessment import Assessments
+from gateway.core.texts import Phrase
 
 EPISODES_MAX = 64
 """Of one machine; beyond, the oldest that nobody judged goes, else the oldest."""
@@ -124,11 +125,11 @@ class Past:
             return
         yield asset, machine.pack()
 
-    def like(self, asset: str, look: Signature) -> str:
-        """The earlier episode most like a window: `12 Nov 14:05, judged real: bearing`."""
+    def like(self, asset: str, look: Signature) -> Phrase | None:
+        """The earlier episode most like a window, and what was said of it."""
         machine = self._machines.get(asset)
         if machine is None or not look:
-            return ""
+            return None
         row = machine.row(look)
         over = len(machine.t_ns) - (1 if machine.worst > 0 else 0)
         known = machine.look[:over]
@@ -136,14 +137,18 @@ class Past:
         cosine = known @ row / np.where(length > 0, length, np.inf)
         alike = np.flatnonzero(cosine >= ALIKE)
         if not len(alike):
-            return ""
+            return None
         # One that was judged tells more than one that only looks a little more like it.
         judged = [i for i in alike.tolist() if machine.verdict[i]]
         best = max(judged or alike.tolist(), key=lambda i: (round(float(cosine[i]), 2), i))
         at = datetime.fromtimestamp(machine.t_ns[best] / 1e9, UTC)
-        said = _WORDS.get(machine.verdict[best], "which nobody judged")
-        note = f": {machine.note[best]}" if machine.note[best] else ""
-        return f"the alarm of {at:%d %b %H:%M} UTC, {said}{note}"
+        note = machine.note[best]
+        return Phrase(
+            "past.alike",
+            at=f"{at:%Y-%m-%d %H:%M}",
+            verdict=Phrase(f"past.{machine.verdict[best] or 'none'}"),
+            note=Phrase("past.note", note=note) if note else "",
+        )
 
     def restore(self, asset: str, data: bytes) -> None:
         """Take up what `heard` gave before a restart.
@@ -164,10 +169,3 @@ class Past:
         if not len(machine.occurrence) == len(machine.verdict) == len(machine.note) == n:
             raise ValueError("columns must be of one length")
         self._machines[asset] = machine
-
-
-_WORDS = {
-    Verdict.REAL.value: "which was judged real",
-    Verdict.FALSE.value: "which was judged a false alarm",
-    Verdict.KNOWN.value: "which was known beforehand",
-}

@@ -12,6 +12,7 @@ from gateway.core.clock import sleep_until
 from gateway.core.errors import ConfigError, LinkError, LinkRefused
 from gateway.core.meter import LinkState
 from gateway.core.source import Session, Source, SourceContext
+from gateway.core.texts import Phrase, as_said
 
 BACKOFF_NS_MIN = 500_000_000
 BACKOFF_NS_MAX = 60_000_000_000
@@ -147,19 +148,19 @@ class Supervisor:
             self.source, self._changed = self._changed, None
 
     def _report(self, *, active: bool, text: str) -> None:
-        fault = (text or "nobody knows why") if active else ""
+        fault = (as_said(text) if text else Phrase("system.link_why")) if active else None
         now_ns = self._context.clock.wall_ns()
         self._context.report(link_condition(self.source.id, now_ns, fault))
 
 
-def link_condition(source: str, t_ns: int, fault: str) -> Condition:
-    """That the link of a source is down, and why; "" for that it is not."""
+def link_condition(source: str, t_ns: int, fault: Phrase | None) -> Condition:
+    """That the link of a source is down, and why; None for that it is not."""
     return Condition(
         asset="",
         alarm=f"link.{source}",
         cause=Cause.SYSTEM,
-        active=bool(fault),
+        active=fault is not None,
         t_ns=t_ns,
         priority=Priority.MEDIUM,
-        text=f"Link to source {source} is down: {fault}" if fault else "",
+        text=Phrase("system.link_down", source=source, fault=fault) if fault else None,
     )

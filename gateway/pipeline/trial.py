@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 import numpy as np
 
 from gateway.core.assessment import Abstained
+from gateway.core.texts import Phrase, as_said
 from gateway.pipeline.config import LearnConfig
 from gateway.pipeline.learn import Event, Progress, Stage
 from models.bundle import Manifest
@@ -29,7 +30,7 @@ CHANGED_WINDOWS = 500
 EVEN = 0.25
 """Largest change of the mean severity from that time's first half to its second, as a share."""
 
-Said = tuple[Event, str]
+Said = tuple[Event, Phrase | None]
 
 
 @dataclass(slots=True)
@@ -95,16 +96,16 @@ class Seen:
         )
 
     @property
-    def drifts(self) -> str:
-        """Why a new baseline is worth offering; "" where it is not."""
+    def drifts(self) -> Phrase | None:
+        """Why a new baseline is worth offering; None where it is not."""
         if self.changed:
             at = datetime.fromtimestamp(self.above_ns / 1e9, UTC)
-            return f"it changed on {at:%d %b %H:%M} UTC and has run evenly since; new baseline?"
+            return Phrase("drift.changed", at=f"{at:%Y-%m-%d %H:%M}")
         if self.held is Held.FULL:
-            return "it has moved slowly as far as may be followed; new baseline?"
+            return Phrase("drift.full")
         if self.levels >= DRIFT_WINDOWS // 4 and self.level > DRIFT_AT:
-            return "it runs steadily unlike its baseline; new baseline?"
-        return ""
+            return Phrase("drift.unlike")
+        return None
 
 
 def needed(learn: LearnConfig, manifest: Manifest) -> float:
@@ -119,56 +120,53 @@ def hop_s(manifest: Manifest) -> float:
 
 def candidate(
     seen: Seen, manifest: Manifest, learn: LearnConfig, progress: Progress
-) -> Said | tuple[None, str]:
+) -> Said | tuple[None, Phrase]:
     """What becomes of a bundle in shadow; an event, or None and what it waits for."""
     if seen.not_finite >= NOT_FINITE_MAX:
-        return Event.BROKEN, "its score is not a number"
+        return Event.BROKEN, Phrase("trial.not_finite")
     least = needed(learn, manifest)
     if seen.windows < least:
-        return None, f"{seen.windows} of {least:.0f} windows checked"
+        return None, Phrase("trial.checking", windows=seen.windows, needed=f"{least:.0f}")
     if seen.flagged > FLAGGED_SHARE_MAX * seen.windows:
-        said = f"{seen.flagged} of {seen.windows} fresh healthy windows were flagged"
-        return Event.BROKEN, said
+        return Event.BROKEN, Phrase("trial.flags", windows=seen.windows, flagged=seen.flagged)
     limit = manifest.limit
     if limit is None or not limit.supported:
-        why = limit.reason if limit else "it has no limit"
+        why = as_said(limit.reason) if limit else Phrase("trial.no_limit")
         # More is recorded all the while; train again when there is half as much again.
         if seen.windows * hop_s(manifest) > 0.5 * learn.collect_s * progress.needed_factor:
             return Event.BROKEN, why
-        return None, f"the record is too short: {why}"
+        return None, Phrase("trial.short", why=why)
     if not learn.promote:
-        return None, "checked; waits for an operator to promote it"
-    return Event.CHECKED, f"0 of {seen.windows} flagged" if not seen.flagged else (
-        f"{seen.flagged} of {seen.windows} flagged"
-    )
+        return None, Phrase("trial.waits")
+    return Event.CHECKED, Phrase("trial.checked", windows=seen.windows, flagged=seen.flagged)
 
 
-def failing(seen: Seen, progress: Progress) -> str:
-    """Why a bundle that has taken over must be taken back; "" where it need not.
+def failing(seen: Seen, progress: Progress) -> Phrase | None:
+    """Why a bundle that has taken over must be taken back; None where it need not.
 
     Files are numbered, so one that judges again after a roll-back is older than its predecessor: it
     is not new, and is not taken back in its turn.
     """
     if progress.bundle <= progress.previous or not progress.previous:
-        return ""
+        return None
     if seen.not_finite >= NOT_FINITE_MAX:
-        return "its score was not a number"
+        return Phrase("trial.not_finite")
     fresh = CHECKED_MIN <= seen.windows <= PROBATION_WINDOWS
     if fresh and seen.flagged > PROBATION_SHARE_MAX * seen.windows:
-        return "its alarm rate jumped after the change"
-    return ""
+        return Phrase("trial.jumped")
+    return None
 
 
 def judging(seen: Seen, progress: Progress) -> Said | None:
     """What becomes of the bundle that judges: taken back, drifting, settled, or nothing."""
     wrong = failing(seen, progress)
-    if wrong:
+    if wrong is not None:
         return Event.ROLL_BACK, wrong
     why = seen.drifts
     if progress.stage is Stage.ACTIVE and why:
         return Event.DRIFTED, why
     if progress.stage is Stage.DRIFTING and not why and settled(seen):
-        return Event.SETTLED, ""
+        return Event.SETTLED, None
     return None
 
 

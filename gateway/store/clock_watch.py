@@ -5,6 +5,7 @@ from typing import Never
 
 from gateway.core.alarm import Cause, Condition, Priority
 from gateway.core.clock import Clock, sleep_until
+from gateway.core.texts import Phrase
 
 CHECK_NS = 2_000_000_000
 STEP_NS_MIN = 1_000_000_000
@@ -37,22 +38,12 @@ async def watch_clock(clock: Clock, report: Callable[[Condition], None]) -> Neve
 
 
 def _stepped(t_ns: int, step_ns: int, *, active: bool) -> Condition:
-    text = (
-        f"The clock of this box was set by {step_ns / 1e9:+.0f} s; data before and after it "
-        "overlap or leave a gap. Check its time source (NTP)."
-        if active
-        else "The clock runs evenly again."
-    )
+    text = Phrase("system.clock_stepped", step_s=f"{step_ns / 1e9:+.0f}")
     return Condition("", "clock.stepped", Cause.SYSTEM, active, t_ns, text=text, on_delay_s=0)
 
 
 def _unset(t_ns: int, *, active: bool) -> Condition:
-    text = (
-        "The clock of this box is not set: data is stamped years off. Check its battery and its "
-        "time source (NTP)."
-        if active
-        else "The clock of this box is set."
-    )
+    text = Phrase("system.clock_unset")
     priority = Priority.HIGH if active else Priority.MEDIUM
     return Condition(
         "", "clock.unset", Cause.SYSTEM, active, t_ns, priority=priority, text=text, on_delay_s=0

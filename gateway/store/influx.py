@@ -18,6 +18,7 @@ import structlog
 from gateway.core.alarm import Cause, Condition, Priority
 from gateway.core.clock import Clock, sleep_until
 from gateway.core.errors import ConfigError, StoreError
+from gateway.core.texts import Phrase
 from gateway.store.config import InfluxConfig
 from gateway.store.cursor import Cursor, Part
 from gateway.store.daemon import in_daemon
@@ -316,13 +317,6 @@ class InfluxWriter:
         return Refused(now_ns, chunk.kind.value, chunk.start, why[:TEXT_CHARS_MAX], text)
 
     def _tell(self, alarm: str, why: str) -> None:
-        texts = {
-            "influx.held": f"InfluxDB refuses to take data ({why}). Nothing is lost; correct the "
-            "token, database or URL in [influx], or run `forewarn influx setup`.",
-            "influx.down": f"InfluxDB cannot be reached ({why}). Data is kept and sent later.",
-            "influx.refused": f"InfluxDB refused lines for good ({why}). They are in quarantine: "
-            "forewarn export --quarantine.",
-        }
         self._report(
             Condition(
                 asset="",
@@ -331,7 +325,7 @@ class InfluxWriter:
                 active=bool(why),
                 t_ns=self._clock.wall_ns(),
                 priority=Priority.LOW if alarm == "influx.down" else Priority.MEDIUM,
-                text=texts[alarm] if why else "InfluxDB takes data again.",
+                text=Phrase(f"system.{alarm.replace('.', '_')}", fault=why),
                 on_delay_s=60 if alarm == "influx.down" else 0,
                 off_delay_s=0,
                 latched=alarm == "influx.refused",

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from gateway.core.alarm import Cause, Condition, Priority
+from gateway.core.texts import Phrase
 from gateway.store.pending import Pending
 from gateway.store.writer import State
 
@@ -12,7 +13,7 @@ def conditions(state: State, pending: Pending, directory: Path, t_ns: int) -> It
     """Every condition of the log, active or not."""
 
     def system(
-        alarm: str, text: str, *, active: bool, priority: Priority, latched: bool = False
+        alarm: str, text: Phrase, *, active: bool, priority: Priority, latched: bool = False
     ) -> Condition:
         return Condition(
             asset="",
@@ -29,36 +30,31 @@ def conditions(state: State, pending: Pending, directory: Path, t_ns: int) -> It
 
     yield system(
         "log.held",
-        f"The log cannot be written ({state.held}); data is held in memory. Free or repair the "
-        f"disk of {directory}."
-        if state.held
-        else "The log is written again.",
+        Phrase("system.log_held", fault=str(state.held), folder=str(directory)),
         active=bool(state.held),
         priority=Priority.HIGH,
     )
     yield system(
         "log.dropping",
-        "Memory is full while the log cannot be written: the oldest raw samples are being dropped.",
+        Phrase("system.log_dropping"),
         active=bool(state.held) and pending.overflowing,
         priority=Priority.HIGH,
     )
     yield system(
         "log.near_full",
-        "The log is nearly full of data that a reader (InfluxDB, cloud) has not had; its oldest "
-        "will be dropped. Bring the reader back, or raise the bounds in [store].",
+        Phrase("system.log_near_full"),
         active=state.room.near_full,
         priority=Priority.MEDIUM,
     )
     yield system(
         "log.full",
-        "The log holds nothing but alarms and summaries and is full: the oldest of them will be "
-        "dropped. Raise store.gb_max, or free the disk.",
+        Phrase("system.log_full"),
         active=state.room.only_precious,
         priority=Priority.HIGH,
     )
     yield system(
         "log.damaged",
-        f"The log was damaged and set aside ({state.damaged}). The disk may be failing: check it.",
+        Phrase("system.log_damaged", file=str(state.damaged)),
         active=bool(state.damaged),
         priority=Priority.HIGH,
         latched=True,

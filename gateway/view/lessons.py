@@ -1,6 +1,7 @@
 """What may be seen of the learning of machines, and what may be asked of it."""
 
 from gateway.console.plant import Ask, LearningView
+from gateway.core.texts import Texts
 from gateway.pipeline.learn import Event, Progress
 
 EVENTS: dict[Ask, Event] = {
@@ -19,16 +20,16 @@ def allowed(progress: Progress) -> tuple[Ask, ...]:
     )
 
 
-def lesson(asset: str, progress: Progress) -> LearningView:
-    """Where one machine stands."""
+def lesson(asset: str, progress: Progress, texts: Texts) -> LearningView:
+    """Where one machine stands, in a language."""
     return LearningView(
         asset=asset,
         stage=progress.stage.value,
         since_ns=progress.since_ns,
-        text=progress.text(),
+        text=texts.say(progress.said()),
         share=1.0 if progress.bundle else progress.share,
-        missing=progress.missing,
-        reason=progress.reason,
+        missing=tuple(map(texts.say, progress.missing)),
+        reason=texts.say(progress.reason) if progress.reason else "",
         bundle=progress.bundle,
         candidate=progress.candidate,
         previous=progress.previous,

@@ -149,7 +149,8 @@ class View:
         ]
 
     def learning(self) -> Sequence[LearningView]:
-        return [lesson(a, p) for a, p in self._gateway.learning.all().items()]
+        texts = self._gateway.config.settings.console.texts
+        return [lesson(a, p, texts) for a, p in self._gateway.learning.all().items()]
 
     async def teach(self, asset: str, ask: Ask, who: str) -> None:
         await self._learn(asset, EVENTS[ask], who)

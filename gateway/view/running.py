@@ -7,6 +7,7 @@ from gateway.alarms.engine import Engine
 from gateway.config import Asset, Config
 from gateway.core.clock import Clock
 from gateway.core.signals import Signal
+from gateway.core.texts import Phrase
 from gateway.egress import Egress
 from gateway.flow import Flow
 from gateway.learning.learning import Learning
@@ -41,6 +42,6 @@ class Running(Protocol):
 
     def signals_of(self, asset: str) -> Sequence[tuple[int, Signal]]: ...
 
-    def learning_of(self, asset: str) -> tuple[float, str]: ...
+    def learning_of(self, asset: str) -> tuple[float, Phrase | None]: ...
 
     def samples_lost(self) -> int: ...

@@ -10,10 +10,12 @@ from gateway.console.plant import (
     AssetState,
     AssetView,
     BundleView,
+    ContextView,
     SignalView,
 )
-from gateway.core.alarm import AlarmView
+from gateway.core.alarm import AlarmView, Driver
 from gateway.core.assessment import Abstained, Context, ModelKind
+from gateway.core.texts import Texts
 from gateway.latest import Verdict
 from gateway.pipeline.fleet import Post
 from gateway.pipeline.learn import Progress
@@ -36,6 +38,9 @@ def tile(gateway: Running, asset: str, alarms: Sequence[AlarmView], area: str) -
     calling = [alarm for alarm in alarms if alarm.state == alarm.life]
     learning, learning_text = gateway.learning_of(asset)
     abstained = verdict.abstained if verdict is not None else Abstained.NO
+    texts = gateway.config.settings.console.texts
+    why = verdict.drivers if verdict is not None else ()
+    drivers = tuple(Driver(c.signal, c.share, texts.say(c.text)) for c in why)
     return AssetView(
         id=asset,
         asset_class=config.asset_class if config else "",
@@ -45,12 +50,12 @@ def tile(gateway: Running, asset: str, alarms: Sequence[AlarmView], area: str) -
         area=area,
         cause=calling[0].text if calling else "",
         abstained="" if abstained == Abstained.NO else abstained.name.lower(),
-        drivers=verdict.drivers if verdict is not None else (),
+        drivers=drivers,
         since_ns=min((a.active_since_ns for a in calling if a.active_since_ns), default=0),
         last_sample_ns=last_ns,
         coverage=verdict.coverage if verdict is not None else math.nan,
         learning=learning,
-        learning_text=learning_text,
+        learning_text=texts.say(learning_text) if learning_text is not None else "",
         bundle=verdict.bundle if verdict is not None else "",
         shadow=verdict.shadow if verdict is not None else False,
         alarms=len(calling),
@@ -75,10 +80,20 @@ def detail(gateway: Running, asset: str, view: AssetView) -> AssetDetail:
         for number, signal in gateway.signals_of(asset)
     )
     progress = gateway.learning.progress(asset)
-    taught = None if progress is None else lesson(asset, progress)
+    texts = gateway.config.settings.console.texts
+    taught = None if progress is None else lesson(asset, progress, texts)
     judged = _judged_by(gateway, asset)
-    context = Context() if judged is None else judged.context()
+    context = None if judged is None else _worded(judged.context(), texts)
     return AssetDetail(view, signals, failures, rul, taught, context)
+
+
+def _worded(context: Context, texts: Texts) -> ContextView:
+    return ContextView(
+        condition=texts.say(context.condition) if context.condition else "",
+        similar=texts.say(context.similar) if context.similar else "",
+        followed=tuple(map(texts.say, context.followed)),
+        held=texts.say(context.held) if context.held else "",
+    )
 
 
 def _judged_by(gateway: Running, asset: str) -> Verdict | None:

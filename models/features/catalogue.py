@@ -368,7 +368,6 @@ class Feature:
         low: Smallest possible value.
         high: Largest possible value.
         cells_min: Fewest cells for a value at all.
-        words: How it reads in an alarm text, after the signal's name; "" for the level itself.
         source: Where the definition is from.
     """
 
@@ -378,40 +377,30 @@ class Feature:
     low: float
     high: float
     cells_min: int
-    words: str
     source: str
 
 
 _INF = float("inf")
 _ROWS = (
-    Feature("last", last, "same", -_INF, _INF, 1, "", "definition"),
-    Feature("mean", mean, "same", -_INF, _INF, 1, "", "definition"),
-    Feature("median", median, "same", -_INF, _INF, 1, "median", "definition"),
-    Feature("minimum", minimum, "same", -_INF, _INF, 1, "minimum", "definition"),
-    Feature("maximum", maximum, "same", -_INF, _INF, 1, "maximum", "definition"),
-    Feature("peak_to_peak", peak_to_peak, "same", 0, _INF, 1, "peak to peak", "ISO 2041:2018"),
-    Feature("spread", spread, "same", 0, _INF, 2, "fluctuation", "population standard deviation"),
-    Feature("recent_mean", recent_mean, "same", -_INF, _INF, 1, "lately", "definition"),
-    Feature(
-        "recent_spread", recent_spread, "same", 0, _INF, 2, "fluctuation lately", "as `spread`"
-    ),
-    Feature("rms", rms, "same", 0, _INF, 1, "RMS", "ISO 2041:2018"),
-    Feature("crest_factor", crest_factor, "1", 1, _INF, 2, "crest factor", "ISO 2041:2018"),
-    Feature("skewness", skewness, "1", -_INF, _INF, 3, "skewness", "Fisher-Pearson, biased"),
-    Feature("kurtosis", kurtosis, "1", 1, _INF, 4, "kurtosis", "Pearson, biased, Gaussian = 3"),
-    Feature("slope", slope, "same/s", -_INF, _INF, 2, "trend", "least squares"),
-    Feature("roughness", roughness, "same", 0, _INF, 2, "noise", "von Neumann 1941, its root"),
-    Feature(
-        "recent_roughness", recent_roughness, "same", 0, _INF, 2, "noise lately", "as `roughness`"
-    ),
-    Feature(
-        "spectral_centroid", spectral_centroid, "Hz", 0, _INF, 4, "mean frequency", "power-weighted"
-    ),
-    Feature("spectral_entropy", spectral_entropy, "1", 0, 1, 4, "spectral entropy", "Shannon 1948"),
-    *(
-        Feature(f"band{i + 1}", _band(i), "1", 0, 1, 2 * BANDS, f"power share of band {i + 1}", "")
-        for i in range(BANDS)
-    ),
+    Feature("last", last, "same", -_INF, _INF, 1, "definition"),
+    Feature("mean", mean, "same", -_INF, _INF, 1, "definition"),
+    Feature("median", median, "same", -_INF, _INF, 1, "definition"),
+    Feature("minimum", minimum, "same", -_INF, _INF, 1, "definition"),
+    Feature("maximum", maximum, "same", -_INF, _INF, 1, "definition"),
+    Feature("peak_to_peak", peak_to_peak, "same", 0, _INF, 1, "ISO 2041:2018"),
+    Feature("spread", spread, "same", 0, _INF, 2, "population standard deviation"),
+    Feature("recent_mean", recent_mean, "same", -_INF, _INF, 1, "definition"),
+    Feature("recent_spread", recent_spread, "same", 0, _INF, 2, "as `spread`"),
+    Feature("rms", rms, "same", 0, _INF, 1, "ISO 2041:2018"),
+    Feature("crest_factor", crest_factor, "1", 1, _INF, 2, "ISO 2041:2018"),
+    Feature("skewness", skewness, "1", -_INF, _INF, 3, "Fisher-Pearson, biased"),
+    Feature("kurtosis", kurtosis, "1", 1, _INF, 4, "Pearson, biased, Gaussian = 3"),
+    Feature("slope", slope, "same/s", -_INF, _INF, 2, "least squares"),
+    Feature("roughness", roughness, "same", 0, _INF, 2, "von Neumann 1941, its root"),
+    Feature("recent_roughness", recent_roughness, "same", 0, _INF, 2, "as `roughness`"),
+    Feature("spectral_centroid", spectral_centroid, "Hz", 0, _INF, 4, "power-weighted"),
+    Feature("spectral_entropy", spectral_entropy, "1", 0, 1, 4, "Shannon 1948"),
+    *(Feature(f"band{i + 1}", _band(i), "1", 0, 1, 2 * BANDS, "") for i in range(BANDS)),
 )
 CATALOGUE = {row.name: row for row in _ROWS}
 """Every feature of one signal's window, by name."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,17 +16,35 @@ TIED = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
+class Lack:
+    """What a record has not shown yet.
+
+    Attributes:
+        what: `time`: of `needed`, only `has` was recorded. `samples`: too few to say anything.
+            `range`: before the last third, only the part `share` of its range was seen.
+            `drift`: a signal still drifts.
+        signal: Which; "" for all.
+    """
+
+    what: Literal["time", "samples", "range", "drift"]
+    signal: str = ""
+    has: str = ""
+    needed: str = ""
+    share: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class Readiness:
     """How far collecting has come.
 
     Attributes:
         share: 0 to 1; training starts at 1.
-        missing: What is not there yet, in plain words; empty when ready.
+        missing: What is not there yet; empty when ready.
         covered_s: Time that the record covers.
     """
 
     share: float
-    missing: tuple[str, ...]
+    missing: tuple[Lack, ...]
     covered_s: float
 
     @property
@@ -49,15 +68,13 @@ def readiness(
     """
     seen = np.isfinite(mean).any(axis=1)
     covered_s = float(seen.sum()) * width_s
-    missing = []
+    missing: list[Lack] = []
     if covered_s < needed_s:
-        missing.append(f"{_span(covered_s)} of {_span(needed_s)} recorded")
+        missing.append(Lack("time", has=_span(covered_s), needed=_span(needed_s)))
     shares = [min(1.0, covered_s / needed_s)]
     rows = mean[seen]
     if len(rows) < ROWS_MIN:
-        return Readiness(
-            min(0.99, shares[0]), tuple(missing) or ("too few samples yet",), covered_s
-        )
+        return Readiness(min(0.99, shares[0]), tuple(missing) or (Lack("samples"),), covered_s)
     for column, name in enumerate(names):
         values = rows[:, column]
         values = values[np.isfinite(values)]
@@ -68,12 +85,10 @@ def readiness(
             continue
         reached = _reached(values, float(low), float(high))
         if reached < REACHED_MIN:
-            missing.append(
-                f"{name}: only {reached:.0%} of its range was seen before the last third"
-            )
+            missing.append(Lack("range", name, share=reached))
         shares.append(min(1.0, reached / REACHED_MIN))
         if _drift(values) > DRIFT_MAX and _moved(values) > 0.25:
-            missing.append(f"{name}: still drifting (warm-up?)")
+            missing.append(Lack("drift", name))
             shares.append(0.9)
     share = min(shares)
     return Readiness(1.0 if not missing else min(share, 0.99), tuple(missing), covered_s)

@@ -6,6 +6,7 @@ from datetime import datetime
 
 from gateway.core.alarm import Cause, Condition, Priority
 from gateway.core.source import SourceContext
+from gateway.core.texts import Phrase
 from protocols.opcua.certificates import utc
 
 STEPS = ((1, Priority.HIGH), (7, Priority.MEDIUM), (30, Priority.LOW))
@@ -28,14 +29,11 @@ def expiry(source_id: str, whose: str, ends: datetime, t_ns: int) -> Condition:
     if step is None:
         return Condition("", name, Cause.SYSTEM, active=False, t_ns=t_ns)
     limit, priority = step
-    left = f"ends in {days:.0f} days" if days >= 2 else "ends within 2 days"
-    if days <= 0:
-        left = "has ended"
-    who = (
-        "The gateway's certificate for"
-        if whose == "gateway"
-        else "The certificate of the server of"
-    )
+    ends_in = Phrase("system.certificate_soon")
+    if days >= 2:
+        ends_in = Phrase("system.certificate_days", days=f"{days:.0f}")
+    elif days <= 0:
+        ends_in = Phrase("system.certificate_ended")
     return Condition(
         "",
         name,
@@ -44,7 +42,12 @@ def expiry(source_id: str, whose: str, ends: datetime, t_ns: int) -> Condition:
         t_ns=t_ns,
         severity=30 / limit,
         priority=priority,
-        text=f"{who} source {source_id} {left}, on {ends:%Y-%m-%d}; renew it before then",
+        text=Phrase(
+            f"system.certificate_{whose}",
+            source=source_id,
+            ends=ends_in,
+            day=f"{ends:%Y-%m-%d}",
+        ),
     )
 
 

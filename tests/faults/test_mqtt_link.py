@@ -83,7 +83,7 @@ async def test_a_broker_that_restarts(
             await asyncio.to_thread(getattr(running, death))
             await eventually(lambda: world.meter.state is LinkState.DOWN)
             await eventually(lambda: len(values) == 2 and math.isnan(values[1]))
-            assert "is gone" in world.reported[0].text
+            assert "is gone" in str(world.reported[0].text)
             await asyncio.to_thread(running.start)
             await eventually(lambda: world.meter.connects == 2, timeout_s=20)
             # The publisher comes back by itself, and its message is at the broker.
@@ -127,7 +127,7 @@ async def test_two_clients_of_one_name_are_told_what_it_is(
         await eventually(lambda: values == [1])
         async with listening(running.port, tmp_path):
             await eventually(lambda: world.meter.link_errors > 0)
-            assert "no other client has our client_id" in world.reported[0].text
+            assert "no other client has our client_id" in str(world.reported[0].text)
         await eventually(lambda: world.meter.connects > 1)
         await eventually(lambda: running.log().count("Received SUBSCRIBE") > 2)
 
@@ -196,7 +196,7 @@ async def test_a_broker_that_hangs_is_found_by_keep_alive(
         running.freeze()
         try:
             await eventually(lambda: world.meter.state is LinkState.DOWN, timeout_s=20)
-            assert "is gone" in world.reported[0].text
+            assert "is gone" in str(world.reported[0].text)
         finally:
             running.thaw()
         await eventually(lambda: world.meter.connects >= 2, timeout_s=20)

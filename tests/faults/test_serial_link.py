@@ -117,7 +117,7 @@ async def test_unplugged_and_plugged_in_again(machine: PtyMachine, tmp_path: Pat
             await eventually(lambda: meter.state is LinkState.DOWN)
             # Its signal is BAD at once, and the operator is told why.
             await eventually(lambda: len(running.values) == 3)
-            assert "unplugged" in running.world.reported[-1].text
+            assert "unplugged" in str(running.world.reported[-1].text)
             machine.plug()
             await eventually(lambda: meter.connects == 2)
             # The half record of before is not joined to what comes now.

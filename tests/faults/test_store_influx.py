@@ -144,7 +144,7 @@ async def test_a_missing_database_is_waited_for_and_told(tmp_path: Path, server:
     async with opened(tmp_path) as log, writing(log, server.url) as at:
         log.append(numbered(0, 2000))
         await eventually(lambda: at.active() == {"influx.held"})
-        assert "database not found" in at.told[0].text
+        assert "database not found" in str(at.told[0].text)
         server.query("CREATE DATABASE forewarn")
         await delivered(at)
         assert at.active() == set()

@@ -341,7 +341,7 @@ async def test_a_person_is_told_and_summaries_are_kept(
             assert out.outbox.lag() == 2
         assert sink.requests == []
     assert reports[0].active
-    assert str(status) in reports[0].text
+    assert str(status) in str(reports[0].text)
     reader = LogReader(log.path)
     assert {summary.asset for summary in waiting(reader)} == {"press", "saw"}
     reader.close()

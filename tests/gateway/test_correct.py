@@ -65,7 +65,7 @@ def test_a_false_alarm_is_judged_trained_and_watched(tmp_path: Path) -> None:
         bench.flow.command(command)
         await bench.log.flush()
         assert bench.progress.stage is Stage.TRAINING
-        assert "an alarm was called false by ana" in bench.progress.text()
+        assert "an alarm was called false by ana" in str(bench.progress.said())
         await bench.look()
         assert (bench.progress.stage, bench.progress.candidate) == (Stage.SHADOW, "0003.fwm")
         made = bundle.read(bench.place / "0003.fwm").manifest

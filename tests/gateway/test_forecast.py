@@ -151,7 +151,7 @@ def test_a_failure_alarms_at_its_probability_and_tells_the_horizon() -> None:
     made = forecast.condition(said, 0, 0, float(level[0, 0]), 24.0, {"bearing": 86_400.0})
     assert made.active
     assert made.alarm == "failure.bearing"
-    assert made.text == "press-0 is heading for bearing within 24 h, probability 62%"
+    assert str(made.text) == "press-0 is heading for bearing within 24 h, probability 62%"
     calm = forecast.condition(said, 1, 0, 0.4, 24.0, {})
     assert calm.active is False
     assert forecast.condition(said, 1, 0, None, 24.0, {}).active is None

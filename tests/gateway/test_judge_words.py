@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from gateway.core.alarm import Condition, Driver
+from gateway.core.alarm import Condition, Contribution
 from gateway.pipeline.assess import Judge, Judged
 from gateway.pipeline.windows import Windows
 from models.runtime import open_session
@@ -22,7 +22,7 @@ class Counting(Judge):
 
     made = 0
 
-    def drivers(self, judged: Judged, row: int) -> tuple[Driver, ...]:
+    def drivers(self, judged: Judged, row: int) -> tuple[Contribution, ...]:
         self.made += 1
         return super().drivers(judged, row)
 
@@ -60,7 +60,7 @@ def moved(signal: int, by: float) -> NDArray[np.float64]:
 def test_words_are_made_anew_only_when_the_anomaly_changes(judge: Counting) -> None:
     first = said(judge, moved(3, 20))
     assert first.active
-    assert NAMES[3] in first.drivers[0].text
+    assert NAMES[3] in str(first.drivers[0].text)
     for _ in range(5):
         again = said(judge, moved(3, 20.1))
         assert (again.text, again.drivers) == (first.text, first.drivers)
@@ -68,7 +68,7 @@ def test_words_are_made_anew_only_when_the_anomaly_changes(judge: Counting) -> N
     assert judge.made == 1
     assert said(judge, moved(3, 40)).text != first.text
     assert judge.made == 2
-    assert NAMES[0] in said(judge, moved(0, 40)).drivers[0].text
+    assert NAMES[0] in str(said(judge, moved(0, 40)).drivers[0].text)
     assert judge.made == 3
     assert said(judge, moved(0, 0)).active is False
     assert said(judge, moved(3, 20)).text == first.text

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from gateway.cli import group
 from gateway.config import parse
 from gateway.core.errors import DataError
+from gateway.learning.baseline import lacking
 from gateway.pipeline import learn
 from gateway.pipeline.config import LearnConfig
 from gateway.pipeline.learn import TABLE, Event, Progress, Stage
@@ -76,7 +77,7 @@ def test_damaged_state_is_told() -> None:
 
 def look(mean: np.ndarray, names: list[str], needed_s: float = 600.0) -> tuple[float, str]:
     seen = readiness(mean, names, width_s=1.0, needed_s=needed_s)
-    return seen.share, "; ".join(seen.missing)
+    return seen.share, "; ".join(str(lacking(lack)) for lack in seen.missing)
 
 
 def test_a_short_record_says_how_much_is_there() -> None:

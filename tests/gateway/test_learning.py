@@ -128,7 +128,7 @@ def test_a_calm_candidate_is_promoted_and_the_one_before_is_kept(tmp_path: Path)
             one.say(0.5, windows=30, name="0002.fwm")
             await one.look()
             assert one.stage() is Stage.SHADOW
-            assert "30 of 60 windows checked" in one.progress.text()
+            assert "30 of 60 windows checked" in str(one.progress.said())
             one.say(0.5, windows=30, name="0002.fwm")
             await one.look()
             assert one.stage() is Stage.ACTIVE
@@ -136,7 +136,7 @@ def test_a_calm_candidate_is_promoted_and_the_one_before_is_kept(tmp_path: Path)
             assert assigned(one) == {"0002.fwm": False}
             one.learning.command("press", Event.ROLL_BACK, "ana")
             assert one.progress.bundle == "0001.fwm"
-            assert "by ana" in one.progress.text()
+            assert "by ana" in str(one.progress.said())
 
     asyncio.run(main())
 
@@ -149,7 +149,7 @@ def test_a_candidate_that_cries_wolf_is_sent_back(tmp_path: Path) -> None:
             await one.look()
             assert one.stage() is Stage.COLLECTING
             assert one.progress.needed_factor == 1.5
-            assert "2 of 60 fresh healthy windows were flagged" in one.progress.text()
+            assert "2 of 60 fresh healthy windows were flagged" in str(one.progress.said())
             assert assigned(one) == {"0001.fwm": False}
 
     asyncio.run(main())
@@ -161,7 +161,7 @@ def test_a_promise_without_support_keeps_it_in_shadow_and_says_why(tmp_path: Pat
             one.say(0.5, windows=70, name="0002.fwm")
             await one.look()
             assert one.stage() is Stage.SHADOW
-            assert "too short" in one.progress.text()
+            assert "too short" in str(one.progress.said())
             # An operator may overrule it.
             one.learning.command("press", Event.PROMOTE, "ana")
             assert one.stage() is Stage.ACTIVE
@@ -175,7 +175,7 @@ def test_an_operator_may_be_waited_for(tmp_path: Path) -> None:
             one.say(0.5, windows=70, name="0002.fwm")
             await one.look()
             assert one.stage() is Stage.SHADOW
-            assert "waits for an operator" in one.progress.text()
+            assert "waits for an operator" in str(one.progress.said())
 
     asyncio.run(main())
 
@@ -267,8 +267,10 @@ def test_slow_drift_is_offered_as_a_new_baseline_and_never_learned(tmp_path: Pat
             assert one.stage() is Stage.DRIFTING
             (offer,) = one.conditions
             assert (offer.asset, offer.alarm, offer.active) == ("press", "model.drift", True)
-            assert offer.text.startswith("press: it runs steadily unlike its baseline. If it was")
-            assert "new baseline" in offer.text
+            assert str(offer.text).startswith(
+                "press: it runs steadily unlike its baseline. If it was"
+            )
+            assert "new baseline" in str(offer.text)
             assert assigned(one) == {"0002.fwm": False}
             one.learning.command("press", Event.REBASELINE, "ana")
             assert one.stage() is Stage.COLLECTING
@@ -287,7 +289,7 @@ def test_a_change_that_was_followed_to_its_end_is_offered_as_a_new_baseline(tmp_
             one.say(0.5, windows=1, name="0002.fwm", held=Held.FULL)
             await one.look()
             assert one.stage() is Stage.DRIFTING
-            assert "moved slowly as far as may be followed" in one.conditions[0].text
+            assert "moved slowly as far as may be followed" in str(one.conditions[0].text)
             one.say(0.5, windows=1, name="0002.fwm")
             await one.look()
             assert one.stage() is Stage.ACTIVE
@@ -306,7 +308,7 @@ def test_a_sudden_change_that_stays_even_is_offered_and_a_growing_one_is_not(
             one.say(2.0, windows=600, name="0002.fwm")
             await one.look()
             assert one.stage() is Stage.DRIFTING
-            assert "changed on" in one.progress.text()
+            assert "changed on" in str(one.progress.said())
         async with desk(tmp_path / "growing", progress) as one:
             one.say(0.4, windows=50, name="0002.fwm")
             for step in range(600):
@@ -342,14 +344,14 @@ def test_a_false_alarm_is_learned_from_with_the_same_record(tmp_path: Path) -> N
             assert one.stage() is Stage.ACTIVE
             one.learning.heard(said("false"))
             assert one.stage() is Stage.TRAINING
-            assert "an alarm was called false by ana" in one.progress.text()
+            assert "an alarm was called false by ana" in str(one.progress.said())
             assert (one.progress.start_ns, one.progress.end_ns) == (10**9, 5 * 10**9)
             assert assigned(one) == {"0002.fwm": False}, "it judges on meanwhile"
             # There is no log to train from here: nothing comes of it, and nothing is lost.
             await one.look()
             assert one.stage() is Stage.ACTIVE
             assert one.progress.bundle == "0002.fwm"
-            assert "training" in one.progress.text()
+            assert "training" in str(one.progress.said())
             assert not one.progress.correcting
 
     asyncio.run(main())

@@ -51,7 +51,8 @@ def verdicts(look: tuple[list[float], list[int]], severity: float) -> Assessment
 
 def like(past: Past, look: tuple[list[float], list[int]]) -> str:
     share, direction = np.array(look[0], np.float32), np.array(look[1], np.int8)
-    return past.like("press", signature(SIGNALS, share, direction))
+    alike = past.like("press", signature(SIGNALS, share, direction))
+    return "" if alike is None else str(alike)
 
 
 def episode(past: Past, occurrence: int, look: tuple[list[float], list[int]]) -> list[bytes]:
@@ -67,9 +68,11 @@ def test_the_like_is_named_with_what_was_said_of_it() -> None:
     past = Past()
     assert like(past, BEARING) == ""
     episode(past, 1, BEARING)
-    assert like(past, BEARING) == "the alarm of 12 Nov 14:05 UTC, which nobody judged"
+    assert like(past, BEARING) == "the alarm of 2026-11-12 14:05 UTC, which nobody judged"
     list(past.heard(told("feedback.real", 1, note="bearing")))
-    assert like(past, BEARING) == "the alarm of 12 Nov 14:05 UTC, which was judged real: bearing"
+    assert (
+        like(past, BEARING) == "the alarm of 2026-11-12 14:05 UTC, which was judged real: bearing"
+    )
     assert like(past, JAM) == ""
     # The same signals the other way are something else.
     assert like(past, (BEARING[0], [0, 0, -1, -1])) == ""

@@ -16,6 +16,7 @@ from gateway.changes import waiting
 from gateway.cli import group
 from gateway.config import Config, load
 from gateway.core.alarm import Cause, Condition, Priority
+from gateway.core.texts import as_said
 from tests.eventually import eventually, eventually_blocking
 from tests.gateway.alarms.receivers import WebServer, free_port, web_server
 
@@ -59,7 +60,7 @@ class Plant:
                 active=active,
                 t_ns=self.gateway.clock.wall_ns(),
                 priority=Priority.HIGH,
-                text=f"{alarm} is too high",
+                text=as_said(f"{alarm} is too high"),
                 on_delay_s=0.0,
                 off_delay_s=0.0,
             )

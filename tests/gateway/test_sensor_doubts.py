@@ -49,7 +49,7 @@ def test_a_stuck_sensor_is_told_once_it_is_stuck_and_once_it_moves_again(judge: 
     (doubt,) = doubts(judge, stuck)
     assert doubt.alarm == f"{NAMES[3]}.sensor"
     assert doubt.active
-    assert doubt.text == "vibration of press-1 does not move any more"
+    assert str(doubt.text) == "vibration of press-1 does not move any more"
     assert seen.assessments.severity[0] < 1
     (again,) = doubts(judge, good)
     assert again.active is False
@@ -85,7 +85,7 @@ def test_a_sensor_that_drifts_from_its_neighbour_is_told_and_the_model_judges_on
     assert [c.alarm for c in doubted] == told
     assert judged.assessments.severity[0] > 1, "it may be the machine: nothing is hidden"
     for doubt in doubted:
-        assert "strays alone while its neighbours stay" in doubt.text
+        assert "strays alone while its neighbours stay" in str(doubt.text)
     good = windows(rows[500 : 500 + CELLS].T[None].copy())
     after = twins.conditions(good, twins.judge(good, np.array([0.5])))
     assert [c.active for c in after if c.cause is Cause.DATA_QUALITY] == [False] * len(told)

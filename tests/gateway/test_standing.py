@@ -6,6 +6,7 @@ from gateway.app import Gateway
 from gateway.config import parse
 from gateway.console.plant import AssetState
 from gateway.core.alarm import Cause, Command, Condition, Verb
+from gateway.core.texts import as_said
 
 TEXT = """
 [[source]]
@@ -29,7 +30,7 @@ async def test_a_shelved_alarm_is_counted_and_calls_nobody(tmp_path: Path) -> No
                 cause=Cause.LIMIT,
                 active=True,
                 t_ns=0,
-                text=f"press-1 {alarm}",
+                text=as_said(f"press-1 {alarm}"),
                 on_delay_s=0.0,
             )
             gateway.engine.update([condition], mono_ns=n, wall_ns=1000 + n)

@@ -13,6 +13,7 @@ from gateway.core.assessment import Abstained
 from gateway.core.clock import SystemClock
 from gateway.core.errors import ConfigError
 from gateway.core.signals import Signal, SignalTable
+from gateway.core.texts import Phrase, as_said
 from gateway.demo.configuration import shipped_bundles
 from gateway.learning.background import run_low
 from gateway.learning.learning import Learning
@@ -154,7 +155,7 @@ def test_a_shadow_that_flags_everything_alarms_nobody_and_is_sent_back(tmp_path:
     async def main() -> None:
         stages = [p.stage for p in await bench.live()]
         assert stages == [Stage.SHADOW, Stage.COLLECTING]
-        assert "fresh healthy windows were flagged" in bench.progress.text()
+        assert "fresh healthy windows were flagged" in str(bench.progress.said())
         rows = await bench.verdicts()
         assert sum(shadow and severity > 1 for _, shadow, _, severity in rows) > 10
         assert not any(severity > 1 for _, shadow, _, severity in rows if not shadow)
@@ -207,7 +208,7 @@ def test_one_whose_alarm_rate_jumps_is_taken_back(tmp_path: Path) -> None:
         bench.flow.station(bench.posts(), bench.flow.limits, bench.flow._derive, bench.flow._waves)
         seen = await bench.live()
         assert seen[-1].bundle == ACTIVE
-        assert "its alarm rate jumped" in bench.progress.text()
+        assert "its alarm rate jumped" in str(bench.progress.said())
         rows = await bench.verdicts()
         assert hops(sorted({end for end, *_ in rows})) == {
             bench.manifest.window.hop_cells * STEP_NS
@@ -232,7 +233,7 @@ def test_one_that_gives_no_numbers_is_taken_back_or_never_let_in(
             )
         await bench.live()
         assert bench.progress.bundle == ACTIVE
-        assert "not a number" in bench.progress.text()
+        assert "not a number" in str(bench.progress.said())
         rows = await bench.verdicts()
         assert any(reason is Abstained.NOT_FINITE for _, _, reason, _ in rows)
         _, shadow, reason, severity = rows[-1]
@@ -258,13 +259,13 @@ def test_learning_goes_on_where_it_stood_in_every_stage(tmp_path: Path, stage: S
         start_ns=3,
         end_ns=4,
         share=0.4,
-        missing=("heat: still drifting",),
+        missing=(Phrase("lack.drift", signal="heat"),),
         bundle=bundles[0],
         candidate=bundles[1],
         previous="0000.fwm",
         generation=2,
         needed_factor=1.5,
-        reason="because",
+        reason=as_said("because"),
         correcting=stage is Stage.TRAINING,
     )
     bench.log.state_put("learn", "lathe-1", progress.dump())

@@ -36,15 +36,15 @@ def test_a_fault_is_found_and_named_with_its_direction(motor: Trained, tmp_path:
     assert made.anomalous[2060:].mean() > 0.95
     assert made.top(2500) == ("vibration",)
     assert made.direction[2500, NAMES.index("vibration")] == 1
-    (text, *_) = drivers(
+    (first, *_) = drivers(
         made.contribution[2500],
         made.direction[2500],
         made.signals,
         made.features[2500],
         healthy_of(bundle.manifest.detail),
     )
-    assert text.startswith("vibration")
-    assert "mm/s, high" in text
+    assert (first.signal, first.how) == ("vibration", "high")
+    assert first.value.endswith(" mm/s")
 
 
 def test_a_signal_that_leaves_its_company_is_found_though_it_stays_in_its_range(

@@ -1,8 +1,8 @@
-"""Texts that an operator reads."""
+"""What an operator is told of a score."""
 
 import numpy as np
 
-from models.explain import Healthy, drivers, healthy_of
+from models.explain import Driven, Healthy, drivers, healthy_of
 
 RANGES = (
     Healthy("vibration:mean", "mm/s", 1.8, 2.6),
@@ -14,7 +14,7 @@ SIGNALS = ("vibration", "flow")
 
 def say(
     contribution: list[float], features: list[float], direction: tuple[int, int] = (1, -1)
-) -> tuple[str, ...]:
+) -> tuple[Driven, ...]:
     return drivers(
         np.array(contribution, np.float32),
         np.array(direction, np.int8),
@@ -26,28 +26,28 @@ def say(
 
 def test_the_driver_is_named_with_value_unit_direction_and_usual_range() -> None:
     assert say([0.95, 0.05], [7.9, 0.2, 31.0]) == (
-        "vibration 7.90 mm/s, high (usually 1.80 to 2.60)",
+        Driven("vibration", "mean", "high", "7.90 mm/s", "1.80", "2.60"),
     )
 
 
 def test_the_feature_furthest_outside_its_range_speaks_for_the_signal() -> None:
-    (text,) = say([1.0, 0.0], [2.0, 1.4, 31.0])
-    assert text == "vibration fluctuation 1.40 mm/s, high (usually 0.10 to 0.30)"
+    (driven,) = say([1.0, 0.0], [2.0, 1.4, 31.0])
+    assert driven == Driven("vibration", "spread", "high", "1.40 mm/s", "0.10", "0.30")
 
 
 def test_several_drivers_come_in_order_and_small_ones_are_left_out() -> None:
-    texts = say([0.3, 0.7], [3.0, 0.2, 25.0])
-    assert [text.split()[0] for text in texts] == ["flow", "vibration"]
-    assert "low (usually 30.0 to 33.0)" in texts[0]
+    found = say([0.3, 0.7], [3.0, 0.2, 25.0])
+    assert [driven.signal for driven in found] == ["flow", "vibration"]
+    assert (found[0].how, found[0].low, found[0].high) == ("low", "30.0", "33.0")
 
 
 def test_a_value_inside_its_range_is_unusual_only_for_the_conditions() -> None:
-    (text,) = say([1.0, 0.0], [2.5, 0.2, 31.0])
-    assert "high for these conditions" in text
+    (driven,) = say([1.0, 0.0], [2.5, 0.2, 31.0])
+    assert driven.how == "high_here"
 
 
 def test_a_signal_without_numbers_still_has_a_name() -> None:
-    assert say([1.0, 0.0], [np.nan, np.nan, 31.0]) == ("vibration changed",)
+    assert say([1.0, 0.0], [np.nan, np.nan, 31.0]) == (Driven("vibration"),)
     assert say([np.nan, 0.0], [1.0, 1.0, 31.0]) == ()
 
 

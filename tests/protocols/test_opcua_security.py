@@ -399,7 +399,7 @@ def test_expiry_is_warned_30_7_and_1_days_ahead(days: int, priority: Priority | 
     assert condition.active == (priority is not None)
     if priority is not None:
         assert condition.priority == priority
-        assert "press-1" in condition.text
+        assert "press-1" in str(condition.text)
 
 
 @pytest.mark.asyncio(loop_scope="module")

@@ -42,11 +42,11 @@ def test_says_which_limit_by_how_much_and_in_which_unit() -> None:
     watch, _ = limits(high=80, high_high=90)
     outer, inner = watch.update(batch([1], [99.0]))
     assert (outer.alarm, inner.alarm) == ("t.high_high", "t.high")
-    assert outer.text == "t 99 °C is above its high-high limit of 90 °C"
+    assert str(outer.text) == "t 99 °C is above its high-high limit of 90 °C"
     assert outer.severity == pytest.approx(1.1)
     assert (outer.priority, inner.priority) == (Priority.HIGH, Priority.MEDIUM)
     assert outer.cause is Cause.LIMIT
-    assert outer.drivers[0].text == "t 99 °C, high (limit 90)"
+    assert str(outer.drivers[0].text) == "t 99 °C, high (limit 90)"
 
 
 def test_deadband_holds_the_alarm() -> None:

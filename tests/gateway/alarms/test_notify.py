@@ -104,7 +104,7 @@ async def test_mail_through_apprise_while_the_server_is_down(
             await desk.happen("active", "b", text="bearing worn")
             await eventually(lambda: desk.channel.failures >= 3)
             assert desk.reported[-1].active
-            assert "do not arrive" in desk.reported[-1].text
+            assert "do not arrive" in str(desk.reported[-1].text)
             await asyncio.to_thread(mail.up)
             await eventually(lambda: desk.channel.delivered == 2)
             assert [c.active for c in desk.reported[-1:]] == [False]

@@ -26,6 +26,7 @@ class Running:
         self.plant = plant
         self.data_dir = data_dir
         self._config = ConsoleConfig(port=0, **({"live_interval_s": 0.2} | config))
+        plant.speak(self._config.texts)
         self._up = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._main()), daemon=True)
         self.fault: BaseException | None = None

@@ -19,6 +19,7 @@ from gateway.console.plant import (
     AssetState,
     AssetView,
     BundleView,
+    ContextView,
     EgressView,
     Health,
     LearningView,
@@ -33,17 +34,19 @@ from gateway.core.alarm import (
     Cause,
     Command,
     Condition,
-    Driver,
+    Contribution,
     Priority,
     Shown,
     Transition,
     Verb,
 )
-from gateway.core.assessment import Context
 from gateway.core.clock import SystemClock
 from gateway.core.errors import Refused
 from gateway.core.meter import LinkState, SourceMeter
 from gateway.core.tap import Tap
+from gateway.core.texts import Phrase, Texts, english
+from gateway.pipeline.learn import Progress, Stage
+from gateway.view.lessons import lesson
 
 SECOND = 10**9
 MACHINES = (
@@ -70,19 +73,8 @@ class FakePlant:
         self.taps = {f"{name}-link": Tap() for name, _, _ in machines}
         self.tests: list[tuple[str, str]] = []
         self.rolled_back: list[str] = []
-        lesson = LearningView(
-            "lathe-1",
-            "drifting",
-            since_ns=time.time_ns() - 3600 * SECOND,
-            text="drifting, it runs steadily unlike its baseline; new baseline?",
-            reason="it runs steadily unlike its baseline; new baseline?",
-            share=1.0,
-            bundle="0002.fwm",
-            trainings=2,
-            may=("rebaseline",),
-        )
-        self.lessons: dict[str, LearningView] = {lesson.asset: lesson}
-        self.context = Context()
+        self.lessons: dict[str, LearningView] = {}
+        self.context = ContextView()
         self.taught: list[tuple[str, Ask, str]] = []
         self.ready = True
         self.egress_view: EgressView | None = None
@@ -113,6 +105,7 @@ class FakePlant:
             meter.connects = 1
             meter.last_sample_ns = now_ns
             meter.observe_latency(float(self.random.uniform(0.002, 0.02)))
+        self.speak(english())
         self.bundle_views = [
             BundleView(
                 "pump-2026-11",
@@ -133,7 +126,6 @@ class FakePlant:
                 "anomaly",
                 "centrifugal pump",
                 "candidate",
-                state_text="agrees on 99.2 % of windows",
                 parity=0.0028,
                 drift=0.1,
                 may_promote=True,
@@ -149,15 +141,22 @@ class FakePlant:
 
     def fail(self, asset: str, severity: float = 3.4, priority: Priority = Priority.HIGH) -> None:
         """A bearing goes."""
-        drivers = (
-            Driver("vibration", 0.71, "vibration 7.9 mm/s, high (usually 1.8 to 2.6)"),
-            Driver("temperature", 0.22, "temperature 78 °C, high (usually 55 to 66)"),
-            Driver("power", 0.07, "power 12.9 kW, high (usually 10.8 to 12.1)"),
+        drivers = tuple(
+            Contribution(
+                name,
+                share,
+                Phrase("driver.high", subject=name, value=value, low=low, high=high),
+            )
+            for name, share, value, low, high in (
+                ("vibration", 0.71, "7.9 mm/s", "1.8", "2.6"),
+                ("temperature", 0.22, "78 °C", "55", "66"),
+                ("power", 0.07, "12.9 kW", "10.8", "12.1"),
+            )
         )
         view = self.views[asset]
         rising = np.linspace(0.4, severity, 20) + 0.05 * self.random.standard_normal(20)
         trend = (*view.trend[:40], *(float(v) for v in rising))
-        self.views[asset] = replace(view, severity=severity, trend=trend, drivers=drivers)
+        self.views[asset] = replace(view, severity=severity, trend=trend)
         self.report(
             Condition(
                 asset,
@@ -167,7 +166,13 @@ class FakePlant:
                 t_ns=time.time_ns(),
                 severity=severity,
                 priority=priority,
-                text="Vibration is far above what this load explains",
+                text=Phrase(
+                    "anomaly.text",
+                    asset=asset,
+                    at="",
+                    why=Phrase("anomaly.why", drivers=tuple(each.text for each in drivers)),
+                    similar="",
+                ),
                 drivers=drivers,
                 on_delay_s=0.0,
             )
@@ -191,10 +196,23 @@ class FakePlant:
                 view,
                 state=AssetState.ALARM if unacked else AssetState.ACKED,
                 priority=max(a.priority for a in shown),
+                drivers=shown[0].drivers,
                 cause=shown[0].text,
                 since_ns=shown[0].active_since_ns,
                 alarms=len(shown),
             )
+
+    def speak(self, texts: Texts) -> None:
+        """Say in this language what is said from now on."""
+        self.engine.texts = texts
+        drifting = Progress(
+            Stage.DRIFTING,
+            since_ns=time.time_ns() - 3600 * SECOND,
+            reason=Phrase("drift.unlike"),
+            bundle="0002.fwm",
+            generation=2,
+        )
+        self.lessons["lathe-1"] = lesson("lathe-1", drifting, texts)
 
     # Plant
 
@@ -306,11 +324,11 @@ class FakePlant:
         return list(self.lessons.values())
 
     async def teach(self, asset: str, ask: Ask, who: str) -> None:
-        lesson = self.lessons.get(asset)
-        if lesson is None or ask not in lesson.may:
+        learned = self.lessons.get(asset)
+        if learned is None or ask not in learned.may:
             raise Refused(f"{asset}: {ask} makes no sense")
         self.taught.append((asset, ask, who))
-        self.lessons[asset] = replace(lesson, may=())
+        self.lessons[asset] = replace(learned, may=())
 
     async def promote(self, bundle: str, who: str) -> None:
         if not any(b.id == bundle and b.may_promote for b in self.bundle_views):

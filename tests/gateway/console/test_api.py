@@ -16,9 +16,8 @@ from schemathesis import GenerationMode
 
 from gateway.console import live
 from gateway.console.exposition import COUNTERS
-from gateway.console.plant import EgressView, LearningView
+from gateway.console.plant import ContextView, EgressView, LearningView
 from gateway.console.shield import BODY_BYTES_MAX
-from gateway.core.assessment import Context
 from tests.eventually import eventually_blocking
 from tests.gateway.console.conftest import Running, Start
 from tests.gateway.console.fake import FakePlant
@@ -181,7 +180,7 @@ def test_where_learning_stands_is_on_every_surface(console: Running) -> None:
         trainings=2,
         may=("roll_back", "rebaseline"),
     )
-    plant.context = Context(
+    plant.context = ContextView(
         condition="1,450 rpm, 62 % load (so for 12 % of its healthy record)",
         similar="the alarm of 12 Nov 14:05 UTC, which was judged real: bearing",
         followed=("temperature +0.8 °C (0.4 of 2 spreads)",),

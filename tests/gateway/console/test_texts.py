@@ -1,6 +1,8 @@
-"""Every word of the pages is in the catalogue, and another language is one file."""
+"""Every word that an operator reads is in the catalogue, and another language is one file."""
 
+import ast
 import re
+from collections.abc import Iterator
 from importlib.resources import files
 from itertools import product
 from pathlib import Path
@@ -8,27 +10,62 @@ from pathlib import Path
 import pytest
 
 from gateway.alarms.states import Event, Life, ShelfEvent
-from gateway.console import texts
+from gateway.console.config import ConsoleConfig
 from gateway.console.plant import AssetState
 from gateway.console.render import Pages, number
 from gateway.core.alarm import Cause, Priority, Verb, Verdict
 from gateway.core.assessment import Abstained
-from gateway.core.errors import ConfigError
+from gateway.core.errors import ConfigError, DataError
 from gateway.core.meter import LinkState
+from gateway.core.texts import Phrase, as_said, english, fields, languages, load
+from gateway.pipeline.learn import Stage
+from models.features.catalogue import CATALOGUE
+from models.follow import Held
+from models.sensors import SensorFault
+from tests.gateway import brackets
 
 TEMPLATES = Path(str(files("gateway.console") / "templates"))
+ROOT = Path(str(files("gateway"))).parent
 
 
 def test_every_key_that_a_template_names_exists() -> None:
-    english = texts.load("en")
     source = "\n".join(f.read_text("utf-8") for f in TEMPLATES.glob("*.html"))
     keys = re.findall(r't\("([\w.]+)"[,)]', source)
     assert len(keys) > 100
-    assert [k for k in keys if not english.has(k)] == []
+    assert [k for k in keys if not english().has(k)] == []
+
+
+def phrases() -> Iterator[tuple[str, ast.Call]]:
+    """Every `Phrase(…)` of the program, and where it stands."""
+    for path in [*ROOT.glob("gateway/**/*.py"), *ROOT.glob("protocols/**/*.py")]:
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Phrase":
+                yield f"{path.relative_to(ROOT)}:{node.lineno}", node
+
+
+def test_every_phrase_of_the_program_fills_a_template_of_the_catalogue() -> None:
+    seen = 0
+    for where, call in phrases():
+        key, given = call.args[0], {word.arg for word in call.keywords}
+        if isinstance(key, ast.Constant):
+            keys = [str(key.value)]
+        elif isinstance(key, ast.IfExp):
+            keys = [str(ast.literal_eval(key.body)), str(ast.literal_eval(key.orelse))]
+        else:
+            # A part of the key is a word of ours: every text of that section must fit.
+            assert isinstance(key, ast.JoinedStr), where
+            start = str(ast.literal_eval(key.values[0])) if key.values else ""
+            keys = [k for k in english().table if re.fullmatch(re.escape(start) + r"\w+", k)]
+            keys = [k for k in keys if set(fields(english().table[k])) == given]
+        assert keys, where
+        for each in keys:
+            assert english().has(each), f"{where}: {each}"
+            assert set(fields(english().table[each])) == given, f"{where}: {each}"
+            seen += 1
+    assert seen > 50
 
 
 def test_every_word_of_the_vocabulary_has_its_text() -> None:
-    english = texts.load("en")
     covers = ["shelved", "suppressed", "out_of_service"]
     steps = set(Event) | set(ShelfEvent) | (set(Verb) - {Verb.FEEDBACK})
     wanted = [
@@ -40,37 +77,71 @@ def test_every_word_of_the_vocabulary_has_its_text() -> None:
         *product(["verdict"], Verdict),
         *product(["sources"], LinkState),
         *product(["priority"], map(int, Priority)),
+        *product(["limit"], ("high_high", "high", "low", "low_low")),
+        *product(["sensor"], (f.name.lower() for f in SensorFault if f)),
+        *product(["held"], (h.name.lower() for h in Held if h)),
+        *product(["past"], [*Verdict, "none"]),
+        *product(["driver"], ("high", "low", "high_here", "low_here", "unusual_here")),
+        *product(["feature"], (name for name in CATALOGUE if name not in ("last", "mean"))),
+        *product(["lesson", "learning"], Stage),
+        *product(["system"], ("influx_held", "influx_down", "influx_refused")),
+        *product(["system"], ("certificate_gateway", "certificate_server")),
     ]
-    assert [f"{a}.{b}" for a, b in wanted if not english.has(f"{a}.{b}")] == []
+    assert [f"{a}.{b}" for a, b in wanted if not english().has(f"{a}.{b}")] == []
 
 
-@pytest.mark.parametrize("language", texts.languages())
+@pytest.mark.parametrize("language", languages())
 def test_a_language_says_what_english_says(language: str) -> None:
-    english, other = texts.load("en"), texts.load(language)
-    assert other.names() <= english.names(), "a text that nobody asks for"
-    for key in other.names():
-        holes = [set(re.findall(r"{(\w+)}", t(key))) for t in (english, other)]
-        assert holes[0] == holes[1], key
+    assert load(language).table.keys() == english().table.keys()
 
 
-def test_another_language_is_one_file(monkeypatch: pytest.MonkeyPatch) -> None:
-    german = {
-        "plant.calm": "Alles in Ordnung",
-        "plant.calm_detail": "{n} Maschinen, keine fällt auf.",
-    }
-    english = texts.load("en")
-    table = {k: english(k) for k in english.names()}
-    pages = Pages(texts.Texts("de", german, table))
-    html = pages.part("summary")(4, 0, 0, 0, 0, (), 0)
-    assert "Alles in Ordnung" in html
-    assert "4 Maschinen" in html
-    assert "All is well" not in html
-    assert english("no.such.key") == "no.such.key"
+def test_another_language_is_one_file(tmp_path: Path) -> None:
+    config = ConsoleConfig(language=str(brackets.write(tmp_path)))
+    assert config.texts.language == "de"
+    html = Pages(config.texts).part("summary")(4, 0, 0, 0, 0, (), 0)
+    assert "⟦All is well⟧" in html
+    assert brackets.outside(html).count("machines") == 0
+    phrase = Phrase("driver.changed", subject=Phrase("driver.of", signal="a", feature=as_said("b")))
+    assert config.texts.say(phrase) == "⟦⟦a b⟧ changed⟧"
+    assert str(phrase) == "a b changed"
+
+
+def test_an_incomplete_language_is_refused_with_file_and_key(tmp_path: Path) -> None:
+    path = brackets.write(tmp_path)
+    whole = path.read_text("utf-8")
+    for old, new, fault in (
+        (r'"plant"."calm" = .*\n', "", 'plant.calm is missing; translate "All is well"'),
+        (
+            r'"drift"."offer" = .*\n',
+            'drift.offer = "{asset}"\n',
+            "drift.offer must hold {asset}, {w",
+        ),
+        (r'"plant"."calm" = .*\n', 'plant.calm = "{"\n', "plant.calm is no template"),
+        (r'"plant"."calm" = .*\n', "\\g<0>plant.calmer = ''\n", "plant.calmer is not known"),
+        (r".*\Z", "[", "cannot be read"),
+    ):
+        path.write_text(re.sub(old, new, whole, count=1), "utf-8")
+        with pytest.raises(ValueError, match=re.escape(f"{path}: {fault}")):
+            ConsoleConfig(language=str(path))
 
 
 def test_a_language_that_there_is_not_is_refused() -> None:
-    with pytest.raises(ConfigError, match='must be one of en, was "xx"'):
-        texts.load("xx")
+    with pytest.raises(ConfigError, match=r'must be one of en, or a file of .* was "xx"'):
+        load("xx")
+
+
+def test_a_phrase_that_was_kept_says_the_same_when_it_is_read_again() -> None:
+    why = Phrase(
+        "lesson.missing", missing=(Phrase("lack.samples"), Phrase("lack.drift", signal="a"))
+    )
+    kept = Phrase("trial.short", why=why)
+    assert Phrase.load(kept.dump()) == kept
+    assert str(Phrase.load("an older version's own words")) == "an older version's own words"
+    assert str(Phrase.load({"key": "no.such", "values": {"a": 1, "b": "x"}})) == "no.such 1 x"
+    wrongs: list[object] = [None, 3, {"key": 1, "values": {}}, {"key": "a", "values": []}]
+    for wrong in wrongs:
+        with pytest.raises(DataError, match="phrase: must be a key"):
+            Phrase.load(wrong)
 
 
 @pytest.mark.parametrize(
