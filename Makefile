@@ -5,6 +5,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# Of tests, side by side. One thread each, as on the box: several would wait for each other.
+WORKERS ?= 2
+ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 
 .PHONY: image wheelhouse wheel stick sbom audit dashboards install demo test lint bench soak servers lock clean help
 
@@ -27,7 +30,7 @@ servers:  # The real servers that tests talk to; only root on Debian can have th
 	@bash tests/install_servers.sh
 
 test: install servers  ## Prove that it works
-	$(BIN)/python -m pytest
+	$(ONE_THREAD) $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
 
 lint: install  ## ruff, mypy strict, import-linter
 	$(BIN)/ruff format --check .

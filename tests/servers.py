@@ -5,6 +5,8 @@ failure instead, because there it hides what was not tested.
 """
 
 import asyncio
+import contextlib
+import itertools
 import json
 import os
 import shutil
@@ -41,12 +43,19 @@ def tool(name: str) -> str:
     return require(str(found))
 
 
+_next = itertools.count(os.getpid() * 509)
+
+
 def free_port() -> int:
-    """A port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port that is free, and that nobody else is given before its server takes it.
+
+    The kernel lends from 32,768 on, to any connection; another process of tests begins elsewhere.
+    """
+    while True:
+        port = 10_000 + next(_next) % 22_000
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 class Server:

@@ -23,7 +23,8 @@ from protocols.modbus.frame import crc16
 from tests.eventually import eventually
 from tests.faults.modbus_device import Asked, Device, Write, on_tcp
 from tests.faults.test_modbus_link import config, supervised
-from tests.protocols.modbus_peers import free_port, make_context
+from tests.protocols.modbus_peers import make_context
+from tests.servers import free_port
 
 
 @contextmanager

@@ -18,7 +18,8 @@ from gateway.config import Config, load
 from gateway.core.alarm import Cause, Condition, Priority
 from gateway.core.texts import as_said
 from tests.eventually import eventually, eventually_blocking
-from tests.gateway.alarms.receivers import WebServer, free_port, web_server
+from tests.gateway.alarms.receivers import WebServer, web_server
+from tests.servers import free_port
 
 BASE = """
 [[source]]

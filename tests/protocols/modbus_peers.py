@@ -123,14 +123,6 @@ async def read_once(config: Config, folder: Path) -> Batch:
         return batch
 
 
-def free_port() -> int:
-    """A port that nobody uses, for servers that cannot take port 0."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
-
-
 def listens(port: int) -> bool:
     """Whether the server, which starts in a thread of its own, takes connections by now."""
     with socket.socket() as sock:

@@ -23,7 +23,6 @@ from tests.faults.modbus_device import Asked, Device, Framing, Write, on_tcp
 from tests.peers.node import node_peer
 from tests.protocols.modbus_peers import (
     faults_of,
-    free_port,
     listens,
     make_config,
     make_context,
@@ -31,6 +30,7 @@ from tests.protocols.modbus_peers import (
     read_once,
     registers,
 )
+from tests.servers import free_port
 
 EVERYTHING: list[tuple[dict[str, Any], str, float]] = [
     ({"type": "int16"}, "fffb", -5),
