@@ -28,6 +28,7 @@ from gateway.toml_lines import Path as TomlPath
 from gateway.toml_lines import locate
 from models.errors import RecordError
 from models.formula import Formula
+from models.paths import unreadable
 from models.record import RUNNING
 
 Table: TypeAlias = dict[str, Any]
@@ -124,12 +125,12 @@ def load(path: Path) -> Config:
     """
     try:
         text = path.read_bytes()[:CONFIG_BYTES_MAX].decode()
-    except FileNotFoundError:
-        raise ConfigError(
-            f"{path}: no such file; `forewarn schema --example` prints one to start from"
-        ) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read: {error}") from error
+    except OSError as error:
+        start = "`forewarn schema --example` prints one to start from"
+        told = f"{path}: {unreadable(path, error, '.toml')}; {start}"
+        raise ConfigError(told) from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: must be text in UTF-8: {error}") from error
     return parse(text, path)
 
 
@@ -279,12 +280,23 @@ class _Reading:
                 close = difflib.get_close_matches(asset.id, read, n=1)
                 hint = f"did you mean {close[0]!r}?" if close else "add a signal with this asset"
                 self._fault(at, f"no source has a signal of {asset.id!r}; {hint}")
-            for name in ("bundle",):
-                path = getattr(asset, name)
-                if path is not None and not (self._path.parent / path).is_file():
-                    self._fault(
-                        ("asset", i, name), f"no such file: {path!r}; `forewarn train` writes one"
-                    )
+        self._check_bundles(settings)
+
+    def _check_bundles(self, settings: Settings) -> None:
+        wanted: dict[str, list[TomlPath]] = {}
+        for i, asset in enumerate(settings.asset):
+            if asset.bundle is not None:
+                wanted.setdefault(asset.bundle, []).append(("asset", i, "bundle"))
+            for j, name in enumerate(asset.bundles):
+                wanted.setdefault(name, []).append(("asset", i, "bundles", j))
+        for name, places in wanted.items():
+            path = self._path.parent / name
+            try:
+                path.open("rb").close()
+            except OSError as error:
+                told = f"{name}: {unreadable(path, error, '.fwm')}; `forewarn train` writes one"
+                for at in places:
+                    self._fault(at, told)
 
     def _check_running(self, settings: Settings, read: list[tuple[str, str]]) -> None:
         for i, asset in enumerate(settings.asset):

@@ -24,6 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from models.errors import BundleError
 from models.onnx_wire import WireError, check
+from models.paths import unreadable
 
 FORMAT = 1
 MANIFEST, INT8, FP32, GOLDEN = "manifest.json", "model.int8.onnx", "model.fp32.onnx", "golden.npz"
@@ -283,7 +284,7 @@ def _slurp(path: Path) -> bytes:
             raise BundleError(f"size must be at most {FILE_BYTES_MAX} bytes, was {size}")
         return path.read_bytes()
     except OSError as error:
-        raise BundleError(f"cannot be read: {error.strerror}") from error
+        raise BundleError(unreadable(path, error, ".fwm")) from error
 
 
 def _unzip(data: bytes) -> dict[str, bytes]:

@@ -49,9 +49,9 @@ def command(*, config: Path, connect: bool, timeout_s: float, as_json: bool) -> 
             ]
             click.echo(json.dumps({"valid": False, "faults": faults}, ensure_ascii=False))
         else:
-            for fault in error.faults:
-                click.echo(str(fault), err=True)
-            click.echo(f"{config}: {len(error.faults)} fault(s); nothing was started", err=True)
+            click.echo(str(error), err=True)
+            count = counted(len(error.faults), "fault")
+            click.echo(f"{config}: {count}; nothing was started", err=True)
         sys.exit(2)
     results = asyncio.run(_read_all(settings, timeout_s)) if connect else []
     answered = all(result.ok for result in results)
@@ -71,6 +71,15 @@ def command(*, config: Path, connect: bool, timeout_s: float, as_json: bool) -> 
                 "passwords cross the network in clear; give it one, or put a proxy before it"
             )
     sys.exit(0 if answered else 1)
+
+
+def counted(n: int, noun: str) -> str:
+    """`1 fault`, `1,372 faults`.
+
+    >>> counted(1, "fault"), counted(1372, "fault")
+    ('1 fault', '1,372 faults')
+    """
+    return f"{n:,} {noun}{'' if n == 1 else 's'}"
 
 
 def _waiting(config: "Config") -> list[str] | None:
@@ -195,9 +204,8 @@ def _show(config: "Config", results: list[_Result]) -> None:
     console = Console()
     n = sum(len(source.signals) for source in config.sources)
     assets = {signal.asset for source in config.sources for signal in source.signals}
-    console.print(
-        f"{config.path}: valid. {len(config.sources)} sources, {n} signals, {len(assets)} assets."
-    )
+    counts = ((len(config.sources), "source"), (n, "signal"), (len(assets), "asset"))
+    console.print(f"{config.path}: valid. {', '.join(counted(*each) for each in counts)}.")
     judged = {asset.id for asset in config.settings.asset if asset.bundle or asset.learn}
     if assets - judged:
         console.print(f"Recorded, but judged by no model: {', '.join(sorted(assets - judged))}.")

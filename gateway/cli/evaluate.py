@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from gateway.cli.record_options import ManyFiles, events_option, failure_options, split
+from gateway.cli.record_options import (
+    ManyFiles,
+    day_first_option,
+    events_option,
+    failure_options,
+    split,
+)
+from gateway.cli.tables import SUFFIXES
 
 if TYPE_CHECKING:
     from models.bundle import Bundle
@@ -17,7 +24,6 @@ if TYPE_CHECKING:
 
     Baseline = tuple[Callable[[Record], Any], float]
 
-SUFFIXES = (".csv", ".gz", ".parquet", ".txt", ".npz")
 WAYS: tuple[Literal["int8", "fp32"], ...] = ("int8", "fp32")
 
 
@@ -62,6 +68,7 @@ WAYS: tuple[Literal["int8", "fp32"], ...] = ("int8", "fp32")
     help="Rows left after the last row of each sequence [default: sequences end in failure] (rul).",
 )
 @click.option("--time", metavar="COL")
+@day_first_option
 @click.option("--group", metavar="COL")
 @click.option("--ignore", metavar="A,B")
 @click.option("--signals", metavar="A,B")
@@ -83,6 +90,7 @@ def command(
     fault_from: str | None,
     healthy: tuple[str, ...],
     time: str | None,
+    day_first: bool | None,
     group: str | None,
     ignore: str | None,
     signals: str | None,
@@ -112,7 +120,8 @@ def command(
     """
     from rich.console import Console
 
-    from gateway.cli.files import Columns, read
+    from gateway.cli.columns import Columns
+    from gateway.cli.files import read
 
     if kind != "anomaly":
         _heads(locals())
@@ -125,6 +134,7 @@ def command(
         raise click.UsageError("give either --label COL or --fault-from ROW")
     columns = Columns(
         time=time,
+        day_first=day_first,
         signals=split(signals),
         ignore=split(ignore),
         labels=split(label),
@@ -170,9 +180,9 @@ def command(
 
 def _heads(given: dict[str, Any]) -> None:
     """The same for failure and remaining-life models, which have other truths and measures."""
+    from gateway.cli.columns import Columns
     from gateway.cli.evaluate_heads import evaluate
     from gateway.cli.event_tables import with_tables
-    from gateway.cli.files import Columns
 
     if not given["train_files"]:
         raise click.UsageError(f"--kind {given['kind']} needs --train FILES, and judges --data")
@@ -184,6 +194,7 @@ def _heads(given: dict[str, Any]) -> None:
         raise click.UsageError("--failures: is for --kind failure")
     columns = Columns(
         time=given["time"],
+        day_first=given["day_first"],
         signals=split(given["signals"]),
         ignore=split(given["ignore"]),
         labels=split(given["label"]),

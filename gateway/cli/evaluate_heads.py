@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from gateway.cli.files import Columns
+    from gateway.cli.columns import Columns
     from models.bundle import Bundle
     from models.record import Record
 
@@ -113,7 +113,8 @@ def _truth(bundle: "Bundle", test: "Record", truth: Path | None) -> Any:
     """float64[n, m]: the labels, or rows left to the end, or the lives that a file tells."""
     import numpy as np
 
-    from gateway.cli.files import Columns, read
+    from gateway.cli.columns import Columns
+    from gateway.cli.files import read
     from models.evaluate_heads import last_rows, rows_left
 
     if bundle.manifest.kind == "failure":

@@ -8,7 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from gateway.cli import files
+from gateway.cli.cells import MISSING
+from gateway.cli.columns import Columns, by_number, coded, unit_of, words_of
+from gateway.cli.files import groups_of
+from gateway.cli.tables import Table, numbers, table
+from gateway.cli.times import find_time, joined, time_of
 from models.errors import RecordError
 from models.events import AGO_H_MAX, Facts, Failures, Log
 from models.record import Record
@@ -17,13 +21,13 @@ CODES_MAX = 64
 
 
 def with_tables(
-    columns: files.Columns,
+    columns: Columns,
     events: Sequence[Path],
     *,
     failures: Path | None = None,
     within: str | None = None,
     known: Mapping[str, Any] | None = None,
-) -> files.Columns:
+) -> Columns:
     """The columns, with the signals of event tables and the labels of a table of failures.
 
     Args:
@@ -65,7 +69,7 @@ def with_tables(
     return replace(columns, labels=(), failures=Failures(log, _seconds(within), modes))
 
 
-def kept(columns: files.Columns) -> dict[str, Any]:
+def kept(columns: Columns) -> dict[str, Any]:
     """What a bundle keeps, so that `score` makes the same signals; empty without event tables."""
     if not columns.events:
         return {}
@@ -82,7 +86,7 @@ def needed(detail: Mapping[str, Any], signals: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def check(record: Record, columns: files.Columns) -> None:
+def check(record: Record, columns: Columns) -> None:
     """Refuse to learn from a table of which nothing meets the telemetry.
 
     Raises:
@@ -92,7 +96,7 @@ def check(record: Record, columns: files.Columns) -> None:
         raise RecordError(f"--events: {lost[0]}; write them alike, and name their --group")
 
 
-def doubts(record: Record, columns: files.Columns) -> list[str]:
+def doubts(record: Record, columns: Columns) -> list[str]:
     """What `score` says: a machine may have had no event, but other names look the same."""
     new = [
         f"codes that the model did not learn: {', '.join(unknown)}"
@@ -102,7 +106,7 @@ def doubts(record: Record, columns: files.Columns) -> list[str]:
     return _unmet(record, columns) + new
 
 
-def _unmet(record: Record, columns: files.Columns) -> list[str]:
+def _unmet(record: Record, columns: Columns) -> list[str]:
     out = []
     for each in columns.events:
         values = record.select(each.names).values
@@ -125,19 +129,17 @@ def _seconds(within: str) -> float:
     return float(seconds)
 
 
-def _table(
-    path: Path, columns: files.Columns, codes: Mapping[str, Sequence[str]] | None
-) -> Log | Facts:
-    held = files.table(path)
-    columns = files.by_number(columns, held)
+def _table(path: Path, columns: Columns, codes: Mapping[str, Sequence[str]] | None) -> Log | Facts:
+    held = joined(table(path))
+    columns = by_number(columns, held)
     if columns.group is not None and columns.group not in held.names:
         raise RecordError(
             f"{path}: must have the column {columns.group} of --group, has {', '.join(held.names)}"
         )
     time = columns.time if columns.time in held.names else None
-    time = time or files.find_time(held, replace(columns, time=None, labels=(), signals=()))
+    time = time or find_time(held, replace(columns, time=None, labels=(), signals=()))
     rest = [n for n in held.names if n not in {time, columns.group, *columns.ignore}]
-    machines, machine = files.groups_of(held, columns.group, "")
+    machines, machine = groups_of(held, columns.group, "")
     texts = np.array(machines, object)[machine]
     if time is None:
         return _facts(held, rest, texts, columns)
@@ -146,12 +148,12 @@ def _table(
             f"{path}: must have one column of codes beside {time} and the machine, has "
             f"{', '.join(rest) or 'none'}; leave others out with --ignore"
         )
-    time_s, _ = files.time_of(held, time)
+    time_s, _ = time_of(held, time, columns.day_first)
     assert time_s is not None
     column = held.columns[held.names.index(rest[0])]
     code = np.array([f"{c:g}" if isinstance(c, float) else str(c) for c in column], object)
     for row, (at, word) in enumerate(zip(time_s, code, strict=True)):
-        if np.isnan(at) or word.lower() in files.MISSING:
+        if np.isnan(at) or word.lower() in MISSING:
             raise RecordError(
                 f"{path}: row {row + held.first_line}: must have a time and a code, was "
                 f"{held.columns[held.names.index(time)][row]!s}, {word!r}; correct or delete it"
@@ -166,27 +168,24 @@ def _table(
     return Log(rest[0], mine, time_s, texts, code)
 
 
-def _facts(held: files.Table, names: list[str], machines: Any, columns: files.Columns) -> Facts:
+def _facts(held: Table, names: list[str], machines: Any, columns: Columns) -> Facts:
     twice = [str(name) for name, count in Counter(machines).items() if count > 1]
     if twice:
         raise RecordError(
             f"{held.path}: without a time column must have one row a machine, has several of "
             f"{', '.join(twice[:5])}; name its time column with --time"
         )
-    words = files.words_of([held], replace(columns, signals=tuple(names), labels=(), time=None))
+    words = words_of([held], replace(columns, signals=tuple(names), labels=(), time=None))
     words = {name: words[name] for name in names if name in words}
     values = np.column_stack(
-        [
-            files.coded(held, name, words[name]) if name in words else files.numbers(held, name)
-            for name in names
-        ]
+        [coded(held, name, words[name]) if name in words else numbers(held, name) for name in names]
         or [np.zeros((len(held), 0))]
     )
     if not names:
         raise RecordError(f"{held.path}: must have a column beside the machine's name, has none")
     return Facts(
         tuple(names),
-        tuple(files.unit_of(name) for name in names),
+        tuple(unit_of(name) for name in names),
         dict(zip(map(str, machines), values, strict=True)),
         words,
     )

@@ -19,6 +19,13 @@ events_option = click.option(
 )
 
 
+day_first_option = click.option(
+    "--day-first/--month-first",
+    default=None,
+    help="How 05/11/2026 is meant, where no row of the column tells.",
+)
+
+
 def failure_options(command: Command) -> Command:
     """`--failures` and `--within`, where labels are needed."""
     command = click.option(
@@ -46,6 +53,7 @@ def data_options(*, training: bool) -> Callable[[Command], Command]:
             else "CSV, gzip or Parquet; each file is a sequence of its own. May be repeated.",
         ),
         click.option("--time", metavar="COL", help="Time column [default: found by itself]."),
+        day_first_option,
         click.option("--group", metavar="COL", help="Column that tells sequences apart."),
         click.option("--label", metavar="COL[,COL]", help="Label columns; 0 is healthy."),
         click.option("--ignore", metavar="A,B", help="Columns to leave alone."),

@@ -32,6 +32,7 @@ def command(
     data: tuple[Path, ...],
     out: Path,
     time: str | None,
+    day_first: bool | None,
     group: str | None,
     label: str | None,
     ignore: str | None,
@@ -58,8 +59,9 @@ def command(
     """
     from rich.console import Console
 
+    from gateway.cli.columns import Columns
     from gateway.cli.event_tables import doubts, needed, with_tables
-    from gateway.cli.files import Columns, read
+    from gateway.cli.files import read
     from models.bundle import read as read_bundle
     from models.formula import Formula
     from models.record import RUNNING
@@ -71,6 +73,7 @@ def command(
     derived = {formula.name for formula in derive}
     columns = Columns(
         time=time,
+        day_first=day_first,
         signals=tuple(s.name for s in bundle.manifest.signals if s.name not in derived),
         ignore=split(ignore),
         group=group,

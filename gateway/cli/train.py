@@ -10,7 +10,7 @@ import click
 from gateway.cli.record_options import ManyFiles, data_options, failure_options, row_range, split
 
 if TYPE_CHECKING:
-    from gateway.cli.files import Columns
+    from gateway.cli.columns import Columns
     from models.bundle import Bundle
     from models.record import Record
 
@@ -60,6 +60,7 @@ def command(
     kind: str,
     as_json: bool,
     time: str | None,
+    day_first: bool | None,
     group: str | None,
     label: str | None,
     ignore: str | None,
@@ -94,8 +95,9 @@ def command(
     """
     from rich.console import Console
 
+    from gateway.cli.columns import Columns
     from gateway.cli.event_tables import check, with_tables
-    from gateway.cli.files import Columns, read
+    from gateway.cli.files import read
     from gateway.cli.stored import running_rule
     from models.formula import Formula
     from models.record import RUNNING, while_running
@@ -109,6 +111,7 @@ def command(
     rule = (f"{RUNNING} = {running}",) if running else ()
     columns = Columns(
         time=time,
+        day_first=day_first,
         signals=split(signals),
         ignore=split(ignore),
         labels=split(label),

@@ -16,8 +16,14 @@ Anything else that escapes a task is a bug: it ends the process, and the process
 Messages name path, rule, value and next step.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+NAMED = 3
+"""Of faults that are alike, besides the first."""
+
+_NUMBER = re.compile(r"\[\d+\]")
 
 
 class GatewayError(Exception):
@@ -40,12 +46,29 @@ class Fault:
         return f"{self.path}: {self.message}{where}" if self.path else f"{self.message}{where}"
 
 
+def folded(faults: Sequence[Fault]) -> list[str]:
+    """A line for each fault; those that differ in nothing but their number share one."""
+    alike: dict[tuple[str, str, str], list[Fault]] = {}
+    for fault in faults:
+        key = (_NUMBER.sub("[]", fault.path), fault.message, fault.file)
+        alike.setdefault(key, []).append(fault)
+    return [_together(*group) for group in alike.values()]
+
+
+def _together(first: Fault, *rest: Fault) -> str:
+    if not rest:
+        return str(first)
+    named = [f"{f.path} (line {f.line})" if f.line else f.path for f in rest[:NAMED]]
+    more = ", …" if len(rest) > NAMED else ""
+    return f"{first}; {len(rest):,} more alike: {', '.join(named)}{more}"
+
+
 class ConfigError(GatewayError):
     """The configuration cannot be run; the operator must change it. Carries every fault at once."""
 
     def __init__(self, faults: str | Sequence[Fault]) -> None:
         self.faults = (Fault("", faults),) if isinstance(faults, str) else tuple(faults)
-        super().__init__("\n".join(str(fault) for fault in self.faults))
+        super().__init__("\n".join(folded(self.faults)))
 
 
 class LinkError(GatewayError):

@@ -174,6 +174,39 @@ def test_check_has_the_exit_codes_of_the_contract(tmp_path: Path) -> None:
     assert json.loads(result.stdout)["faults"][0]["line"] == 5
 
 
+def test_one_missing_file_of_many_machines_is_one_fault_to_read(tmp_path: Path) -> None:
+    assets = [f"press-{i}" for i in range(7)]
+    rows = [ONE.replace('"press"', f'"{asset}"') for asset in assets]
+    tables = [f'[[asset]]\nid = "{asset}"\nbundle = "pres.fwm"\n' for asset in assets]
+    path = tmp_path / "forewarn.toml"
+    path.write_text(HEAD + f"signals = [{', '.join(rows)}]\n" + "".join(tables))
+    result = CliRunner().invoke(group, ["check", str(path)])
+    assert result.exit_code == 2
+    line, count = result.stderr.splitlines()
+    assert line == (
+        f"asset[0].bundle: pres.fwm: no such file in {tmp_path}, which holds no .fwm; `forewarn "
+        "train` writes one (forewarn.toml:8); 6 more alike: asset[1].bundle (line 11), "
+        "asset[2].bundle (line 14), asset[3].bundle (line 17), …"
+    )
+    assert count == f"{path}: 7 faults; nothing was started"
+    (tmp_path / "press.fwm").touch()
+    with pytest.raises(ConfigError, match=r"did you mean .*/press\.fwm\?.* 6 more alike"):
+        load(path)
+    told = json.loads(CliRunner().invoke(group, ["check", str(path), "--json"]).stdout)
+    assert len(told["faults"]) == 7
+    path.write_text(path.read_text().replace("bundle =", "bundles = [").replace('fwm"', 'fwm"]'))
+    assert "asset[0].bundles[0]: pres.fwm: no such file" in faults(path.read_text(), tmp_path)[0]
+
+
+def test_a_file_that_is_not_there_is_told_with_what_is(tmp_path: Path) -> None:
+    (tmp_path / "forewarn.toml").write_text(HEAD + f"signals = [{ONE}]\n")
+    result = CliRunner().invoke(group, ["check", str(tmp_path / "forwarn.toml")])
+    assert f"no such file; did you mean {tmp_path / 'forewarn.toml'}?" in result.stderr
+    assert "1 fault;" in result.stderr
+    result = CliRunner().invoke(group, ["check", str(tmp_path / "forewarn.toml")])
+    assert "valid. 1 source, 1 signal, 1 asset." in result.stdout.replace("\n", " ")
+
+
 def test_check_connect_says_no_when_nobody_answers(tmp_path: Path) -> None:
     path = tmp_path / "a.toml"
     path.write_text(HEAD.replace("192.0.2.10:502", "127.0.0.1:1") + f"signals = [{ONE}]\n")

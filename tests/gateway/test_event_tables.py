@@ -10,8 +10,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from gateway.cli import group
+from gateway.cli.columns import Columns
 from gateway.cli.event_tables import check, with_tables
-from gateway.cli.files import Columns, read
+from gateway.cli.files import read
 from models.errors import RecordError
 
 HOURS = 200

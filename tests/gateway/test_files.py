@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.cli.files import Columns, read
+from gateway.cli.columns import Columns
+from gateway.cli.files import read
 from models.errors import RecordError
 from models.formula import Formula
 from models.record import Record
@@ -48,8 +49,18 @@ def test_columns_without_a_header_are_named_by_number(tmp_path: Path) -> None:
 
 
 def test_a_decimal_comma_is_read_where_semicolons_cut(tmp_path: Path) -> None:
-    record = load(tmp_path, "a;b\n1,5;2\n-0,25;3\n")
-    np.testing.assert_array_equal(record.values, [[1.5, 2], [-0.25, 3]])
+    record = load(tmp_path, "a;b\n1,5;2\n-0,25;3\n1.234,5;4\n1.234;5\n")
+    np.testing.assert_array_equal(record.values[:, 0], [1.5, -0.25, 1234.5, 1234])
+    with pytest.raises(RecordError, match=r"row 3, column a: must be a number, was '1\.25'"):
+        load(tmp_path, "a;b\n1,5;2\n1.25;3\n")
+
+
+def test_what_excel_writes_is_read(tmp_path: Path) -> None:
+    text = "sep=;\r\nZeit;Druck [bar]\r\n27.11.2026 14:05:00;1,5\r\n27.11.2026 14:05:01;1,75\r\n"
+    (tmp_path / "a.csv").write_bytes(text.encode("utf-16"))
+    for record in (read([tmp_path / "a.csv"], Columns()), load(tmp_path, text)):
+        assert record.names == ("Druck [bar]",)
+        assert record.values.tolist() == [[1.5], [1.75]]
 
 
 def test_gzip_and_parquet_are_read_by_their_content(tmp_path: Path) -> None:
@@ -73,6 +84,14 @@ def test_gzip_and_parquet_are_read_by_their_content(tmp_path: Path) -> None:
     assert np.diff(record.time_s).tolist() == [2.0]
     np.testing.assert_array_equal(record.values, [[1.5, 1], [np.nan, 0]])
     assert record.categories == {"word": ("off", "on")}
+    # Times by what the file says of them, wherever they stand; and whatever else it may hold.
+    days = np.array(["2026-01-01", "2026-01-02"], "datetime64[D]")
+    rest = {"b": [True, None], "list": [[1], None], "none": [None, None], "taken": days}
+    parquet.write_table(pyarrow.table({"a": [1, 2], **rest}), path)
+    record = read([path], Columns())
+    assert record.names == ("a", "b", "none")
+    assert record.time_s is not None
+    assert np.diff(record.time_s).tolist() == [86_400]
 
 
 @pytest.mark.parametrize(
@@ -167,8 +186,14 @@ def test_wrong_names_are_answered_with_those_that_are_there(tmp_path: Path) -> N
             load(tmp_path, "a,b\n1,2\n", columns)
     with pytest.raises(RecordError, match="leaves none"):
         load(tmp_path, "a,b\n1,2\n", Columns(rows=(5, 9)))
-    with pytest.raises(RecordError, match="cannot be read: No such file"):
+    with pytest.raises(RecordError, match=r"no such file in .*, which holds a\.csv$"):
         read([tmp_path / "none.csv"], Columns())
+    with pytest.raises(RecordError, match=r"no such file; did you mean .*/a\.csv\?"):
+        read([tmp_path / "aa.csv"], Columns())
+    with pytest.raises(RecordError, match="there is no folder"):
+        read([tmp_path / "no" / "a.csv"], Columns())
+    with pytest.raises(RecordError, match=r"is a folder, must be a file, which holds a\.csv"):
+        read([tmp_path], Columns())
     (tmp_path / "cut.gz").write_bytes(gzip.compress(b"a,b\n1,2\n")[:-6])
     with pytest.raises(RecordError, match="damaged"):
         read([tmp_path / "cut.gz"], Columns())

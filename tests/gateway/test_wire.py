@@ -130,9 +130,10 @@ def _run(*command: str) -> None:
 @contextmanager
 def link() -> Iterator[Link]:
     """A namespace joined to us by one pair of interfaces, with every frame recorded."""
-    # An address that no network here uses (TEST-NET-2); the name is ours by our process number.
+    # Addresses that no network here uses (TEST-NET-2); they and the name are ours by our number.
     tag = f"fw{os.getpid() % 100_000}"
-    made = Link(tag, "198.51.100.2", "198.51.100.1")
+    first = os.getpid() % 64 * 4
+    made = Link(tag, f"198.51.100.{first + 2}", f"198.51.100.{first + 1}")
     _run("ip", "netns", "add", tag)
     try:
         _run("ip", "link", "add", f"{tag}a", "type", "veth", "peer", "name", f"{tag}b")
