@@ -15,6 +15,8 @@ from gateway.store.schema import FILE_NAME
 from tests.eventually import eventually_blocking
 
 HERE = Path(__file__).resolve().parents[2]
+CONSOLE = "\n[console]\nport = 0\n"
+"""Its own port is one for all gateways of this machine."""
 
 
 class Gateway:
@@ -79,6 +81,8 @@ def plant(folder: Path, arguments: Sequence[str] = ()) -> Iterator[subprocess.Po
     ) as process:
         try:
             eventually_blocking(config.exists, timeout_s=30)
+            with config.open("a") as file:
+                file.write(CONSOLE)
             yield process
         finally:
             process.terminate()

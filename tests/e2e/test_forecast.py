@@ -4,7 +4,7 @@ import re
 import urllib.request
 from pathlib import Path
 
-from tests.e2e.processes import gateway, plant
+from tests.e2e.processes import CONSOLE, gateway, plant
 from tests.eventually import eventually_blocking
 from tests.servers import free_port, influxd
 
@@ -19,7 +19,7 @@ def test_which_failure_and_how_long_reach_everyone(tmp_path: Path) -> None:
         gateway(tmp_path / "forewarn.toml") as one,
     ):
         server.query("CREATE DATABASE forewarn")
-        text = one.config.read_text()
+        text = one.config.read_text().replace(CONSOLE, "")
         one.config.write_text(
             f'{text}\n[influx]\nurl = "{server.url}"\napi = "v1"\n'
             f"[console]\nport = {port}\nanonymous_viewer = true\n"
