@@ -1,7 +1,9 @@
 """The tables of trends.
 
-The newest buckets are rows, because they still change. Behind them, 360 buckets of a signal are one
-page, packed as samples are: a bucket takes some 7 bytes there instead of 45.
+The newest buckets are rows, because they still change; they lie by time, so that a write of all
+signals touches few pages of the disk. Behind them, 360 buckets of a signal are one page, packed as
+samples are: a bucket takes some 7 bytes there instead of 45. Assessments go the same way: the
+`recent` ones lie by time, and settle by asset. See decision 076.
 """
 
 import json
@@ -32,7 +34,10 @@ from gateway.store.trend_rows import (
 FILE_NAME = "trends.db"
 APPLICATION_ID = 0x46575452
 """`FWTR`."""
-VERSION = 2
+VERSION = 3
+UNSORTED = 2
+"""The version whose rows lay by signal."""
+FAR_S = 1 << 40
 THIN_NS = 600 * 1_000_000_000
 DAY_NS = 86_400 * 1_000_000_000
 SIGNALS_PER_STEP = 64
@@ -42,7 +47,7 @@ _TABLES = (
     *(
         f"""CREATE TABLE trend_{width} (
             signal INTEGER NOT NULL, t INTEGER NOT NULL, n INTEGER NOT NULL, total REAL NOT NULL,
-            least REAL NOT NULL, greatest REAL NOT NULL, PRIMARY KEY (signal, t)) WITHOUT ROWID"""
+            least REAL NOT NULL, greatest REAL NOT NULL, PRIMARY KEY (t, signal)) WITHOUT ROWID"""
         for width in WIDTHS_S
     ),
     *(
@@ -52,11 +57,14 @@ _TABLES = (
         for width in WIDTHS_S
     ),
     *(f"CREATE INDEX page_{width}_page ON page_{width} (page)" for width in WIDTHS_S),
-    """CREATE TABLE assessment (
+    *(
+        f"""CREATE TABLE {table} (
         asset TEXT NOT NULL, t INTEGER NOT NULL, bundle TEXT NOT NULL, score REAL, max_score REAL,
         coverage REAL, abstained TEXT NOT NULL, shape INTEGER NOT NULL, contribution BLOB NOT NULL,
         direction BLOB NOT NULL, output BLOB NOT NULL,
-        PRIMARY KEY (asset, t, bundle)) WITHOUT ROWID""",
+        PRIMARY KEY ({key}, bundle)) WITHOUT ROWID"""
+        for table, key in (("assessment", "asset, t"), ("recent", "t, asset"))
+    ),
     "CREATE INDEX assessment_t ON assessment (t)",
     "CREATE TABLE shape (id INTEGER PRIMARY KEY, head TEXT NOT NULL UNIQUE)",
     """CREATE TABLE transition (
@@ -72,6 +80,17 @@ _UPSERT = {
         least = min(least, excluded.least), greatest = max(greatest, excluded.greatest)"""  # noqa: S608
     for width in WIDTHS_S
 }
+
+
+def by_time(table: str, where: str) -> str:
+    """A query for some rows of a table that lies by time: :start <= t < :end and `where`.
+
+    It goes from one time to the next and asks at each; a scan would read all the others' rows.
+    """
+    return f"""WITH RECURSIVE step(at) AS (
+        SELECT min(t) FROM {table} WHERE t >= :start AND t < :end UNION ALL
+        SELECT (SELECT min(t) FROM {table} WHERE t > at AND t < :end) FROM step WHERE at IS NOT NULL
+    ) SELECT {table}.* FROM step JOIN {table} ON t = at WHERE {where}"""  # noqa: S608
 
 
 def transition_body(transition: Transition) -> str:
@@ -152,7 +171,10 @@ class TrendFile:
         packed = 0
         try:
             with self._lock:
-                (last,) = self._db.execute(f"SELECT max(signal) FROM trend_{width_s}").fetchone()  # noqa: S608
+                (last,) = self._db.execute(
+                    f"SELECT max(signal) FROM trend_{width_s} WHERE t < ?",  # noqa: S608
+                    (before_s,),
+                ).fetchone()
             for first in range(0, -1 if last is None else last + 1, SIGNALS_PER_STEP):
                 with self._lock, self._transaction():
                     packed += self._pack(width_s, page_s, before_s, first)
@@ -161,11 +183,9 @@ class TrendFile:
         return packed
 
     def _pack(self, width_s: int, page_s: int, before_s: int, first: int) -> int:
-        where = "signal >= ? AND signal < ? AND t < ?"
-        bounds = (first, first + SIGNALS_PER_STEP, before_s)
-        rows = rows_of(
-            self._db.execute(f"SELECT * FROM trend_{width_s} WHERE {where}", bounds)  # noqa: S608
-        )
+        bounds = {"from": first, "to": first + SIGNALS_PER_STEP, "start": -FAR_S, "end": before_s}
+        walk = by_time(f"trend_{width_s}", "signal >= :from AND signal < :to")
+        rows = rows_of(self._db.execute(f"{walk} ORDER BY signal, t", bounds))
         signal, page = rows[0], rows[1] // page_s
         if not len(signal):
             return 0
@@ -184,8 +204,22 @@ class TrendFile:
                 f"INSERT OR REPLACE INTO page_{width_s} VALUES (?, ?, ?)",  # noqa: S608
                 (*key, pack_page(part)),
             )
-        self._db.execute(f"DELETE FROM trend_{width_s} WHERE {where}", bounds)  # noqa: S608
+        self._db.executemany(
+            f"DELETE FROM trend_{width_s} WHERE t = ? AND signal >= ? AND signal < ?",  # noqa: S608
+            [(t_s, bounds["from"], bounds["to"]) for t_s in np.unique(rows[1]).tolist()],
+        )
         return len(signal)
+
+    def settle(self) -> None:
+        """Put the recent assessments to the others of their asset."""
+        try:
+            with self._lock, self._transaction():
+                self._db.execute(
+                    "INSERT OR REPLACE INTO assessment SELECT * FROM recent ORDER BY asset, t"
+                )
+                self._db.execute("DELETE FROM recent")
+        except sqlite3.Error as error:
+            raise StoreError(f"{self.path}: the trends cannot be written ({error})") from error
 
     def drop_page(self, width_s: int, before_s: int) -> bool:
         """Delete the oldest page of this width if all of it is before `before_s`."""
@@ -278,7 +312,7 @@ class TrendFile:
             else np.asarray(block.output, dtype="<f4")
         )
         self._db.executemany(
-            "INSERT OR REPLACE INTO assessment VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT OR REPLACE INTO recent VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 (asset, t, block.bundle, score, limit, coverage, abstained.value, shape, *blobs)
                 for asset, t, score, limit, coverage, abstained, *blobs in zip(
@@ -310,7 +344,9 @@ def _open(path: Path, epoch: str) -> sqlite3.Connection:
     (version,) = db.execute("PRAGMA user_version").fetchone()
     (tables,) = db.execute("SELECT count(*) FROM sqlite_master").fetchone()
     rows = db.execute("SELECT value FROM meta WHERE key = 'epoch'").fetchall() if version else []
-    if tables and (version != VERSION or rows != [(epoch,)]):
+    if version == UNSORTED and rows == [(epoch,)]:
+        _sort(db)
+    elif tables and (version != VERSION or rows != [(epoch,)]):
         # Trends of another log cannot be continued. They are kept beside, for export.
         db.close()
         path.replace(path.with_suffix(".db.old"))
@@ -326,6 +362,18 @@ def _open(path: Path, epoch: str) -> sqlite3.Connection:
             db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             db.execute(f"PRAGMA user_version = {VERSION}")
     return db
+
+
+def _sort(db: sqlite3.Connection) -> None:
+    """Lay the rows of a file of the version before by time."""
+    with Transaction(db):
+        for width in WIDTHS_S:
+            db.execute(f"ALTER TABLE trend_{width} RENAME TO unsorted")
+            db.execute(_TABLES[WIDTHS_S.index(width)])
+            db.execute(f"INSERT INTO trend_{width} SELECT * FROM unsorted ORDER BY t, signal")  # noqa: S608
+            db.execute("DROP TABLE unsorted")
+        db.execute(next(statement for statement in _TABLES if "TABLE recent" in statement))
+        db.execute(f"PRAGMA user_version = {VERSION}")
 
 
 def _connect(path: Path) -> sqlite3.Connection:

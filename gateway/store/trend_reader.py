@@ -3,7 +3,7 @@
 import json
 import sqlite3
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from gateway.core.errors import DataError, StoreError
 from gateway.store.schema import connect_reader
+from gateway.store.trend_file import FAR_S, by_time
 from gateway.store.trend_rows import PAGE_BUCKETS, WIDTHS_S, Rows, join, rows_of, unpack_page
 
 ROWS_MAX = 1_000_000
@@ -108,10 +109,12 @@ class TrendReader:
     def assessments(self, asset: str, start_ns: int, end_ns: int) -> AssessmentHistory:
         """What models said of one asset over [start_ns, end_ns), with contributions."""
         rows = self._query(
+            f"WITH new AS ({by_time('recent', 'asset = :asset')}), every AS ("  # noqa: S608
+            "SELECT * FROM assessment WHERE asset = :asset AND t >= :start AND t < :end "
+            "UNION ALL SELECT * FROM new) "
             "SELECT t, bundle, score, max_score, coverage, abstained, contribution, direction, "
-            "output, head FROM assessment JOIN shape ON shape.id = shape "
-            "WHERE asset = ? AND t >= ? AND t < ? ORDER BY t LIMIT ?",
-            (asset, start_ns, end_ns, ROWS_MAX),
+            f"output, head FROM every JOIN shape ON shape.id = shape ORDER BY t LIMIT {ROWS_MAX}",
+            {"asset": asset, "start": start_ns, "end": end_ns},
         )
         heads = {text: json.loads(text) for text in {row[9] for row in rows}}
         signals = tuple(dict.fromkeys(s for head in heads.values() for s in head["signals"]))
@@ -148,7 +151,10 @@ class TrendReader:
 
     def assets(self) -> list[str]:
         """Assets that were ever assessed."""
-        return [row[0] for row in self._query("SELECT DISTINCT asset FROM assessment")]
+        return [
+            row[0]
+            for row in self._query("SELECT asset FROM assessment UNION SELECT asset FROM recent")
+        ]
 
     def transitions(
         self, start_ns: int, end_ns: int, asset: str | None, limit: int, before: int = 0
@@ -171,9 +177,8 @@ class TrendReader:
         parts = [
             rows_of(
                 self._query(
-                    f"SELECT * FROM trend_{width_s} WHERE signal = ? AND t >= ? AND t < ? "  # noqa: S608
-                    "ORDER BY t LIMIT ?",
-                    (signal, start_s, end_s, ROWS_MAX),
+                    f"{by_time(f'trend_{width_s}', 'signal = :signal')} LIMIT {ROWS_MAX}",
+                    {"signal": signal, "start": start_s, "end": end_s},
                 )
             )
         ]
@@ -202,14 +207,14 @@ class TrendReader:
     def _oldest(self, width_s: int, signal: int) -> int:
         """Start of the oldest bucket of a signal, in s; far in the future where there is none."""
         row = self._query(
-            f"SELECT t FROM trend_{width_s} WHERE signal = ? ORDER BY t LIMIT 1",  # noqa: S608
-            (signal,),
+            f"{by_time(f'trend_{width_s}', 'signal = :signal')} LIMIT 1",
+            {"signal": signal, "start": -FAR_S, "end": FAR_S},
         )
         page = self._query(
             f"SELECT page FROM page_{width_s} WHERE signal = ? ORDER BY page LIMIT 1",  # noqa: S608
             (signal,),
         )
-        found = [t for (t,) in row] + [p * width_s * PAGE_BUCKETS for (p,) in page]
+        found = [t for _, t, *_ in row] + [p * width_s * PAGE_BUCKETS for (p,) in page]
         return min(found, default=1 << 62)
 
     def _width(self, signal: int, start_s: int, width_s_min: float) -> int:
@@ -221,7 +226,9 @@ class TrendReader:
                 return width
         return WIDTHS_S[-1]
 
-    def _query(self, sql: str, parameters: Sequence[object] = ()) -> list[Any]:
+    def _query(
+        self, sql: str, parameters: Sequence[object] | Mapping[str, object] = ()
+    ) -> list[Any]:
         with self._lock:
             try:
                 if self._db is None:

@@ -15,7 +15,7 @@ from gateway.store.cursor import Cursor
 from gateway.store.log import Log
 from gateway.store.reader import LogReader
 from gateway.store.record import Kind, Record
-from gateway.store.trend_file import FILE_NAME, TrendFile, transition_body
+from gateway.store.trend_file import FAR_S, FILE_NAME, TrendFile, transition_body
 from gateway.store.trend_reader import NUMBER_MAX, AssessmentHistory, Series, TrendReader
 from gateway.store.trend_rows import WIDTHS_S, Rows, bucket, join
 
@@ -27,7 +27,6 @@ SIGNALS_PER_S = 1000
 SAMPLES_MAX = 1 << 20
 RETRY_S = 5.0
 TIDY_S = 600.0
-FAR_S = 1 << 40
 _KINDS = (Kind.SAMPLES, Kind.ASSESSMENT, Kind.TRANSITION)
 
 LATE_MAX = 1000
@@ -217,6 +216,7 @@ def tidy(file: TrendFile, bounds: TrendBounds, now_ns: int) -> None:
     for width, kept in zip(WIDTHS_S, days, strict=True):
         file.pack(width, now_s)
         file.drop_page(width, now_s - round(kept * 86_400))
+    file.settle()
     file.thin(now_ns - round(bounds.assessments_full_days * day_ns))
     file.drop_before("assessment", "t", now_ns - round(bounds.assessments_days * day_ns))
     file.drop_before("transition", "t", now_ns - round(bounds.alarms_days * day_ns))

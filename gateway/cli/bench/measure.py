@@ -259,6 +259,7 @@ def _wire(bundle: Bundle, scale: float) -> list[Figure]:
             "µs",
             6.0,
         ),
+        Figure("written to the disk of them, a sample", measured.bytes_per_sample, "bytes"),
     ]
 
 

@@ -35,6 +35,8 @@ class Wire:
 
     samples: int
     cpu_us_per_sample: float
+    bytes_per_sample: float
+    """Written to the disk, of log and trends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,12 +190,20 @@ async def _watch(gateway: Gateway, seconds: float) -> Wire:
     async with asyncio.TaskGroup() as tasks:
         running = tasks.create_task(gateway.run(stop))
         await asyncio.sleep(SETTLE_S)
-        samples, cpu_s = gateway.flow.samples, time.process_time()
+        samples, cpu_s, written = gateway.flow.samples, time.process_time(), _written()
         await asyncio.sleep(seconds)
         samples, cpu_s = gateway.flow.samples - samples, time.process_time() - cpu_s
+        written = _written() - written
         stop.set()
         await running
-    return Wire(samples=samples, cpu_us_per_sample=1e6 * cpu_s / max(samples, 1))
+    n = max(samples, 1)
+    return Wire(samples, cpu_us_per_sample=1e6 * cpu_s / n, bytes_per_sample=written / n)
+
+
+def _written() -> int:
+    """Bytes that this process has caused to be written to the disk."""
+    lines = Path("/proc/self/io").read_text().splitlines()
+    return int(dict(line.split(": ") for line in lines)["write_bytes"])
 
 
 def gateway_process(signals: int) -> Process:
