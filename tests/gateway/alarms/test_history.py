@@ -12,7 +12,6 @@ from gateway.core.clock import SystemClock
 from gateway.store.config import StoreConfig
 from gateway.store.log import Log
 from gateway.store.record import Kind
-from gateway.store.trend_file import FILE_NAME
 from gateway.store.trends import Trends
 from tests.eventually import eventually
 from tests.gateway.alarms.test_outbox import transition
@@ -28,8 +27,8 @@ async def test_pages_neither_lose_nor_repeat_what_shares_a_moment(tmp_path: Path
         wanted = [transition("active", 0, f"a{i}") for i in range(7)]
         for t in wanted:
             log.append(t)
-        await eventually(lambda: log.directory.joinpath(FILE_NAME).exists())
         await log.flush()
+        await eventually(lambda: log.cursors()["trends"].position(Kind.TRANSITION) == 8)
         seen, before = [], 0
         while page := trends.transitions(0, EVER, "pump", 2, before):
             seen += page
