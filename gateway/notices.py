@@ -12,6 +12,7 @@ from gateway.config import Settings
 from gateway.core.alarm import Condition, Transition
 from gateway.core.clock import Clock
 from gateway.core.errors import DataError, StoreError
+from gateway.core.texts import Texts
 from gateway.store.log import Log
 from gateway.store.record import Kind
 
@@ -27,6 +28,7 @@ class _Terms:
     alarms: AlarmsConfig
     gateway: str
     link: str
+    texts: Texts
     areas: Mapping[str, str]
 
 
@@ -81,6 +83,7 @@ class Notices:
             self._report,
             gateway=terms.gateway,
             link=terms.link,
+            texts=terms.texts,
             area_of=lambda asset: terms.areas.get(asset, ""),
         )
 
@@ -104,7 +107,7 @@ def _terms(settings: Settings) -> Sequence[_Terms]:
     scheme = "https" if console.tls_certificate else "http"
     link = f"{scheme}://{console.hosts[0]}/alarms" if console.hosts else ""
     return [
-        _Terms(table, settings.alarms, settings.gateway.id, link, settings.areas())
+        _Terms(table, settings.alarms, settings.gateway.id, link, console.texts, settings.areas())
         for table in settings.notify
     ]
 

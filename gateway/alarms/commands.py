@@ -7,6 +7,7 @@ from gateway.alarms.states import LIFE, Delay, Event, Life, Output, ShelfEvent
 from gateway.alarms.steps import ACTIVE, Steps
 from gateway.core.alarm import Command, Verb
 from gateway.core.errors import Refused
+from gateway.core.texts import Phrase
 
 
 def obey(steps: Steps, record: Record, command: Command) -> None:
@@ -35,12 +36,11 @@ def check_episode(record: Record, command: Command) -> None:
     """Refuse to act on an episode that is not the one that the person saw."""
     name = f"{command.asset}/{command.alarm}"
     if command.occurrence < 0 or command.occurrence > record.occurrence:
-        raise Refused(f"{name}: has no episode {command.occurrence}")
+        raise Refused(Phrase("refused.no_episode", alarm=name, n=command.occurrence))
     past = command.occurrence not in (0, record.occurrence)
     if past and command.verb is not Verb.FEEDBACK:
         raise Refused(
-            f"{name}: episode {command.occurrence} is over, it is now at episode "
-            f"{record.occurrence}; look at it again"
+            Phrase("refused.over", alarm=name, n=command.occurrence, now=record.occurrence)
         )
 
 
@@ -53,7 +53,8 @@ def _act(steps: Steps, record: Record, command: Command) -> None:
         steps.step(record, Event.GONE_QUIET, command.who, command.note)
         return
     if Output.REFUSE in LIFE[record.life, event].output:
-        raise Refused(f"{command.asset}/{command.alarm}: {_WHY_NOT[event, record.life]}")
+        name = f"{command.asset}/{command.alarm}"
+        raise Refused(Phrase(f"refused.{_WHY_NOT[event, record.life]}", alarm=name))
     if event is Event.ACK:
         record.acked_by = command.who
     elif event is Event.CONFIRM:
@@ -66,13 +67,15 @@ def _shelve(steps: Steps, record: Record, command: Command) -> None:
     event = ShelfEvent(command.verb)
     if event is ShelfEvent.SHELVE and not 0 < command.duration_s <= steps.config.shelve_s_max:
         raise Refused(
-            f"{name}: duration_s must be above 0 and at most {steps.config.shelve_s_max:g}, "
-            f"was {command.duration_s:g}"
+            Phrase(
+                "refused.duration",
+                alarm=name,
+                most=f"{steps.config.shelve_s_max:g}",
+                was=f"{command.duration_s:g}",
+            )
         )
     if event is ShelfEvent.SHELVE_ONCE and record.delay is Delay.OFF:
-        raise Refused(
-            f"{name}: is not active, so there is no return to wait for; shelve it for a time"
-        )
+        raise Refused(Phrase("refused.not_active", alarm=name))
     wait_s = command.duration_s if event is ShelfEvent.SHELVE else steps.config.shelve_s_max
     steps.shelve(record, event, command.who, command.note, wait_s)
 
@@ -84,7 +87,8 @@ def _suppress(steps: Steps, record: Record, command: Command) -> None:
     else:
         by_people = {r for r in record.suppressed_by if r.startswith("user:")}
         if not by_people:
-            raise Refused(f"{command.asset}/{command.alarm}: nobody suppressed it by hand")
+            name = f"{command.asset}/{command.alarm}"
+            raise Refused(Phrase("refused.not_suppressed", alarm=name))
         record.suppressed_by -= by_people
     steps.note(record, command.verb, command.who, command.note)
     steps.uncovered(record)
@@ -94,7 +98,7 @@ def _serve(steps: Steps, record: Record, command: Command) -> None:
     name = f"{command.asset}/{command.alarm}"
     out = command.verb is Verb.OUT_OF_SERVICE
     if out == bool(record.out_of_service_by):
-        raise Refused(f"{name}: is {'already' if out else 'not'} out of service")
+        raise Refused(Phrase("refused.out_of_service" if out else "refused.in_service", alarm=name))
     record.out_of_service_by = command.who if out else ""
     steps.note(record, command.verb, command.who, command.note)
     steps.uncovered(record)
@@ -103,9 +107,9 @@ def _serve(steps: Steps, record: Record, command: Command) -> None:
 def _judge(steps: Steps, record: Record, command: Command) -> None:
     name = f"{command.asset}/{command.alarm}"
     if command.verdict is None:
-        raise Refused(f"{name}: feedback needs a verdict: real, false or known")
+        raise Refused(Phrase("refused.no_verdict", alarm=name))
     if record.occurrence == 0:
-        raise Refused(f"{name}: has never alarmed, so there is nothing to judge")
+        raise Refused(Phrase("refused.never_alarmed", alarm=name))
     if command.occurrence in (0, record.occurrence):
         record.verdict = command.verdict
     transition = record.transition(
@@ -118,10 +122,10 @@ def _judge(steps: Steps, record: Record, command: Command) -> None:
 
 
 _WHY_NOT = {
-    **{(Event.ACK, life): "is acknowledged already" for life in Life},
-    (Event.ACK, Life.NORMAL): "is normal, there is nothing to acknowledge",
-    **{(Event.CONFIRM, life): "must be acknowledged first" for life in Life},
-    (Event.CONFIRM, Life.NORMAL): "is normal, there is nothing to confirm",
-    **{(Event.RESET, life): "is not latched, so there is nothing to reset" for life in Life},
-    (Event.RESET, Life.LATCHED_UNACKED): "must be acknowledged before it is reset",
+    **{(Event.ACK, life): "acked" for life in Life},
+    (Event.ACK, Life.NORMAL): "nothing_to_ack",
+    **{(Event.CONFIRM, life): "ack_to_confirm" for life in Life},
+    (Event.CONFIRM, Life.NORMAL): "nothing_to_confirm",
+    **{(Event.RESET, life): "nothing_to_reset" for life in Life},
+    (Event.RESET, Life.LATCHED_UNACKED): "ack_to_reset",
 }

@@ -19,6 +19,7 @@ from gateway.alarms.words import as_json, words
 from gateway.core.alarm import Transition
 from gateway.core.errors import LinkError, LinkRefused, LinkTimeout
 from gateway.core.secret import masked
+from gateway.core.texts import Texts
 
 ANSWER_BYTES_MAX = 2_000
 STATES_MAX = 20_000
@@ -40,11 +41,11 @@ class Receiver(Protocol):
         ...
 
 
-def receiver(config: NotifyConfig, gateway: str, link: str) -> Receiver:
+def receiver(config: NotifyConfig, gateway: str, link: str, texts: Texts) -> Receiver:
     """The receiver that a `[[notify]]` table describes; its library is imported when first used."""
     match config:
         case AppriseConfig():
-            return _Apprise(config, gateway, link)
+            return _Apprise(config, gateway, link, texts)
         case WebhookConfig():
             return _Webhook(config, gateway, link)
         case MqttConfig():
@@ -106,14 +107,15 @@ def _run(
 
 
 class _Apprise:
-    def __init__(self, config: AppriseConfig, gateway: str, link: str) -> None:
+    def __init__(self, config: AppriseConfig, gateway: str, link: str, texts: Texts) -> None:
         self._config = config
         self._gateway = gateway
         self._link = link
+        self._texts = texts
         self._blocking = _Blocking(config.timeout_s)
 
     async def deliver(self, message: Message) -> None:
-        title, body = words(self._config, message, self._gateway, self._link)
+        title, body = words(self._config, message, self._gateway, self._link, self._texts)
         url = self._config.url.reveal()
 
         def work() -> str:

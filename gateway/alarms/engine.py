@@ -12,7 +12,7 @@ from gateway.alarms.steps import ACTIVE, Key, Steps
 from gateway.alarms.suppress import Suppression, pattern
 from gateway.core.alarm import AlarmView, Cause, Command, Condition, Transition
 from gateway.core.errors import Refused
-from gateway.core.texts import Texts, english
+from gateway.core.texts import Phrase, Texts, english
 
 OF_MODELS = (Cause.ANOMALY, Cause.FAILURE, Cause.RUL)
 CHATTER_MEMORY_NS = 3600 * 10**9
@@ -139,10 +139,10 @@ class Engine:
         self._steps.begin(mono_ns, wall_ns)
         name = f"{command.asset}/{command.alarm}"
         if not command.who:
-            raise Refused(f"{name}: a command needs a name behind it")
+            raise Refused(Phrase("refused.nobody", alarm=name))
         record = self._records.get((command.asset, command.alarm))
         if record is None:
-            raise Refused(f"{name}: there is no such alarm")
+            raise Refused(Phrase("refused.no_alarm", alarm=name))
         obey(self._steps, record, command)
         return self._steps.out
 

@@ -14,7 +14,7 @@ from gateway.alarms.outbox import Item, Message, Outbox, Tells
 from gateway.core.alarm import Cause, Condition, Priority, Transition
 from gateway.core.clock import Clock
 from gateway.core.errors import ConfigError, DataError, LinkError, Refused
-from gateway.core.texts import Phrase
+from gateway.core.texts import Phrase, Texts, english
 
 POLL_S = 1.0
 """How often time is looked at where the log is silent: escalations, quiet hours."""
@@ -64,6 +64,7 @@ class Channel:
         *,
         gateway: str,
         link: str = "",
+        texts: Texts | None = None,
         area_of: Callable[[str], str] | None = None,
     ) -> None:
         self.config = config
@@ -74,7 +75,7 @@ class Channel:
         self._clock = clock
         self._random = random
         self._report = report
-        self._receiver: Receiver = receiver(config, gateway, link)
+        self._receiver: Receiver = receiver(config, gateway, link, texts or english())
         self.outbox = (
             StateBox(config) if isinstance(config, MqttConfig) else Outbox(config, alarms, area_of)
         )
@@ -114,7 +115,8 @@ class Channel:
         try:
             await self._receiver.deliver(message)
         except (LinkError, ConfigError) as error:
-            raise Refused(f"{self.config.id}: {error}") from error
+            why = Phrase("refused.undelivered", channel=self.config.id, fault=str(error))
+            raise Refused(why) from error
 
     def _begin(self) -> None:
         state = self._ledger.load()

@@ -10,6 +10,7 @@ from gateway.alarms.states import DELAY, LIFE, SHELF, Delay, Event, Life, Output
 from gateway.alarms.states import ShelfEvent as On
 from gateway.core.alarm import Condition, Transition
 from gateway.core.errors import Refused
+from gateway.core.texts import Phrase
 
 ACTIVE = (Life.ACTIVE_UNACKED, Life.ACTIVE_ACKED)
 
@@ -117,7 +118,8 @@ class Steps:
         """Go through the table of shelves. Raises `Refused` where a person asks for nonsense."""
         shelf = SHELF[record.shelf, event]
         if shelf is None:
-            raise Refused(f"{record.asset}/{record.alarm}: is not shelved")
+            name = f"{record.asset}/{record.alarm}"
+            raise Refused(Phrase("refused.not_shelved", alarm=name))
         if shelf is record.shelf and event in (On.EXPIRED, On.RETURNED):
             return
         record.shelf = shelf

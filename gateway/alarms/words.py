@@ -11,30 +11,32 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from gateway.alarms.notify_config import ChannelConfig
 from gateway.alarms.outbox import Message
 from gateway.core.alarm import Transition
+from gateway.core.texts import Texts
 
 TEXT_MAX = 20_000
 
 TITLE = """
-{%- if kind == "test" %}Test message from {{ gateway }}
-{%- elif kind == "flood" %}Flood{% if area %} on {{ area }}{% endif %}: {{ alarms|length }} alarms
-{%- elif kind == "digest" %}{{ alarms|length }} alarm messages
+{%- if kind == "test" %}{{ t("notify.test", gateway=gateway) }}
+{%- elif kind == "flood" %}{{ t("alarms.flood_in" if area else "alarms.flood", area=area, n=n) }}
+{%- elif kind == "digest" %}{{ t("notify.digest", n=n) }}
 {%- else %}
-{%- if kind == "clear" %}Over: {% elif kind == "escalation" %}Not acknowledged: {% endif %}
-{{- alarm.asset or gateway }}: {{ alarm.said }}
-{%- if alarms|length > 1 %} (and {{ alarms|length - 1 }} more){% endif %}
+{%- set said = (alarm.asset or gateway) ~ ": " ~ alarm.said %}
+{{- t("notify." ~ kind, said=said) if kind in ("clear", "escalation") else said }}
+{%- if n > 1 %} ({{ t("notify.more", n=n - 1) }}){% endif %}
 {%- endif %}"""
 
 BODY = """
 {%- if kind == "test" -%}
-If you can read this, messages arrive.
+{{ t("notify.arrives") }}
 {%- elif kind in ("flood", "digest") -%}
 {% for a in alarms[:30] %}
-- {{ a.asset or gateway }}: {{ "over: " if a.over }}{{ a.text or a.alarm }} ({{ a.time }})
+{% set said = a.text or a.alarm %}
+- {{ a.asset or gateway }}: {{ t("notify.clear", said=said) if a.over else said }} ({{ a.time }})
 {% endfor %}
-{% if alarms|length > 30 %}and {{ alarms|length - 30 }} more
+{% if n > 30 %}{{ t("notify.more", n=n - 30) }}
 {% endif %}
 {%- else -%}
-{% if kind == "clear" %}It is over since {{ alarm.time }}.
+{% if kind == "clear" %}{{ t("notify.over", time=alarm.time) }}
 {% else %}
 {% for a in alarms[1:30] %}
 - {{ a.said }}
@@ -42,11 +44,11 @@ If you can read this, messages arrive.
 {% for driver in alarm.drivers %}
 - {{ driver }}
 {% endfor %}
-Priority {{ alarm.priority }}, {{ "%.1f"|format(alarm.severity) }} times its limit.
-Since {{ alarm.since }}.
+{{ t("notify.limit", severity=alarm.severity, priority=priority) }}
+{{ t("notify.since", time=alarm.since) }}
 {% endif %}
 {%- endif %}
-{%- if dropped %}{{ dropped }} earlier messages were dropped.
+{%- if dropped %}{{ t("notify.dropped", n=dropped) }}
 {% endif %}
 {%- if link %}{{ link }}
 {% endif %}"""
@@ -56,14 +58,20 @@ _ENVIRONMENT = ImmutableSandboxedEnvironment(
 )
 
 
-def words(config: ChannelConfig, message: Message, gateway: str, link: str) -> tuple[str, str]:
+def words(
+    config: ChannelConfig, message: Message, gateway: str, link: str, texts: Texts
+) -> tuple[str, str]:
     """(title, body) of a message. A template of the owner's that fails gives way to the default."""
     zone = ZoneInfo(config.timezone)
     alarms = [_words_of(i.transition, zone) for i in message.items]
+    first = message.items[0].transition if message.items else None
     values: dict[str, Any] = {
         "kind": message.tells.value,
         "area": message.area,
         "alarms": alarms,
+        "n": len(alarms),
+        "priority": texts(f"priority.{first.priority:d}") if first is not None else "",
+        "t": texts,
         "alarm": alarms[0] if alarms else {},
         "gateway": gateway,
         "link": link,

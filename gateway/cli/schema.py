@@ -1,4 +1,4 @@
-"""`forewarn schema`: the JSON Schema of the configuration, or an example file."""
+"""`forewarn schema`: the JSON Schema of the configuration, an example, or texts to translate."""
 
 import json
 
@@ -32,16 +32,23 @@ learn = {}
 
 @click.command()
 @click.option("--example", is_flag=True, help="Print a first forewarn.toml instead.")
-def command(*, example: bool) -> None:
+@click.option("--texts", is_flag=True, help="Print all that operators read instead, to translate.")
+def command(*, example: bool, texts: bool) -> None:
     """Print the JSON Schema of forewarn.toml.
 
     \b
     Examples:
       forewarn schema > forewarn.schema.json
       forewarn schema --example > forewarn.toml
+      forewarn schema --texts > de.toml
     """
     if example:
         click.echo(EXAMPLE, nl=False)
+        return
+    if texts:
+        from gateway.core.texts import ENGLISH, source
+
+        click.echo(source(ENGLISH), nl=False)
         return
     from gateway.config import json_schema
 

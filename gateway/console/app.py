@@ -24,12 +24,13 @@ from gateway.console.exposition import exposition
 from gateway.console.guard import Guard, require
 from gateway.console.live import Hub
 from gateway.console.plant import Plant
-from gateway.console.reach import plant_of
+from gateway.console.reach import plant_of, texts_of
 from gateway.console.render import Pages
 from gateway.console.shield import LOOPBACK, Shield
 from gateway.console.topics import Topics
 from gateway.console.vault import Role, Vault
 from gateway.core.errors import ConfigError, StoreError
+from gateway.core.texts import Phrase
 
 SEEN_INTERVAL_S = 60.0
 FOREVER = "public, max-age=31536000, immutable"
@@ -261,7 +262,7 @@ def _add_machine_routes(app: FastAPI, plotly: Path) -> None:
             return FileResponse(plotly, media_type="text/javascript", headers=headers)
         media_type = STATIC.get(name)
         if media_type is None:
-            raise HTTPException(404, "there is no such file")
+            raise HTTPException(404, Phrase("error.file"))
         data = (files("gateway.console") / "static" / name).read_bytes()
         return Response(data, media_type=media_type, headers=headers)
 
@@ -283,6 +284,10 @@ def _wants_page(request: Request) -> bool:
 
 async def _refuse(request: Request, error: Exception) -> Response:
     assert isinstance(error, StarletteHTTPException)
+    detail: object = error.detail
+    texts, general = texts_of(request), f"error.{error.status_code}"
+    words = texts(general) if texts.has(general) else str(detail)
+    said = texts.say(detail) if isinstance(detail, Phrase) else words
     if _wants_page(request):
         page = await pages.render(
             request,
@@ -290,11 +295,11 @@ async def _refuse(request: Request, error: Exception) -> Response:
             error.status_code,
             actor=None,
             code=error.status_code,
-            detail=str(error.detail),
+            detail=said if said != words else "",
         )
         page.headers.update(error.headers or {})
         return page
-    return JSONResponse({"detail": error.detail}, error.status_code, error.headers)
+    return JSONResponse({"detail": said}, error.status_code, error.headers)
 
 
 async def _invalid(request: Request, error: Exception) -> Response:
@@ -306,5 +311,5 @@ async def _invalid(request: Request, error: Exception) -> Response:
     return JSONResponse({"detail": faults}, 422)
 
 
-async def _broken(_: Request, error: Exception) -> Response:
-    return JSONResponse({"detail": str(error)}, 503)
+async def _broken(request: Request, error: Exception) -> Response:
+    return JSONResponse({"detail": texts_of(request)("error.store", fault=str(error))}, 503)

@@ -14,6 +14,7 @@ from fastapi import HTTPException, Request
 
 from gateway.console.config import ConsoleConfig
 from gateway.console.vault import AuditEntry, Role, Session, User, Vault
+from gateway.core.texts import Phrase
 
 T = TypeVar("T")
 
@@ -218,7 +219,7 @@ def check_csrf(request: Request, actor: Actor, given: str | None) -> None:
     if not actor.csrf or not hmac.compare_digest(
         token.encode("utf-8", "replace"), actor.csrf.encode()
     ):
-        raise HTTPException(403, "the page is out of date; load it again")
+        raise HTTPException(403, Phrase("error.out_of_date"))
 
 
 def check_origin(request: Request) -> None:
@@ -228,7 +229,7 @@ def check_origin(request: Request) -> None:
     host = request.headers.get("host", "")
     foreign = origin is not None and origin.partition("://")[2] != host
     if foreign or site not in ("same-origin", "none"):
-        raise HTTPException(403, "asked for by another site")
+        raise HTTPException(403, Phrase("error.other_site"))
 
 
 def require(role: Role) -> Callable[[Request], Awaitable[Actor]]:
@@ -238,7 +239,7 @@ def require(role: Role) -> Callable[[Request], Awaitable[Actor]]:
         guard: Guard = request.app.state.guard
         actor = guard.actor(request)
         if actor is None:
-            raise HTTPException(401, "sign in first", {"WWW-Authenticate": "Bearer"})
+            raise HTTPException(401, Phrase("error.sign_in"), {"WWW-Authenticate": "Bearer"})
         check_csrf(request, actor, None)
         if actor.role < role:
             await guard.audit(
@@ -248,7 +249,7 @@ def require(role: Role) -> Callable[[Request], Awaitable[Actor]]:
                 f"{request.method} {request.url.path}",
                 outcome=f"refused: needs {role.word}",
             )
-            raise HTTPException(403, f"needs the role {role.word}")
+            raise HTTPException(403, Phrase("error.role", role=Phrase(f"role.{role.word}")))
         return actor
 
     return dependency

@@ -25,6 +25,7 @@ from gateway.console.topics import (
 )
 from gateway.console.vault import Role
 from gateway.core.errors import Refused
+from gateway.core.texts import Phrase
 
 router = APIRouter(include_in_schema=False)
 
@@ -52,8 +53,7 @@ def _actor(request: Request, role: Role = Role.VIEWER) -> Actor:
         query = f"?{request.url.query}" if request.url.query else ""
         raise Door(request.url.path + query)
     if actor.role < role:
-        texts = pages_of(request).texts
-        raise HTTPException(403, texts("error.role", role=texts(f"role.{role.word}")))
+        raise HTTPException(403, Phrase("error.role", role=Phrase(f"role.{role.word}")))
     return actor
 
 
@@ -91,7 +91,7 @@ async def asset(request: Request, id: Key) -> Response:  # noqa: A002
     actor, plant = _actor(request), plant_of(request)
     detail = plant.asset(id)
     if detail is None:
-        raise HTTPException(404, pages_of(request).texts("error.machine"))
+        raise HTTPException(404, Phrase("error.machine"))
     mine = first_of_several([v for v in plant.alarms() if v.asset == id])
     plotly: str = request.app.state.plotly
     return await _page(request, actor, "asset.html", d=detail, alarms=mine, plotly=plotly)
@@ -205,13 +205,13 @@ async def live(request: Request, topic: Key) -> Response:
     guard, hub = guard_of(request), request.app.state.hub
     actor = guard.actor(request, touch=False)
     if actor is None:
-        raise HTTPException(401, "sign in first")
+        raise HTTPException(401, Phrase("error.sign_in"))
     topics: Topics = request.app.state.topics
     snapshot = topics.find(topic)
     if snapshot is None:
-        raise HTTPException(404, "there is no such topic")
+        raise HTTPException(404, Phrase("error.topic"))
     if hub.full:
-        raise HTTPException(503, "too many live pages are open")
+        raise HTTPException(503, Phrase("error.503"))
     allowed: Callable[[], bool] = lambda: guard.actor(request, touch=False) is not None  # noqa: E731
     return LiveStream(hub, topic, snapshot, allowed)
 
@@ -281,7 +281,7 @@ async def sign_in(
 async def setup_page(request: Request, key: Key = "") -> Response:
     """The one-time link of the first run."""
     if not guard_of(request).opens_setup(key):
-        raise HTTPException(404, pages_of(request).texts("setup.wrong"))
+        raise HTTPException(404, Phrase("setup.wrong"))
     return await render(request, "setup.html", actor=None, fault="", name="", secret=key)
 
 
@@ -302,9 +302,9 @@ async def setup(
         del values["actor"]
         return await _locked(request, "setup.html", error, **values)
     except Refused as error:
-        return await render(request, "setup.html", 409, fault=str(error), **values)
+        return await render(request, "setup.html", 409, fault=texts.say(error.why), **values)
     if session is None:
-        raise HTTPException(404, texts("setup.wrong"))
+        raise HTTPException(404, Phrase("setup.wrong"))
     return _welcome(request, session, "/")
 
 

@@ -1,9 +1,16 @@
-"""What a request reaches: the plant, the guard, the audit trail."""
+"""What a request reaches: the plant, the guard, the language, the audit trail."""
 
-from fastapi import Request
+from collections.abc import Awaitable
+from typing import TypeVar
+
+from fastapi import HTTPException, Request
 
 from gateway.console.guard import Actor, Guard, address_of
 from gateway.console.plant import Plant
+from gateway.core.errors import Refused
+from gateway.core.texts import Texts
+
+T = TypeVar("T")
 
 
 def plant_of(request: Request) -> Plant:
@@ -16,6 +23,12 @@ def guard_of(request: Request) -> Guard:
     """The guard of this console."""
     guard: Guard = request.app.state.guard
     return guard
+
+
+def texts_of(request: Request) -> Texts:
+    """The language of this console."""
+    texts: Texts = request.app.state.pages.texts
+    return texts
 
 
 async def note_down(
@@ -31,3 +44,20 @@ async def note_down(
         note=note,
         outcome=outcome,
     )
+
+
+async def carry_out(
+    request: Request, actor: Actor, action: str, target: str, work: Awaitable[T]
+) -> T:
+    """Do what somebody asks and write it down; a refusal too, with its reason.
+
+    Raises:
+        HTTPException: 409, refused.
+    """
+    try:
+        result = await work
+    except Refused as error:
+        await note_down(request, actor, action, target, outcome=f"refused: {error}")
+        raise HTTPException(409, error.why) from None
+    await note_down(request, actor, action, target)
+    return result

@@ -14,6 +14,7 @@ from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
 from gateway.core.errors import Refused, StoreError
+from gateway.core.texts import Phrase
 
 FILE = "console.db"
 USERS_MAX = 1_000
@@ -156,15 +157,15 @@ class Vault:
         """Add a person. Raises `Refused` where name or password will not do."""
         name = name.strip()
         if not 1 <= len(name) <= NAME_MAX or not name.isprintable():
-            raise Refused(f"name: must be 1 to {NAME_MAX} printable characters")
+            raise Refused(Phrase("refused.name", most=NAME_MAX))
         check_password(password, name)
         hashed = _HASHER.hash(password)
         with self._lock:
             self._refresh()
             if name.casefold() in self._users:
-                raise Refused(f"name: {name} exists already")
+                raise Refused(Phrase("refused.name_taken", name=name))
             if len(self._users) >= USERS_MAX:
-                raise Refused(f"users: at most {USERS_MAX}; remove one")
+                raise Refused(Phrase("refused.users", most=USERS_MAX))
             self._db.execute(
                 "INSERT INTO user VALUES (?, ?, ?, ?, ?)",
                 (name, int(role), hashed, time.time_ns(), by),
@@ -176,7 +177,7 @@ class Vault:
         """Add the engineer who sets the console up. Raises `Refused` when there is anyone."""
         with self._lock:
             if self.users():
-                raise Refused("the console is set up already; sign in")
+                raise Refused(Phrase("refused.set_up"))
             return self.add_user(name, password, Role.ENGINEER, "set-up")
 
     def set_password(self, name: str, password: str) -> None:
@@ -187,7 +188,7 @@ class Vault:
             if not self._db.execute(
                 "UPDATE user SET password = ? WHERE name = ?", (hashed, name)
             ).rowcount:
-                raise Refused(f"name: there is no {name}")
+                raise Refused(Phrase("refused.no_name", name=name))
             self._db.execute("DELETE FROM session WHERE user = ?", (name,))
             self._reload()
 
@@ -198,7 +199,7 @@ class Vault:
             if not self._db.execute(
                 "UPDATE user SET role = ? WHERE name = ?", (int(role), name)
             ).rowcount:
-                raise Refused(f"name: there is no {name}")
+                raise Refused(Phrase("refused.no_name", name=name))
             self._reload()
 
     def remove_user(self, name: str) -> None:
@@ -206,7 +207,7 @@ class Vault:
         with self._lock:
             self._keep_an_engineer(name, None)
             if not self._db.execute("DELETE FROM user WHERE name = ?", (name,)).rowcount:
-                raise Refused(f"name: there is no {name}")
+                raise Refused(Phrase("refused.no_name", name=name))
             self._db.execute("DELETE FROM session WHERE user = ?", (name,))
             self._reload()
 
@@ -228,7 +229,7 @@ class Vault:
             if u.role is Role.ENGINEER and u.name.casefold() != name.casefold()
         ]
         if not others and role is not Role.ENGINEER and name.casefold() in self._users:
-            raise Refused(f"name: {name} is the last engineer; make another one first")
+            raise Refused(Phrase("refused.last_engineer", name=name))
 
     # Tokens
 
@@ -242,16 +243,16 @@ class Vault:
         """Make a token and return its secret, which is not kept. `days` 0: never expires."""
         name = name.strip()
         if not 1 <= len(name) <= NAME_MAX or not name.isprintable():
-            raise Refused(f"name: must be 1 to {NAME_MAX} printable characters")
+            raise Refused(Phrase("refused.name", most=NAME_MAX))
         secret = "fw_" + secrets.token_urlsafe(32)
         now_ns = time.time_ns()
         expires_ns = now_ns + days * 86_400 * 10**9 if days > 0 else 0
         with self._lock:
             self._refresh()
             if any(t.name.casefold() == name.casefold() for t in self._tokens.values()):
-                raise Refused(f"name: a token {name} exists already")
+                raise Refused(Phrase("refused.token_taken", name=name))
             if len(self._tokens) >= TOKENS_MAX:
-                raise Refused(f"tokens: at most {TOKENS_MAX}; revoke one")
+                raise Refused(Phrase("refused.tokens", most=TOKENS_MAX))
             self._db.execute(
                 "INSERT INTO token VALUES (?, ?, ?, ?, ?, ?)",
                 (name, _digest(secret), int(role), now_ns, by, expires_ns),
@@ -263,7 +264,7 @@ class Vault:
         """Make a token worthless."""
         with self._lock:
             if not self._db.execute("DELETE FROM token WHERE name = ?", (name,)).rowcount:
-                raise Refused(f"name: there is no token {name}")
+                raise Refused(Phrase("refused.no_token", name=name))
             self._reload()
 
     def find_token(self, secret: str) -> Token | None:
@@ -401,9 +402,9 @@ class Vault:
 def check_password(password: str, name: str) -> None:
     """Raises `Refused` for a password that will not do."""
     if not PASSWORD_MIN <= len(password) <= PASSWORD_MAX:
-        raise Refused(f"password: must be {PASSWORD_MIN} to {PASSWORD_MAX} characters long")
+        raise Refused(Phrase("refused.password_length", least=PASSWORD_MIN, most=PASSWORD_MAX))
     if password.casefold() == name.casefold() or len(set(password)) < 4:
-        raise Refused("password: is too easy to guess; take a few words")
+        raise Refused(Phrase("refused.password_easy"))
 
 
 def _digest(secret: str) -> bytes:

@@ -19,6 +19,10 @@ Messages name path, rule, value and next step.
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from gateway.core.texts import Phrase
 
 NAMED = 3
 """Of faults that are alike, besides the first."""
@@ -105,3 +109,7 @@ class StoreError(GatewayError):
 
 class Refused(GatewayError):
     """What a person asked for makes no sense in the present state."""
+
+    def __init__(self, why: "Phrase") -> None:
+        super().__init__(why)
+        self.why = why

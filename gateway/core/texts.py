@@ -190,11 +190,16 @@ def _list(holes: Mapping[str, str]) -> str:
     return ", ".join(sorted(named)) or "no field"
 
 
-def _read(language: str) -> dict[str, str]:
+def source(language: str) -> str:
+    """The file of a language, with its comments."""
     own = language.endswith(SUFFIX)
     path = Path(language) if own else files("gateway.core") / "texts" / f"{language}{SUFFIX}"
+    return path.read_text("utf-8")
+
+
+def _read(language: str) -> dict[str, str]:
     try:
-        return dict(_flat("", tomllib.loads(path.read_text("utf-8"))))
+        return dict(_flat("", tomllib.loads(source(language))))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(f"{language}: cannot be read: {error}") from None
 

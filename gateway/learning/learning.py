@@ -166,11 +166,12 @@ class Learning:
         """
         pupil = self._pupils.get(asset)
         if pupil is None:
-            raise Refused(f"{asset}: is not learned on this box; give it [asset.learn]")
+            raise Refused(Phrase("refused.not_learned", asset=asset))
         before = pupil.progress
         self._step(pupil, event, Phrase("learn.by", who=who))
         if pupil.progress is before:
-            raise Refused(f"{asset}: {event} makes no sense while it is {before.stage}")
+            asked, stage = Phrase(f"learning.{event}"), Phrase(f"learning.{before.stage}")
+            raise Refused(Phrase("refused.stage", asset=asset, asked=asked, stage=stage))
 
     def heard(self, transition: Transition) -> None:
         """Take what an engineer said of an alarm; a false one is learned from."""

@@ -25,6 +25,7 @@ from gateway.core.alarm import AlarmKpis, AlarmView, Command, Shown, Transition
 from gateway.core.errors import Refused
 from gateway.core.meter import LinkState, SourceMeter
 from gateway.core.tap import Tap
+from gateway.core.texts import Phrase
 from gateway.pipeline.learn import Event
 from gateway.view.curves import curves
 from gateway.view.leaving import balance, outgoing
@@ -158,13 +159,13 @@ class View:
     async def promote(self, bundle: str, who: str) -> None:
         asset = self._learned(bundle, candidate=True)
         if asset is None:
-            raise Refused(f"{bundle}: is not a candidate that this box learned")
+            raise Refused(Phrase("refused.no_candidate", bundle=bundle))
         await self._learn(asset, Event.PROMOTE, who)
 
     async def roll_back(self, bundle: str, who: str) -> None:
         asset = self._learned(bundle, candidate=False)
         if asset is None:
-            raise Refused(f"{bundle}: was not learned on this box; replace its file instead")
+            raise Refused(Phrase("refused.not_ours", bundle=bundle))
         await self._learn(asset, Event.ROLL_BACK, who)
 
     async def outgoing(self, limit: int) -> Sequence[Payload]:
@@ -187,20 +188,20 @@ class View:
 
     async def test_channel(self, channel: str, who: str) -> None:
         if channel not in self._gateway.notices.channels:
-            raise Refused(f"{channel}: there is no such channel")
+            raise Refused(Phrase("refused.no_channel", channel=channel))
         await self._gateway.notices.channels[channel].test(who)
 
     def health(self) -> Health:
         gateway = self._gateway
         reasons = []
         if gateway.log.held:
-            reasons.append(f"the log cannot be written: {gateway.log.held}")
+            reasons.append(Phrase("health.log", fault=str(gateway.log.held)))
         untried = [m.source for m in self.sources() if m.state is LinkState.CONNECTING]
         if untried:
-            reasons.append(f"not yet connected: {', '.join(untried)}")
+            reasons.append(Phrase("health.connecting", sources=", ".join(untried)))
         return Health(
             ready=not reasons,
-            reasons=tuple(reasons),
+            reasons=tuple(map(gateway.config.settings.console.texts.say, reasons)),
             started_ns=self._started_ns,
             gateway=gateway.config.settings.gateway.id,
             version=program_version(),

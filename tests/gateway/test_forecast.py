@@ -18,6 +18,7 @@ from gateway.core.batch import Batch
 from gateway.core.clock import SystemClock
 from gateway.core.errors import ConfigError
 from gateway.core.signals import Signal, SignalTable
+from gateway.core.texts import Texts
 from gateway.demo.configuration import ARTIFACTS
 from gateway.demo.physics import Fault
 from gateway.demo.record import RATE_HZ, failing, healthy
@@ -54,7 +55,12 @@ def log(tmp_path: Path) -> Iterator[Log]:
 
 
 def alarms_of(
-    log: Log, path: Path, columns: dict[str, np.ndarray], *, shadow: bool | None = None
+    log: Log,
+    path: Path,
+    columns: dict[str, np.ndarray],
+    *,
+    shadow: bool | None = None,
+    texts: Texts | None = None,
 ) -> list[AlarmView]:
     """Pour a record into a gateway's flow; the alarms at its end."""
     keys = keys_of(path, "conveyor-1")
@@ -64,7 +70,7 @@ def alarms_of(
     asset = AssetConfig(id="conveyor-1")
     # The record runs in no time at all, so that nothing may have to hold for seconds.
     at_once = DelayConfig(on_s=0, off_s=0)
-    engine = Engine(AlarmsConfig(delays=dict.fromkeys(Cause, at_once)))
+    engine = Engine(AlarmsConfig(delays=dict.fromkeys(Cause, at_once)), texts)
 
     async def main() -> list[AlarmView]:
         clock = SystemClock()

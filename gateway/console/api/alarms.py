@@ -7,10 +7,11 @@ from fastapi import APIRouter, HTTPException, Request, Response
 from pydantic import Field, TypeAdapter
 
 from gateway.console.api.answer import Body, Name, Note, Operator, Out, Viewer
-from gateway.console.reach import note_down, plant_of
+from gateway.console.reach import note_down, plant_of, texts_of
 from gateway.console.vault import Role
 from gateway.core.alarm import AlarmGroup, AlarmKpis, AlarmView, Command, Verb, Verdict
 from gateway.core.errors import Refused
+from gateway.core.texts import Phrase, as_said
 
 TARGETS_MAX = 200
 
@@ -64,7 +65,7 @@ async def grouped(request: Request, _: Viewer) -> Response:
 async def command(request: Request, actor: Operator, body: CommandBody) -> CommandResult:
     """Acknowledge, shelve, judge… some alarms. 409 when every one of them was refused."""
     if body.verb in (Verb.OUT_OF_SERVICE, Verb.IN_SERVICE) and actor.role < Role.ENGINEER:
-        raise HTTPException(403, "needs the role engineer")
+        raise HTTPException(403, Phrase("error.role", role=Phrase("role.engineer")))
     refused: list[str] = []
     for target in body.targets:
         name = f"{target.asset}/{target.alarm}"
@@ -82,13 +83,13 @@ async def command(request: Request, actor: Operator, body: CommandBody) -> Comma
                 )
             )
         except Refused as error:
-            refused.append(str(error))
+            refused.append(texts_of(request).say(error.why))
             await note_down(request, actor, body.verb, name, body.note, f"refused: {error}")
         else:
             refused.append("")
             await note_down(request, actor, body.verb, name, body.note)
     if all(refused):
-        raise HTTPException(409, "; ".join(refused))
+        raise HTTPException(409, as_said("; ".join(refused)))
     return CommandResult(refused=refused)
 
 

@@ -10,6 +10,7 @@ from pydantic import TypeAdapter
 from gateway.console.api.answer import SPAN_S_MAX, Body, Name, Out, Viewer
 from gateway.console.plant import AssetDetail, AssetView
 from gateway.console.reach import plant_of
+from gateway.core.texts import Phrase
 
 router = APIRouter()
 
@@ -43,7 +44,7 @@ async def asset(request: Request, _: Viewer, id: Name) -> Response:  # noqa: A00
     """One asset, with its signals."""
     detail = plant_of(request).asset(id)
     if detail is None:
-        raise HTTPException(404, "there is no such asset")
+        raise HTTPException(404, Phrase("error.machine"))
     return _ASSET(detail)
 
 
@@ -64,7 +65,7 @@ async def series(
     """
     plant = plant_of(request)
     if plant.asset(asset) is None:
-        raise HTTPException(404, "there is no such asset")
+        raise HTTPException(404, Phrase("error.machine"))
     end_ns = end_ms * 1_000_000 or time.time_ns()
     curves = await plant.series(
         asset, signal, start_ns=end_ns - round(span_s * 1e9), end_ns=end_ns, points_max=points

@@ -3,14 +3,13 @@
 from collections.abc import Sequence
 from typing import Annotated
 
-from fastapi import APIRouter, HTTPException, Request, Response
+from fastapi import APIRouter, Request, Response
 from pydantic import Field, TypeAdapter
 
 from gateway.console.api.answer import Body, Engineer, Name, Out, Viewer
 from gateway.console.guard import Actor
 from gateway.console.plant import BundleView
-from gateway.console.reach import note_down, plant_of
-from gateway.core.errors import Refused
+from gateway.console.reach import carry_out, plant_of
 
 router = APIRouter()
 
@@ -31,12 +30,7 @@ async def bundles(request: Request, _: Viewer) -> Response:
 async def _bundle(request: Request, actor: Actor, action: str, bundle: str) -> Response:
     plant = plant_of(request)
     act = plant.promote if action == "promote" else plant.roll_back
-    try:
-        await act(bundle, actor.name)
-    except Refused as error:
-        await note_down(request, actor, action, bundle, outcome=f"refused: {error}")
-        raise HTTPException(409, str(error)) from None
-    await note_down(request, actor, action, bundle)
+    await carry_out(request, actor, action, bundle, act(bundle, actor.name))
     return Response(status_code=204)
 
 

@@ -4,14 +4,13 @@ import base64
 from typing import Annotated, Any
 
 import anyio.to_thread
-from fastapi import APIRouter, HTTPException, Query, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from pydantic import Field, TypeAdapter
 
 from gateway.console.api.answer import Body, Engineer, Name, Operator, Out, Viewer
 from gateway.console.plant import EgressView, Health
-from gateway.console.reach import guard_of, note_down, plant_of
+from gateway.console.reach import carry_out, guard_of, plant_of
 from gateway.console.vault import AuditEntry
-from gateway.core.errors import Refused
 
 router = APIRouter()
 
@@ -81,12 +80,8 @@ async def channels(request: Request, _: Operator) -> list[str]:
 @router.post("/channels/test", status_code=204)
 async def test_channel(request: Request, actor: Engineer, body: ChannelBody) -> Response:
     """Send a test message."""
-    try:
-        await plant_of(request).test_channel(body.channel, actor.name)
-    except Refused as error:
-        await note_down(request, actor, "test channel", body.channel, outcome=f"failed: {error}")
-        raise HTTPException(409, str(error)) from None
-    await note_down(request, actor, "test channel", body.channel)
+    testing = plant_of(request).test_channel(body.channel, actor.name)
+    await carry_out(request, actor, "test channel", body.channel, testing)
     return Response(status_code=204)
 
 

@@ -3,14 +3,13 @@
 from collections.abc import Sequence
 from typing import Annotated
 
-from fastapi import APIRouter, HTTPException, Request, Response
+from fastapi import APIRouter, Request, Response
 from pydantic import Field, TypeAdapter
 
 from gateway.console.api.answer import Body, Engineer, Name, Out, Viewer
 from gateway.console.guard import Actor
 from gateway.console.plant import Ask, LearningView
-from gateway.console.reach import note_down, plant_of
-from gateway.core.errors import Refused
+from gateway.console.reach import carry_out, plant_of
 
 router = APIRouter()
 
@@ -29,13 +28,8 @@ async def learning(request: Request, _: Viewer) -> Response:
 
 
 async def _teach(request: Request, actor: Actor, ask: Ask, asset: str) -> Response:
-    action = ask.replace("_", " ")
-    try:
-        await plant_of(request).teach(asset, ask, actor.name)
-    except Refused as error:
-        await note_down(request, actor, action, asset, outcome=f"refused: {error}")
-        raise HTTPException(409, str(error)) from None
-    await note_down(request, actor, action, asset)
+    teaching = plant_of(request).teach(asset, ask, actor.name)
+    await carry_out(request, actor, ask.replace("_", " "), asset, teaching)
     return Response(status_code=204)
 
 

@@ -2,14 +2,13 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, HTTPException, Request, Response
+from fastapi import APIRouter, Request, Response
 from pydantic import Field, TypeAdapter
 
 from gateway.console.api.answer import Body, Engineer, Name, Note, Out, RoleWord, Viewer
 from gateway.console.guard import Actor
-from gateway.console.reach import guard_of, note_down
+from gateway.console.reach import carry_out, guard_of
 from gateway.console.vault import Role, Token, User
-from gateway.core.errors import Refused
 
 router = APIRouter()
 
@@ -53,13 +52,7 @@ async def me(actor: Viewer) -> Me:
 
 
 async def _change(request: Request, actor: Actor, action: str, target: str, work: Any) -> Any:
-    try:
-        result = await guard_of(request).hashed(work)
-    except Refused as error:
-        await note_down(request, actor, action, target, outcome=f"refused: {error}")
-        raise HTTPException(409, str(error)) from None
-    await note_down(request, actor, action, target)
-    return result
+    return await carry_out(request, actor, action, target, guard_of(request).hashed(work))
 
 
 @router.get("/users", response_model=list[User])

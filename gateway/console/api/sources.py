@@ -10,6 +10,7 @@ from gateway.console.api.answer import Body, Engineer, Name, Out, Viewer
 from gateway.console.reach import note_down, plant_of
 from gateway.core.meter import SourceMeter
 from gateway.core.tap import OPEN_S_MAX, Tap
+from gateway.core.texts import Phrase
 
 router = APIRouter()
 
@@ -47,7 +48,7 @@ _SOURCES = Out(TypeAdapter(Sequence[SourceMeter]))
 def _tap(request: Request, source: str) -> Tap:
     tap = plant_of(request).tap(source)
     if tap is None:
-        raise HTTPException(404, "there is no such source")
+        raise HTTPException(404, Phrase("error.source"))
     return tap
 
 

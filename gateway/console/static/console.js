@@ -166,7 +166,7 @@ async function post(url, body) {
   let reason = String(answer.status);
   try {
     const detail = (await answer.json()).detail;
-    reason = typeof detail === "string" ? detail : detail.map((d) => `${d.where.at(-1)}: ${d.rule}`).join("; ");
+    reason = typeof detail === "string" ? detail : texts.invalid.replace("{fields}", detail.map((d) => d.where.at(-1)).join(", "));
   } catch {
     // The status is all there is.
   }

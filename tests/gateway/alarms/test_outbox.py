@@ -13,6 +13,7 @@ from gateway.alarms.outbox import Message, Outbox, Tells, within
 from gateway.alarms.words import words
 from gateway.core.alarm import Cause, Driver, Priority, Transition
 from gateway.core.errors import DataError
+from gateway.core.texts import english
 
 SECOND = 10**9
 MONDAY_NS = 1_700_438_400 * SECOND  # 2023-11-20 00:00 UTC, a Monday.
@@ -173,7 +174,7 @@ def test_what_one_cause_raises_in_one_machine_at_once_is_one_message() -> None:
     limits, anomaly, press = desk.tell()
     assert [i.transition.alarm for i in limits.items] == ["p.high", "t.high"]
     assert (len(anomaly.items), len(press.items)) == (1, 1)
-    title, body = words(desk.config, limits, "hall-3", "")
+    title, body = words(desk.config, limits, "hall-3", "", english())
     assert title == "pump: pressure 12 bar is high (and 1 more)"
     assert body.splitlines()[0] == "- temperature 90 °C is high"
 
@@ -184,7 +185,7 @@ def test_a_flood_is_one_message_with_the_list_behind_it() -> None:
         desk.take("active", alarm=f"a{i}")
     (flood,) = desk.tell(1)
     assert (flood.tells, flood.area, len(flood.items)) == (Tells.FLOOD, "line 2", 14)
-    title, body = words(desk.config, flood, "hall-3", "http://gateway")
+    title, body = words(desk.config, flood, "hall-3", "http://gateway", english())
     assert title == "Flood on line 2: 14 alarms"
     assert body.count("too hot") == 14
     desk.take("active", alarm="late")
@@ -253,7 +254,7 @@ def test_hours_are_local() -> None:
 def test_words_are_plain_and_name_what_drives() -> None:
     desk = Desk()
     desk.take("active")
-    title, body = words(desk.config, desk.tell()[0], "hall-3", "http://gateway/alarms")
+    title, body = words(desk.config, desk.tell()[0], "hall-3", "http://gateway/alarms", english())
     assert title == "pump: too hot"
     assert body.splitlines()[0] == "- t 90 °C, high"
     assert "Since 2023-11-20 00:00:00" in body
@@ -264,11 +265,11 @@ def test_own_templates_and_their_faults() -> None:
     desk = Desk(title="{{ alarm.asset|upper }}\n!", body="{{ alarm.nothing.at_all }}")
     desk.take("active")
     message = desk.tell()[0]
-    title, body = words(desk.config, message, "hall-3", "")
+    title, body = words(desk.config, message, "hall-3", "", english())
     assert title == "PUMP !"
-    assert "Priority medium" in body, "the default where the owner's own fails"
+    assert "medium priority" in body, "the default where the owner's own fails"
     evil = Desk(title="{{ ''.__class__.__mro__ }}")
-    assert words(evil.config, message, "hall-3", "")[0] == "pump: too hot"
+    assert words(evil.config, message, "hall-3", "", english())[0] == "pump: too hot"
     with pytest.raises(ValidationError, match="line 1"):
         Desk(title="{{ alarm")
 

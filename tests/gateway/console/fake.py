@@ -326,17 +326,24 @@ class FakePlant:
     async def teach(self, asset: str, ask: Ask, who: str) -> None:
         learned = self.lessons.get(asset)
         if learned is None or ask not in learned.may:
-            raise Refused(f"{asset}: {ask} makes no sense")
+            raise Refused(
+                Phrase(
+                    "refused.stage",
+                    asset=asset,
+                    asked=Phrase(f"learning.{ask}"),
+                    stage=Phrase("learning.active"),
+                )
+            )
         self.taught.append((asset, ask, who))
         self.lessons[asset] = replace(learned, may=())
 
     async def promote(self, bundle: str, who: str) -> None:
         if not any(b.id == bundle and b.may_promote for b in self.bundle_views):
-            raise Refused(f"{bundle}: is not a candidate")
+            raise Refused(Phrase("refused.no_candidate", bundle=bundle))
 
     async def roll_back(self, bundle: str, who: str) -> None:
         if not any(b.id == bundle and b.may_roll_back for b in self.bundle_views):
-            raise Refused(f"{bundle}: there is none before it")
+            raise Refused(Phrase("refused.not_ours", bundle=bundle))
         self.rolled_back.append(bundle)
         self.bundle_views = [replace(b, may_roll_back=False) for b in self.bundle_views]
 
@@ -358,7 +365,7 @@ class FakePlant:
 
     async def test_channel(self, channel: str, who: str) -> None:
         if channel != "shift-mail":
-            raise Refused(f"{channel}: there is no such channel")
+            raise Refused(Phrase("refused.no_channel", channel=channel))
         self.tests.append((channel, who))
 
     def health(self) -> Health:

@@ -1,15 +1,22 @@
 """Every word that an operator reads is in the catalogue, and another language is one file."""
 
 import ast
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from importlib.resources import files
 from itertools import product
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from gateway.alarms.states import Event, Life, ShelfEvent
+from gateway.cli import group
+from gateway.cli.schema import EXAMPLE
+from gateway.config import load as load_config
 from gateway.console.config import ConsoleConfig
 from gateway.console.plant import AssetState
 from gateway.console.render import Pages, number
@@ -22,6 +29,7 @@ from gateway.pipeline.learn import Stage
 from models.features.catalogue import CATALOGUE
 from models.follow import Held
 from models.sensors import SensorFault
+from tests.commands import blocks
 from tests.gateway import brackets
 
 TEMPLATES = Path(str(files("gateway.console") / "templates"))
@@ -58,11 +66,36 @@ def test_every_phrase_of_the_program_fills_a_template_of_the_catalogue() -> None
             keys = [k for k in english().table if re.fullmatch(re.escape(start) + r"\w+", k)]
             keys = [k for k in keys if set(fields(english().table[k])) == given]
         assert keys, where
+        for word in call.keywords:
+            for node in ast.walk(word.value):
+                if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Phrase":
+                    break
+                said = node.value if isinstance(node, ast.Constant) else ""
+                assert not re.search(r"[A-Za-z]{3}", str(said)), f"{where}: {said!r}"
         for each in keys:
             assert english().has(each), f"{where}: {each}"
             assert set(fields(english().table[each])) == given, f"{where}: {each}"
             seen += 1
     assert seen > 50
+
+
+def test_what_is_passed_on_as_it_was_said_is_said_by_others() -> None:
+    """Each place is known: a sentence of ours has no way round the catalogue."""
+    found = [
+        f"{path.relative_to(ROOT)}: {ast.unparse(node)}"
+        for path in ROOT.glob("gateway/**/*.py")
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "as_said"
+    ]
+    assert sorted(found) == [
+        "gateway/console/api/alarms.py: as_said('; '.join(refused))",
+        "gateway/core/texts.py: as_said(text)",
+        "gateway/learning/learning.py: as_said(error)",
+        "gateway/learning/learning.py: as_said(error)",
+        "gateway/pipeline/assess.py: as_said(where)",
+        "gateway/pipeline/supervise.py: as_said(text)",
+        "gateway/pipeline/trial.py: as_said(limit.reason)",
+    ]
 
 
 def test_every_word_of_the_vocabulary_has_its_text() -> None:
@@ -104,6 +137,27 @@ def test_another_language_is_one_file(tmp_path: Path) -> None:
     phrase = Phrase("driver.changed", subject=Phrase("driver.of", signal="a", feature=as_said("b")))
     assert config.texts.say(phrase) == "⟦⟦a b⟧ changed⟧"
     assert str(phrase) == "a b changed"
+
+
+def test_the_page_that_says_how_to_add_a_language_is_right(tmp_path: Path) -> None:
+    page = ROOT / "gateway" / "console" / "console.md"
+    (block,) = blocks(page)
+    path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
+    own = str(tmp_path)
+    script = block.text.replace("/etc/forewarn", own)
+    subprocess.run(["sh", "-ec", script], check=True, env=os.environ | {"PATH": path})
+    (table,) = re.findall(
+        r"```toml\n(\[console\]\nlanguage = .*?)```", page.read_text("utf-8"), re.DOTALL
+    )
+    config = tmp_path / "forewarn.toml"
+    config.write_text(EXAMPLE + table.replace("/etc/forewarn", own))
+    assert load_config(config).settings.console.texts("plant.calm") == "Alles in Ordnung"
+    assert CliRunner().invoke(group, ["check", str(config)]).exit_code == 0
+    lines = (tmp_path / "de.toml").read_text("utf-8").splitlines()
+    (tmp_path / "de.toml").write_text("\n".join(x for x in lines if not x.startswith("calm =")))
+    refused = CliRunner().invoke(group, ["check", str(config)])
+    assert refused.exit_code == 2
+    assert f"{own}/de.toml: plant.calm is missing" in refused.output
 
 
 def test_an_incomplete_language_is_refused_with_file_and_key(tmp_path: Path) -> None:
