@@ -9,10 +9,10 @@ from gateway.core.alarm import Cause, Condition, Priority
 from gateway.core.batch import Batch, Quality, Waveform, bad_batch
 from gateway.core.channel import Channel
 from gateway.core.clock import sleep_until
-from gateway.core.errors import ConfigError, LinkError, LinkRefused
+from gateway.core.errors import ConfigError, LinkError, LinkRefused, LinkTimeout
 from gateway.core.meter import LinkState
 from gateway.core.source import Session, Source, SourceContext
-from gateway.core.texts import Phrase, as_said
+from gateway.core.texts import Phrase
 
 BACKOFF_NS_MIN = 500_000_000
 BACKOFF_NS_MAX = 60_000_000_000
@@ -105,7 +105,7 @@ class Supervisor:
         if self._down_since_ns is not None:
             down_ns = self._context.clock.mono_ns() - self._down_since_ns
             self._context.log.info("source.recovered", down_s=round(down_ns / 1e9, 3))
-            self._report(active=False, text="")
+            self._report(None)
         else:
             self._context.log.info("source.up")
         self._down_since_ns = None
@@ -124,7 +124,7 @@ class Supervisor:
         clock = self._context.clock
         self._down_since_ns = clock.mono_ns()
         self._context.log.warning("source.down", error=str(error), kind=type(error).__name__)
-        self._report(active=True, text=str(error))
+        self._report(_said(self.source.id, error))
         table = self._context.signals
         numbers = np.array([table.intern(s.key()) for s in self.source.signals], dtype=np.int32)
         batch = bad_batch(self.source.id, numbers, clock.wall_ns())
@@ -147,20 +147,30 @@ class Supervisor:
         if self._changed is not None:
             self.source, self._changed = self._changed, None
 
-    def _report(self, *, active: bool, text: str) -> None:
-        fault = (as_said(text) if text else Phrase("system.link_why")) if active else None
+    def _report(self, text: Phrase | None) -> None:
         now_ns = self._context.clock.wall_ns()
-        self._context.report(link_condition(self.source.id, now_ns, fault))
+        self._context.report(link_condition(self.source.id, now_ns, text))
 
 
-def link_condition(source: str, t_ns: int, fault: Phrase | None) -> Condition:
+def link_condition(source: str, t_ns: int, text: Phrase | None) -> Condition:
     """That the link of a source is down, and why; None for that it is not."""
     return Condition(
         asset="",
         alarm=f"link.{source}",
         cause=Cause.SYSTEM,
-        active=fault is not None,
+        active=text is not None,
         t_ns=t_ns,
         priority=Priority.MEDIUM,
-        text=Phrase("system.link_down", source=source, fault=fault) if fault else None,
+        text=text,
     )
+
+
+def _said(source: str, error: LinkError) -> Phrase:
+    """What it means for an operator, and what the adapter found, as it says it."""
+    kind = "down"
+    if isinstance(error, LinkRefused):
+        kind = "refused"
+    elif isinstance(error, LinkTimeout):
+        kind = "silent"
+    fault = str(error) or type(error).__name__
+    return Phrase(f"system.link_{kind}", source=source, fault=fault)

@@ -6,6 +6,7 @@ import math
 import socket
 import time
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -19,7 +20,8 @@ from gateway.console.exposition import COUNTERS
 from gateway.console.plant import ContextView, EgressView, LearningView
 from gateway.console.shield import BODY_BYTES_MAX
 from tests.eventually import eventually_blocking
-from tests.gateway.console.conftest import Running, Start
+from tests.gateway import brackets
+from tests.gateway.console.conftest import PASSWORD, Running, Start
 from tests.gateway.console.fake import FakePlant
 
 ACK = {"verb": "ack", "targets": [{"asset": "pump-1", "alarm": "anomaly"}]}
@@ -165,6 +167,43 @@ def test_a_gap_that_nobody_can_fill_is_shown(console: Running) -> None:
     text = client.get("/metrics").text
     assert f'forewarn_source_gaps_unfilled_total{{source="{meter.source}"}} 3.0' in text
     assert f'forewarn_source_gaps_unfilled_s_total{{source="{meter.source}"}} 12.0' in text
+
+
+def test_every_refusal_is_said_in_the_language_of_the_console(start: Start, tmp_path: Path) -> None:
+    console = start(language=str(brackets.write(tmp_path)))
+    eva, vera, nobody = console.client("eva"), console.client("vera"), console.client()
+    forged = console.client("eva")
+    del forged.headers["X-CSRF-Token"]
+    none = {"asset": "none", "alarm": "none"}
+    ack = {"verb": "ack", "targets": [none]}
+    kim = {"name": "kim", "password": PASSWORD, "role": "viewer"}
+    asked = [
+        (nobody.get("/api/v1/me"), 401),
+        (vera.post("/api/v1/alarms/command", json=ack), 403),
+        (forged.post("/api/v1/alarms/command", json=ack), 403),
+        (eva.post("/api/v1/alarms/command", json=ack, headers={"Origin": "http://x"}), 403),
+        (eva.post("/api/v1/alarms/command", json=ack), 409),
+        (eva.post("/api/v1/learning/promote", json={"asset": "none"}), 409),
+        (eva.post("/api/v1/bundles/roll-back", json={"bundle": "none"}), 409),
+        (eva.post("/api/v1/channels/test", json={"channel": "none"}), 409),
+        (eva.post("/api/v1/users/remove", json={"name": "none"}), 409),
+        (eva.post("/api/v1/users/remove", json={"name": "eva"}), 409),
+        (eva.post("/api/v1/users/add", json=kim | {"name": "eva"}), 409),
+        (eva.post("/api/v1/users/add", json=kim | {"password": "x"}), 409),
+        (eva.post("/api/v1/users/add", json=kim | {"password": "kimkimkimkim"}), 409),
+        (eva.post("/api/v1/tokens/revoke", json={"name": "none"}), 409),
+        (eva.get("/api/v1/asset?id=none"), 404),
+        (eva.get("/api/v1/sources/none/wire"), 404),
+        (eva.get("/api/v1/none"), 404),
+        (eva.get("/api/v1/users/add"), 405),
+        (eva.get("/live?topic=none"), 404),
+        (eva.get("/static/none"), 404),
+    ]
+    for answer, status in asked:
+        assert answer.status_code == status, answer.url
+        detail = answer.json()["detail"]
+        assert detail.startswith("⟦"), (answer.url, detail)
+        assert brackets.outside(detail).strip() == ""
 
 
 def test_where_learning_stands_is_on_every_surface(console: Running) -> None:

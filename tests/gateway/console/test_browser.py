@@ -237,6 +237,7 @@ VISIBLE = """() => {
 }"""
 SENTENCES = {"text", "cause", "learning_text", "missing", "reason", "reasons", "context", "detail"}
 """What is said in the language of the catalogue, rather than named by somebody."""
+FIELDS = ("name", "password", "role")
 UNITS = {"ms", "kB", "MB", "GB", "min", "vor", "Uhr"}
 
 
@@ -279,14 +280,20 @@ def test_every_word_that_can_be_seen_is_of_the_catalogue(
         if path.startswith("/asset?id=") and "none" not in path:
             expect(v.page.locator("body[data-drawn]")).to_be_visible()
         seen[path] = v.page.evaluate(VISIBLE)
+    v.page.goto(f"{console.url}/settings")
+    for body in ({"name": "kim", "password": "short", "role": "viewer"}, {}):
+        v.page.evaluate("body => post('/api/v1/users/add', body)", body)
+        toast = v.page.locator("#toast").inner_text()
+        assert toast.startswith("⟦"), toast
+        seen[f"refused {len(body)}"] = toast
     said = strings([plant.assets(), plant.alarms(), plant.sources(), plant.bundles()])
     said |= strings([plant.health(), plant.channels(), plant.log, plant.settings()])
     said |= strings([plant.asset(a.id) for a in plant.assets()])
     said |= strings([plant.learning(), console.console._vault.users()])
-    said |= strings(console.console._vault.audited(100)) | {"127.0.0.1"}
+    said |= strings(console.console._vault.audited(100)) | {"127.0.0.1", *FIELDS}
     known = sorted((s for s in said if s), key=len, reverse=True)
     for path, text in seen.items():
-        assert text.count("⟦") > 5, path
+        assert text.count("⟦") > (5 if path.startswith("/") else 0), path
         rest = brackets.outside(text)
         for data in known:
             rest = rest.replace(data, " ").replace(data[:1].upper() + data[1:], " ")

@@ -93,7 +93,6 @@ def test_what_is_passed_on_as_it_was_said_is_said_by_others() -> None:
         "gateway/learning/learning.py: as_said(error)",
         "gateway/learning/learning.py: as_said(error)",
         "gateway/pipeline/assess.py: as_said(where)",
-        "gateway/pipeline/supervise.py: as_said(text)",
         "gateway/pipeline/trial.py: as_said(limit.reason)",
     ]
 
@@ -119,6 +118,7 @@ def test_every_word_of_the_vocabulary_has_its_text() -> None:
         *product(["lesson", "learning"], Stage),
         *product(["system"], ("influx_held", "influx_down", "influx_refused")),
         *product(["system"], ("certificate_gateway", "certificate_server")),
+        *product(["system"], ("link_down", "link_refused", "link_silent")),
     ]
     assert [f"{a}.{b}" for a, b in wanted if not english().has(f"{a}.{b}")] == []
 
