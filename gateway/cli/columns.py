@@ -35,6 +35,7 @@ class Columns:
         few_words: Without `signals`: text columns of a few words that come again are used as well.
         events: Tables beside the files, whose signals join those of the files.
         failures: Makes the labels, in place of columns.
+        wanted_by: Who names the signals, for messages.
         day_first: Whether 05/11/2026 is in November, where a column itself does not tell.
     """
 
@@ -49,6 +50,7 @@ class Columns:
     few_words: bool = False
     events: tuple[Log | Facts, ...] = ()
     failures: Failures | None = None
+    wanted_by: str = "--signals"
     day_first: bool | None = None
 
 

@@ -45,6 +45,7 @@ def evaluate(
         asked = replace(
             columns,
             signals=tuple(signal.name for signal in signals),
+            wanted_by="the model",
             words={s.name: s.categories for s in signals if s.categories},
         )
         test = read(tests, asked)

@@ -38,7 +38,7 @@ def _record(
         "--time": (columns.time,) if columns.time else (),
         "--group": (columns.group,) if columns.group else (),
         "--label": columns.labels,
-        "--signals": tuple(s for s in columns.signals if s not in _made(columns)),
+        columns.wanted_by: tuple(s for s in columns.signals if s not in _made(columns)),
     }
     for option, wanted in named.items():
         missing = [name for name in wanted if name not in held.names]

@@ -75,6 +75,7 @@ def command(
         time=time,
         day_first=day_first,
         signals=tuple(s.name for s in bundle.manifest.signals if s.name not in derived),
+        wanted_by="the model",
         ignore=split(ignore),
         group=group,
         rows=row_range(rows),
@@ -85,9 +86,11 @@ def command(
     columns = with_tables(columns, events, known=needed(bundle.manifest.detail, columns.signals))
     with Console(stderr=True).status("scoring") as status:
         record = read(data, columns)
-        notes = doubts(record, columns)
+        notes = doubts(record, columns) + _foreign(bundle, record)
         status.update(f"scoring {len(record)} rows")
         names, lines, summary = _scored(bundle, record, device, precision, follow=follow)
+        if not summary["judged"]:
+            notes.append(_why_none(bundle, record))
         try:
             _write(out, record, names, lines)
         except OSError as error:
@@ -95,9 +98,41 @@ def command(
     for note in notes:
         click.echo(f"note: {note}", err=True)
     if as_json:
-        click.echo(json.dumps({"bundle": bundle.id, "rows": len(record), **summary}))
+        told = {"bundle": bundle.id, "rows": len(record), **summary, "notes": notes}
+        click.echo(json.dumps(told, ensure_ascii=False))
     else:
         click.echo(f"{out}: {len(record)} rows" + "".join(f", {k} {v}" for k, v in summary.items()))
+
+
+def _foreign(bundle: "Bundle", record: "Record") -> list[str]:
+    """Signals that look as if they were in another unit than those that were learned."""
+    from models.units import foreign
+
+    values = dict(zip(record.names, record.values.T, strict=True))
+    told = (
+        foreign(s.name, values[s.name], s.low, s.high)
+        for s in bundle.manifest.signals
+        if s.name in values and s.low is not None and s.high is not None and not s.categories
+    )
+    return [text for text in told if text]
+
+
+def _why_none(bundle: "Bundle", record: "Record") -> str:
+    """Why no row got an answer."""
+    import numpy as np
+
+    missing = float(np.isnan(record.values).mean())
+    if missing > 0.5:
+        return f"no row could be judged: {missing:.0%} of the values are missing"
+    window = bundle.manifest.window
+    length = f"{window.cells} rows"
+    if window.period_s and not window.rows:
+        length = f"{window.cells} samples, one each {window.period_s:g} s"
+    longest = int(np.bincount(record.group).max())
+    return (
+        f"no row could be judged: the model's window is {length}; the longest sequence here has "
+        f"{longest} rows"
+    )
 
 
 def _scored(

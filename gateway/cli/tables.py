@@ -197,9 +197,9 @@ def numbers(held: Table, name: str) -> Floats:
     """
     column = held.columns[held.names.index(name)]
     if column.dtype == np.float64:
-        return np.asarray(column, np.float64)
+        return _finite(np.asarray(column, np.float64))
     try:
-        return np.array([cell or "nan" for cell in column]).astype(np.float64)
+        return _finite(np.array([cell or "nan" for cell in column]).astype(np.float64))
     except ValueError:
         pass
     # Where commas are decimal, points are none.
@@ -215,4 +215,9 @@ def numbers(held: Table, name: str) -> Floats:
                 f"{cell[:40]!r}; correct it, or leave the column out with --ignore"
             )
         out[row] = value
-    return out
+    return _finite(out)
+
+
+def _finite(values: Floats) -> Floats:
+    """Infinite is no value, here as in a gateway."""
+    return np.where(np.isfinite(values), values, np.nan)

@@ -7,13 +7,14 @@ from numpy.typing import NDArray
 
 from models.errors import RecordError
 from models.record import Record
+from models.units import UNITS
 
 MISSING_MAX = 0.5
 """A signal that lacks more than this share of its samples is left out."""
-UNITS = ((1.8, 32.0, "°C to °F"), (1000.0, 0.0, "times 1000"))
-"""Changes of unit that are told by their exact numbers; each is looked for in both directions."""
 UNIT_TOLERANCE = 0.02
 EDGE = 8
+NEAR = 4
+"""Samples next to a step that tell its height: a machine moves on meanwhile."""
 COUNTER_STEPS_MIN, COUNTER_UPS_MIN = 50, 10
 COUNTER_RESETS_MAX = 0.01
 """Steps back for each step up that a counter may make: it is reset, or rolls over, now and then."""
@@ -140,22 +141,29 @@ def unit_change(column: Floats) -> tuple[int, str] | None:
         return None
     # The level just before and just after: the machine's state did not change in between.
     before, after = x[max(0, at - 4 * EDGE) : at], x[at : at + 4 * EDGE]
-    old, new = float(np.median(before)), float(np.median(after))
+    old, new = float(np.median(before[-NEAR:])), float(np.median(after[:NEAR]))
     old_spread, new_spread = _spread(before), _spread(after)
+    old_steps, new_steps = _steps(before), _steps(after)
     for factor, offset, name in UNITS:
-        for low, high, low_spread, high_spread, what in (
-            (old, new, old_spread, new_spread, name),
-            (new, old, new_spread, old_spread, " to ".join(reversed(name.split(" to ")))),
+        back = " to ".join(reversed(name.split(" to ")))
+        for low, high, low_spread, high_spread, low_steps, high_steps, what in (
+            (old, new, old_spread, new_spread, old_steps, new_steps, name),
+            (new, old, new_spread, old_spread, new_steps, old_steps, back),
         ):
             want = factor * low + offset
             step = abs(high - low)
             same = abs(high - want) <= UNIT_TOLERANCE * step + low_spread * factor / EDGE
             wide = step > 8 * max(high_spread, factor * low_spread)
-            grown = low_spread == 0 or 0.4 < high_spread / (factor * low_spread) < 2.5
+            grown = low_steps == 0 or 0.4 < high_steps / (factor * low_steps) < 2.5
             if same and wide and grown:
                 label = what if " to " in what else f"{what} {'up' if high is new else 'down'}"
                 return int(rows[at]), label
     return None
+
+
+def _steps(x: Floats) -> float:
+    """The spread of its steps, which a load that moves does not change; else its own."""
+    return _spread(np.diff(x)) or _spread(x)
 
 
 def _spread(x: Floats) -> float:

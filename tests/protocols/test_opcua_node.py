@@ -114,7 +114,8 @@ async def test_its_operation_limits_are_kept(peer: NodePeer, tmp_path: Path, mod
     async with config.open(world.context) as session:
         got = await read_until(session, world, set(names))
     assert got == {f"n{i}": float(i) for i in range(40)}
-    assert +world.meter.errors == {}
+    # A poll may come late where the machine has other things to do.
+    assert set(+world.meter.errors) <= {"late"}
 
 
 @pytest.mark.parametrize(
