@@ -155,7 +155,7 @@ async def _children(
                 point = page.ContinuationPoint
             result.append((parent, references))
 
-    await in_chunks(parents, min(limits.read, 100), browse)
+    await in_chunks(parents, min(limits.browse, 100), browse)
     return result
 
 
@@ -192,7 +192,8 @@ async def _open_structures(link: Link, variables: Sequence[Found], limits: Limit
     closed = [found for found in variables if found.type.startswith("ExtensionObject")]
     structures = Structures()
     try:
-        await structures.learn(link, [found.node for found in closed], limits.read)
+        per_call = min(limits.read, limits.browse)
+        await structures.learn(link, [found.node for found in closed], per_call)
     except PeerError:
         return  # They are shown, but closed.
     for found in closed:

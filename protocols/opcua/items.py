@@ -33,6 +33,7 @@ _LIMITS = (
     ua.ObjectIds.Server_ServerCapabilities_OperationLimits_MaxNodesPerRead,
     ua.ObjectIds.Server_ServerCapabilities_OperationLimits_MaxNodesPerTranslateBrowsePathsToNodeIds,
     ua.ObjectIds.Server_ServerCapabilities_OperationLimits_MaxNodesPerHistoryReadData,
+    ua.ObjectIds.Server_ServerCapabilities_OperationLimits_MaxNodesPerBrowse,
 )
 _ROOT = ua.NodeId(ua.Int32(ua.ObjectIds.RootFolder))
 _HAS_PROPERTY = ua.NodeId(ua.Int32(ua.ObjectIds.HasProperty))
@@ -75,6 +76,7 @@ class Limits:
     read: int
     translate: int
     history: int
+    browse: int
 
 
 async def read_server(link: Link, config: Settings, per_call: int = 0) -> tuple[list[str], Limits]:

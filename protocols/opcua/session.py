@@ -62,7 +62,7 @@ class OpcUaSession:
         self._gaps = GapFiller(config, context, link, self.outbox, self._intake, resume)
         self._groups = ["", *(group.name for group in config.groups)]
         self._uris: list[str] = []
-        self._limits = Limits(1, 1, 1, 1)
+        self._limits = Limits(1, 1, 1, 1, 1)
         self._refused: set[Item] = set()
         self._wake_retry = asyncio.Event()
         self._changing = asyncio.Lock()
@@ -145,7 +145,8 @@ class OpcUaSession:
         if not nodes:
             return
         try:
-            await self._intake.structures.learn(self._link, list(nodes), self._limits.read)
+            per_call = min(self._limits.read, self._limits.browse)
+            await self._intake.structures.learn(self._link, list(nodes), per_call)
         except PeerError as error:
             # Standard structures are known without it; others become BAD with their reason.
             self._context.log.warning("structures.unknown", error=str(error))
@@ -186,7 +187,7 @@ class OpcUaSession:
                 self._context.log.warning("group.polled", group=group, reason=str(error))
                 self._poller(group, mine[0]).add(mine)
                 continue
-            for item, name, reason in await subscription.add(mine, self._limits.monitored):
+            for item, name, reason in await subscription.add(mine, self._limits):
                 self._refuse(item, name, reason)
             for item in mine:
                 if item.monitored_id:

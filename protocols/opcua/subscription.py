@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import structlog
 from asyncua import ua
 
-from protocols.opcua.items import Item, in_chunks, read_properties
+from protocols.opcua.items import Item, Limits, in_chunks, read_properties
 from protocols.opcua.link import Link, code_name
 from protocols.opcua.settings import Group, Settings
 
@@ -65,7 +65,7 @@ class Subscription:
             return max(0, sequence - 1)
         return max(0, sequence - self.expected)
 
-    async def add(self, items: Sequence[Item], per_call: int) -> list[tuple[Item, str, str]]:
+    async def add(self, items: Sequence[Item], limits: Limits) -> list[tuple[Item, str, str]]:
         """Monitor the items; those that the server takes get their `monitored_id`.
 
         Returns:
@@ -94,10 +94,10 @@ class Subscription:
                     name = code_name(code)
                     refused.append((item, name, f"{name}: {item.signal.address}"))
 
-        await in_chunks(items, per_call, create)
+        await in_chunks(items, limits.monitored, create)
         if unfiltered:
-            refused += await self._filter_here(unfiltered)
-            await in_chunks([i for i in unfiltered if i.deadband], per_call, create)
+            refused += await self._filter_here(unfiltered, limits)
+            await in_chunks([i for i in unfiltered if i.deadband], limits.monitored, create)
         if slower:
             item, given_s = max(slower, key=lambda pair: pair[1])
             self.log.warning(
@@ -109,13 +109,22 @@ class Subscription:
             )
         return refused
 
-    async def _filter_here(self, items: Sequence[Item]) -> list[tuple[Item, str, str]]:
+    async def _filter_here(
+        self, items: Sequence[Item], limits: Limits
+    ) -> list[tuple[Item, str, str]]:
         """Take over the deadband that the server refuses to apply."""
         refused: list[tuple[Item, str, str]] = []
-        ranges = await read_properties(self.link, [item.node for item in items], "EURange")
-        for item, found in zip(items, ranges, strict=True):
+        ranges: dict[Item, object] = {}
+
+        async def read(chunk: Sequence[Item]) -> None:
+            found = await read_properties(self.link, [item.node for item in chunk], "EURange")
+            ranges.update(zip(chunk, found, strict=True))
+
+        percent = [item for item in items if item.signal.deadband is None]
+        await in_chunks(percent, min(limits.translate, limits.read), read)
+        for item in items:
             item.filtered = False
-            signal = item.signal
+            signal, found = item.signal, ranges.get(item)
             if signal.deadband is not None:
                 item.deadband = signal.deadband
             elif isinstance(found, ua.Range) and found.High > found.Low:

@@ -47,7 +47,12 @@ async function main() {
     nodeset_filename: [nodesets.standard, path.join(__dirname, "motor.xml")],
     userManager: { isValidUser: (user, password) => user === "press" && password === "s3cret" },
     serverCapabilities: {
-      operationLimits: { maxMonitoredItemsPerCall: 7, maxNodesPerRead: 20 },
+      operationLimits: {
+        maxMonitoredItemsPerCall: 7,
+        maxNodesPerRead: 20,
+        maxNodesPerBrowse: 5,
+        maxNodesPerTranslateBrowsePathsToNodeIds: 6,
+      },
     },
   });
   await server.initialize();

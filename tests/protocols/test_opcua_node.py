@@ -2,10 +2,11 @@
 
 import asyncio
 import json
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from itertools import count, pairwise
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from gateway.pipeline.supervise import Supervisor
 from protocols.opcua import Config
 from protocols.opcua.certificates import first_certificate, pin
 from protocols.opcua.discover import endpoints_of
+from protocols.opcua.subscription import Subscription
 
 from ..conformance import Bench, bench, check_source
 from ..eventually import eventually
@@ -106,16 +108,48 @@ async def test_conforms(peer: NodePeer, tmp_path: Path) -> None:
     await check_source(make, tmp_path)
 
 
-@pytest.mark.parametrize("mode", ["subscribe", "poll"])
-async def test_its_operation_limits_are_kept(peer: NodePeer, tmp_path: Path, mode: str) -> None:
+@pytest.mark.parametrize(
+    ("mode", "interval_s", "requests"),
+    [
+        ("subscribe", 0.05, {"CreateMonitoredItemsRequest": 6}),
+        ("poll", 60.0, {"ReadRequest": 3}),  # The first asks for the limits.
+    ],
+)
+async def test_its_operation_limits_are_kept(
+    peer: NodePeer, tmp_path: Path, mode: str, interval_s: float, requests: dict[str, int]
+) -> None:
     names = [f"n{i}" for i in range(40)]
-    config = source(url_of(peer), *(signal(name) for name in names), mode=mode)
+    paths = [f"/Objects/{{urn:test:plant}}Pump/{name}" for name in names]
+    config = source(
+        url_of(peer),
+        *(signal(name, address=path) for name, path in zip(names, paths, strict=True)),
+        mode=mode,
+        publishing_interval_s=interval_s,
+        keep_alive_s=60.0,
+    )
     world = bench("p1", "opcua", tmp_path)
+    world.context.tap.start(world.context.clock, 60)
     async with config.open(world.context) as session:
         got = await read_until(session, world, set(names))
     assert got == {f"n{i}": float(i) for i in range(40)}
-    # A poll may come late where the machine has other things to do.
-    assert set(+world.meter.errors) <= {"late"}
+    assert +world.meter.errors == {}
+    # 7 paths of 6, 6 items of 7, or 2 reads of 20: nothing was refused first and then halved.
+    notes = Counter(frame.note for frame in world.context.tap.frames())
+    requests = {"TranslateBrowsePathsToNodeIdsRequest": 7, **requests}
+    assert {note: notes[note] for note in requests} == requests
+
+
+async def test_its_limits_are_kept_where_it_refuses_a_deadband(
+    peer: NodePeer, tmp_path: Path
+) -> None:
+    """A node without EURange has no percent deadband there, so we look for that range ourselves."""
+    signals = [signal(f"n{i}", deadband_percent=5.0) for i in range(40)]
+    config = source(url_of(peer), *signals, signal("flow", deadband_percent=5.0))
+    world = bench("p1", "opcua", tmp_path)
+    async with config.open(world.context) as session:
+        await read_until(session, world, {"flow"})
+    assert len(world.meter.quarantined) == 40
+    assert "needs a node with an EURange" in world.meter.quarantined["pump/n7"]
 
 
 @pytest.mark.parametrize(
@@ -175,22 +209,29 @@ async def test_both_ends_are_trusted_by_a_person(tmp_path: Path) -> None:
             assert await read_until(session, world, {"n7"}) == {"n7": 7.0}
 
 
-async def test_it_keeps_a_percent_deadband_itself(peer: NodePeer, tmp_path: Path) -> None:
+async def test_it_keeps_a_percent_deadband_itself(
+    peer: NodePeer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     await peer.send(name="flow", value=10.0)
-    config = source(url_of(peer), signal("flow", deadband_percent=10.0, sampling_interval_s=0.02))
+    settings = {"queue_size": 100, "sampling_interval_s": 0.01}
+    config = source(
+        url_of(peer),
+        signal("flow", deadband_percent=10.0, **settings),
+        signal("all", address="nsu=urn:test:plant;s=flow", **settings),
+    )
     world = bench("p1", "opcua", tmp_path)
-    seen: list[float] = []
-    async with config.open(world.context) as session, asyncio.timeout(10):
-        while not seen or seen[-1] != 30.0:
-            item = await session.read()
-            assert isinstance(item, Batch)
-            seen += item.value.tolist()
-            # Steps of 2 of a span of 50 are 4 %; only the third and the last leave the band.
-            await peer.send(name="flow", value=seen[-1] + 2.0 if len(seen) < 2 else 30.0)
-            if seen == [10.0]:
-                await peer.send(name="flow", value=16.0)
-    assert 12.0 not in seen
-    assert all(abs(b - a) > 5.0 for a, b in pairwise(seen))
+    monkeypatch.setattr(Subscription, "_filter_here", None)  # The filter must not be refused.
+    seen: dict[str, list[float]] = {"flow": [], "all": []}
+    async with config.open(world.context) as session, asyncio.timeout(20):
+        # Steps of 2 are 4 % of a span of 50; 16, 22 and 28 leave the band of 5 around the last one.
+        for value in (10.0, 12.0, 14.0, 16.0, 18.0, 20.0, 22.0, 24.0, 26.0, 28.0):
+            await peer.send(name="flow", value=value)
+            while not seen["all"] or seen["all"][-1] != value:
+                item = await session.read()
+                assert isinstance(item, Batch)
+                for number, shown in zip(item.signal.tolist(), item.value.tolist(), strict=True):
+                    seen[world.context.signals[number].name].append(shown)
+    assert seen["flow"] == [10.0, 16.0, 22.0, 28.0]
 
 
 async def test_text_waveform_and_browsing(peer: NodePeer, tmp_path: Path) -> None:
