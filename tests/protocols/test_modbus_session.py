@@ -20,6 +20,7 @@ from gateway.core.source import Session, Source
 from protocols.modbus.group import Group
 from protocols.modbus.schedule import Slots
 from tests.faults.modbus_device import Asked, Behaviour, Device, Write, on_tcp, on_tty, right
+from tests.faults.modbus_faults import wrong_count
 from tests.protocols.modbus_peers import faults_of, make_config, make_context
 
 
@@ -107,6 +108,16 @@ async def test_a_refused_address_is_tried_again_and_comes_back(tmp_path: Path) -
             batch = await sweep(session)
             assert (batch.quality == Quality.GOOD).all()
             assert sorted(batch.value) == list(range(1000, 1010))
+
+
+def test_a_refused_address_is_tried_again_ever_more_rarely(tmp_path: Path) -> None:
+    config = make_config("tcp://plc", [{"address": f"holding:{a}"} for a in range(3)])
+    group = Group(config, make_context(tmp_path), config.signals, Slots(10**9, 0), {})
+    pauses_s = []
+    for _ in range(8):
+        group.quarantine(1, "refused", now_ns=0, pause_ns=600 * 10**9)
+        pauses_s.append(group.quarantined[1].retry_ns / 1e9)
+    assert pauses_s == [600, 1200, 2400, 4800, 9600, 19_200, 21_600, 21_600]
 
 
 async def test_a_device_that_fails_while_it_starts_is_not_left_out_for_long(tmp_path: Path) -> None:
@@ -287,6 +298,37 @@ async def test_the_silence_that_one_unit_wants_is_kept_for_it_alone(tmp_path: Pa
                 assert (await sweep(session)).quality.max() == Quality.GOOD
     assert min(silence_s[2]) >= 0.04
     assert min(silence_s[1][1:]) < 0.04
+
+
+@pytest.mark.parametrize(
+    ("setting", "why"),
+    [("retries = 0", ""), ("timeout_s = 0.05", "unit 2: no answer within 0.05 s")],
+)
+async def test_the_patience_of_a_profile_is_that_of_its_device_alone(
+    tmp_path: Path, setting: str, why: str
+) -> None:
+    """Both units answer late, and damaged at first; only the one with the profile is given up."""
+    damaged: set[int] = set()
+
+    async def sick(device: Device, asked: Asked, write: Write) -> None:
+        await asyncio.sleep(0.15)
+        first = asked.unit not in damaged
+        damaged.add(asked.unit)
+        await (wrong_count if first else right)(device, asked, write)
+
+    profile = tmp_path / "meter.toml"
+    profile.write_text(f'[device]\n{setting}\n[[signal]]\nsignal = "x"\naddress = 40001\n')
+    context = make_context(tmp_path)
+    async with on_tcp(Device(behaviour=sick)) as url, asyncio.timeout(20):
+        devices = [{"unit_id": 2, "profile": str(profile), "asset": "meter"}]
+        config = make_config(
+            url, [{"address": "holding:1"}], devices=devices, timeout_s=5, spread=0, flush_s=10
+        )
+        async with config.open(context) as session:
+            batch = await sweep(session)
+    shown = {context.signals[n].asset: q for n, q in zip(batch.signal, batch.quality, strict=True)}
+    assert shown == {"a": Quality.GOOD, "meter": Quality.BAD}
+    assert context.meter.quarantined == ({"meter/x": why} if why else {})
 
 
 async def test_a_gateway_that_reports_a_silent_unit_is_believed(tmp_path: Path) -> None:
