@@ -18,6 +18,7 @@ from models.record import Record
 from models.sensors import Sensors
 from models.training.detail import explained, following, operating
 from models.training.detector_graph import int8_of
+from models.training.grid import judged_cells
 from models.training.learn import learn
 from models.training.screen import Screened
 from models.windows import Grid, lay
@@ -96,7 +97,7 @@ def train(
             rows=grid.rows,
             period_s=grid.period_s,
             cells=grid.cells,
-            hop_cells=grid.hop_cells,
+            hop_cells=grid.hop_cells if hop else judged_cells(grid),
             stale_s=None if grid.period_s is None else grid.period_s * grid.stale_cells,
         ),
         features=plan.names,

@@ -17,7 +17,9 @@ WINDOWS_MIN = 8
 CYCLES = 4
 """A window covers so many of a machine's cycles, so that where it begins does not matter."""
 HOP_S = 0.25
-"""Faster than this nobody needs an assessment; windows then overlap by seven eighths."""
+"""Training looks at a record no more often than this; windows then overlap by seven eighths."""
+JUDGED_S = 5.0
+"""Nobody acts on wear within seconds: a gateway judges a machine no more often than this."""
 REGULAR = 0.8
 """Share of steps that must be near a whole number of sampling intervals for a grid of time."""
 
@@ -60,6 +62,14 @@ def choose(record: Record, *, window: str | None = None, hop: str | None = None)
     else:
         hop_cells = int(np.clip(np.floor(HOP_S / period_s), 1, max(1, cells // 8)))
     return Grid(rows, period_s, cells, max(1, hop_cells), _stale(record, period_s, rows))
+
+
+def judged_cells(grid: Grid) -> int:
+    """Cells from one assessment of a gateway to the next, where nobody says it: decision 001."""
+    if grid.rows or not grid.period_s:
+        return grid.hop_cells
+    most = max(grid.hop_cells, grid.cells // 8)
+    return int(np.clip(np.floor(JUDGED_S / grid.period_s), grid.hop_cells, most))
 
 
 def span(text: str, what: str, period_s: float | None) -> tuple[int, bool]:

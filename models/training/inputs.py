@@ -26,6 +26,7 @@ from models.features.regimes import Regimes
 from models.graph import Graph
 from models.heads import describe
 from models.record import Record
+from models.training.grid import judged_cells
 from models.windows import Grid
 
 Features = NDArray[np.float32]
@@ -292,7 +293,7 @@ def finish(
             rows=grid.rows,
             period_s=grid.period_s,
             cells=grid.cells,
-            hop_cells=1,
+            hop_cells=judged_cells(grid),
             stale_s=grid.period_s * grid.stale_cells if grid.period_s else None,
         ),
         features=plan.names,
