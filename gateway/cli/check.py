@@ -41,6 +41,7 @@ def command(*, config: Path, connect: bool, timeout_s: float, as_json: bool) -> 
 
     try:
         settings = load(config)
+        _fit(settings)
     except ConfigError as error:
         if as_json:
             faults = [
@@ -80,6 +81,27 @@ def counted(n: int, noun: str) -> str:
     ('1 fault', '1,372 faults')
     """
     return f"{n:,} {noun}{'' if n == 1 else 's'}"
+
+
+def _fit(config: "Config") -> None:
+    """Take what is derived, and the models, as a gateway does at its start; these on the CPU.
+
+    Raises:
+        ConfigError: A formula, or a bundle for other signals or units, or a damaged one.
+    """
+    from gateway.core.signals import SignalTable
+    from gateway.pipeline.derive import Derive
+    from gateway.pipeline.fleet import assignments, muster
+    from models.runtime import open_session
+
+    table = SignalTable()
+    derived = Derive(config.settings.derive, config.sources_of, table).sources
+    muster(
+        assignments(config.settings.asset, config.resolve),
+        config.sources_of | derived,
+        table,
+        opener=lambda bundle, _device: open_session(bundle, "cpu"),
+    )
 
 
 def _waiting(config: "Config") -> list[str] | None:

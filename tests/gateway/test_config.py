@@ -198,6 +198,26 @@ def test_one_missing_file_of_many_machines_is_one_fault_to_read(tmp_path: Path) 
     assert "asset[0].bundles[0]: pres.fwm: no such file" in faults(path.read_text(), tmp_path)[0]
 
 
+def test_check_refuses_what_run_would_refuse(tmp_path: Path) -> None:
+    pump = Path("models/artifacts/pump.fwm").absolute()
+    path = tmp_path / "forewarn.toml"
+    asset = f'[[asset]]\nid = "press"\nbundle = "{pump}"\n'
+    path.write_text(HEAD + f"signals = [{ONE.replace('rpm', 'Hz')}]\n" + asset)
+    result = CliRunner().invoke(group, ["check", str(path)])
+    assert result.exit_code == 2
+    assert "asset[0].bundle: pump.fwm: was trained on speed in 'rpm', press has it in 'Hz'" in (
+        result.stderr
+    )
+    path.write_text(path.read_text().replace(str(pump), str(path)))
+    result = CliRunner().invoke(group, ["check", str(path)])
+    assert "is not a bundle, or is damaged" in result.stderr
+    wrong = '[[derive]]\nasset = "press"\nsignal = "power"\nexpression = "load * 2"\n'
+    path.write_text(HEAD + f"signals = [{ONE}]\n" + wrong)
+    result = CliRunner().invoke(group, ["check", str(path)])
+    assert result.exit_code == 2
+    assert "derive[0].expression: " in result.stderr
+
+
 def test_a_file_that_is_not_there_is_told_with_what_is(tmp_path: Path) -> None:
     (tmp_path / "forewarn.toml").write_text(HEAD + f"signals = [{ONE}]\n")
     result = CliRunner().invoke(group, ["check", str(tmp_path / "forwarn.toml")])
