@@ -2,17 +2,14 @@
 
 import csv
 import difflib
-import json
 import re
 import tomllib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeAlias, TypeVar, get_args
+from typing import Any, TypeAlias, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from pydantic_core import ErrorDetails
 
 import protocols
 from gateway.alarms.config import AlarmsConfig, LimitList
@@ -22,6 +19,7 @@ from gateway.console.config import ConsoleConfig
 from gateway.core.errors import ConfigError, Fault
 from gateway.core.signals import Signal
 from gateway.core.source import Identifier, SourceConfig
+from gateway.faults import dotted, without_tags, worded
 from gateway.pipeline.config import AssetConfig, DeriveConfig
 from gateway.store.config import InfluxConfig, StoreConfig
 from gateway.toml_lines import Path as TomlPath
@@ -35,7 +33,6 @@ Table: TypeAlias = dict[str, Any]
 Model = TypeVar("Model", bound=BaseModel)
 
 CONFIG_BYTES_MAX = 16_000_000
-_SECRET_WORDS = ("password", "secret", "token", "key")
 
 
 class GatewayConfig(BaseModel):
@@ -140,9 +137,9 @@ def parse(text: str, path: Path) -> Config:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         line = re.search(r"line (\d+)", str(error))
-        rule = str(error).partition(" (at ")[0]
+        what = str(error).partition(" (at ")[0]
         raise ConfigError(
-            [Fault("", f"not valid TOML: {rule}", path.name, int(line[1]) if line else 0)]
+            [Fault("", f"not valid TOML: {what}", path.name, int(line[1]) if line else 0)]
         ) from error
     reading = _Reading(path, text)
     sources = reading.sources(document)
@@ -323,20 +320,20 @@ class _Reading:
             for details in error.errors():
                 if details["type"] == "too_short" and details["input"]:
                     continue  # Its elements have faults of their own, and those say more.
-                place = (*at, *_without_tags(details["loc"], table))
-                self._fault(place, _rule(details, model))
+                place = (*at, *without_tags(details["loc"], table))
+                self._fault(place, worded(details, model))
             return None
 
     def _fault(self, at: TomlPath, message: str) -> None:
         if len(at) > 3 and at[0] == "source" and isinstance(at[1], int) and at[1] in self._csv:
             row = at[3]
             line = row + 2 if isinstance(row, int) else 0
-            self.faults.append(Fault(_dotted(at), message, self._csv[at[1]].name, line))
+            self.faults.append(Fault(dotted(at), message, self._csv[at[1]].name, line))
             return
         place = at
         while place and place not in self._lines:
             place = place[:-1]
-        self.faults.append(Fault(_dotted(at), message, self._path.name, self._lines.get(place, 0)))
+        self.faults.append(Fault(dotted(at), message, self._path.name, self._lines.get(place, 0)))
 
 
 def _cell(text: str) -> Any:
@@ -353,96 +350,3 @@ def _cell(text: str) -> Any:
         except ValueError:
             continue
     return text
-
-
-def _without_tags(loc: tuple[int | str, ...], table: Any) -> Iterator[int | str]:
-    """Drop what pydantic adds to a location for unions and validators: only real keys stay."""
-    here = table
-    for i, part in enumerate(loc):
-        if isinstance(here, dict) and (part in here or i == len(loc) - 1):
-            yield part
-            here = here.get(part)
-        elif isinstance(here, list) and isinstance(part, int):
-            yield part
-            here = here[part] if part < len(here) else None
-
-
-def _dotted(at: TomlPath) -> str:
-    text = ""
-    for part in at:
-        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
-    return text
-
-
-def _rule(details: ErrorDetails, model: type[BaseModel]) -> str:
-    """One fault in our words: the rule, what was there, and where one can guess it, the mend."""
-    kind, value = details["type"], details["input"]
-    name = next((part for part in reversed(details["loc"]) if isinstance(part, str)), "")
-    if kind == "missing":
-        return "is required"
-    if kind == "extra_forbidden":
-        known = _known_settings(model, details["loc"][:-1])
-        close = difflib.get_close_matches(name, known, n=1)
-        hint = (
-            f"; did you mean {close[0]!r}?" if close else f"; known are {', '.join(sorted(known))}"
-        )
-        return f"is not a known setting{hint}"
-    rule = details["msg"].removeprefix("Value error, ")
-    rule = rule.replace("Input should be", "must be").replace("String should", "must")
-    rule = re.sub(r"^(List|Tuple|Value) should", "must", rule)
-    secret = "never the secret itself" in rule or any(word in name for word in _SECRET_WORDS)
-    if secret or isinstance(value, dict | list | BaseModel):
-        return rule
-    # Who writes a password into an address must not find it in the log as well.
-    shown = re.sub(r"://[^/\s]*@", "://…@", repr(value))
-    return f"{rule}, was {shown if len(shown) <= 80 else shown[:77] + '…'}"
-
-
-def _known_settings(model: type[BaseModel], loc: tuple[int | str, ...]) -> set[str]:
-    here = [model]
-    for part in loc:
-        if isinstance(part, int):
-            continue
-        here = [
-            inner
-            for outer in here
-            for field_name, info in outer.model_fields.items()
-            if part in (field_name, info.alias)
-            for inner in _models_in(info.annotation)
-        ] or here
-    return {info.alias or name for outer in here for name, info in outer.model_fields.items()}
-
-
-def _models_in(annotation: Any) -> list[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    return [model for inner in get_args(annotation) for model in _models_in(inner)]
-
-
-def json_schema() -> dict[str, Any]:
-    """The JSON Schema of a whole configuration file, every protocol's sources included."""
-    schema = Settings.model_json_schema(by_alias=True)
-    definitions = schema.setdefault("$defs", {})
-    kinds = []
-    for kind in protocols.KINDS:
-        source = protocols.config_type(kind).model_json_schema(by_alias=True)
-        # Each protocol has its own idea of, say, `Signal`: keep their definitions apart.
-        own = source.pop("$defs", {})
-        text = json.dumps({"source": source, "own": own})
-        for name in own:
-            text = text.replace(f'"#/$defs/{name}"', f'"#/$defs/{kind}.{name}"')
-        moved = json.loads(text)
-        definitions |= {f"{kind}.{name}": value for name, value in moved["own"].items()}
-        table = moved["source"]
-        rows = table["properties"]["signals"]
-        table["properties"]["signals"] = {
-            "anyOf": [rows, {"type": "string", "description": "A CSV file with one signal a row."}]
-        }
-        table["properties"]["profile"] = {"type": "string", "description": "A [profile.NAME]."}
-        definitions[f"source.{kind}"] = table
-        kinds.append({"$ref": f"#/$defs/source.{kind}"})
-    schema["title"] = "forewarn.toml"
-    schema["properties"]["source"] = {"type": "array", "minItems": 1, "items": {"anyOf": kinds}}
-    schema["properties"]["profile"] = {"type": "object", "additionalProperties": {"type": "object"}}
-    schema["required"] = ["source"]
-    return schema

@@ -1,6 +1,7 @@
 """`forewarn schema`: the JSON Schema of the configuration, an example, or texts to translate."""
 
 import json
+from typing import Any
 
 import click
 
@@ -50,6 +51,36 @@ def command(*, example: bool, texts: bool) -> None:
 
         click.echo(source(ENGLISH), nl=False)
         return
-    from gateway.config import json_schema
-
     click.echo(json.dumps(json_schema(), indent=2, ensure_ascii=False))
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema of a whole configuration file, every protocol's sources included."""
+    import protocols
+    from gateway.config import Settings
+
+    schema = Settings.model_json_schema(by_alias=True)
+    definitions = schema.setdefault("$defs", {})
+    kinds = []
+    for kind in protocols.KINDS:
+        source = protocols.config_type(kind).model_json_schema(by_alias=True)
+        # Each protocol has its own idea of, say, `Signal`: keep their definitions apart.
+        own = source.pop("$defs", {})
+        text = json.dumps({"source": source, "own": own})
+        for name in own:
+            text = text.replace(f'"#/$defs/{name}"', f'"#/$defs/{kind}.{name}"')
+        moved = json.loads(text)
+        definitions |= {f"{kind}.{name}": value for name, value in moved["own"].items()}
+        table = moved["source"]
+        rows = table["properties"]["signals"]
+        table["properties"]["signals"] = {
+            "anyOf": [rows, {"type": "string", "description": "A CSV file with one signal a row."}]
+        }
+        table["properties"]["profile"] = {"type": "string", "description": "A [profile.NAME]."}
+        definitions[f"source.{kind}"] = table
+        kinds.append({"$ref": f"#/$defs/source.{kind}"})
+    schema["title"] = "forewarn.toml"
+    schema["properties"]["source"] = {"type": "array", "minItems": 1, "items": {"anyOf": kinds}}
+    schema["properties"]["profile"] = {"type": "object", "additionalProperties": {"type": "object"}}
+    schema["required"] = ["source"]
+    return schema

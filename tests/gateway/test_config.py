@@ -9,8 +9,8 @@ from click.testing import CliRunner
 
 import protocols
 from gateway.cli import group
-from gateway.cli.schema import EXAMPLE
-from gateway.config import json_schema, load, parse
+from gateway.cli.schema import EXAMPLE, json_schema
+from gateway.config import load, parse
 from gateway.core.errors import ConfigError
 from gateway.toml_lines import locate
 
