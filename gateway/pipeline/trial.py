@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import numpy as np
 
 from gateway.core.assessment import Abstained
-from gateway.core.texts import Phrase, as_said
+from gateway.core.texts import Phrase, as_said, english
 from gateway.pipeline.config import LearnConfig
 from gateway.pipeline.learn import Event, Progress, Stage
 from models.bundle import Manifest
@@ -131,7 +131,7 @@ def candidate(
         return Event.BROKEN, Phrase("trial.flags", windows=seen.windows, flagged=seen.flagged)
     limit = manifest.limit
     if limit is None or not limit.supported:
-        why = as_said(limit.reason) if limit else Phrase("trial.no_limit")
+        why = unsupported(manifest)
         # More is recorded all the while; train again when there is half as much again.
         if seen.windows * hop_s(manifest) > 0.5 * learn.collect_s * progress.needed_factor:
             return Event.BROKEN, why
@@ -139,6 +139,17 @@ def candidate(
     if not learn.promote:
         return None, Phrase("trial.waits")
     return Event.CHECKED, Phrase("trial.checked", windows=seen.windows, flagged=seen.flagged)
+
+
+def unsupported(manifest: Manifest) -> Phrase:
+    """Why the record behind a bundle does not support its false-alarm promise."""
+    if manifest.limit is None:
+        return Phrase("trial.no_limit")
+    match manifest.detail.get("doubt"):
+        case {"what": str(what), "values": dict(values)} if english().has(f"promise.{what}"):
+            return Phrase(f"promise.{what}", **{str(k): str(v) for k, v in values.items()})
+    # Of another version, which said it in its own words.
+    return as_said(manifest.limit.reason)
 
 
 def failing(seen: Seen, progress: Progress) -> Phrase | None:

@@ -143,9 +143,13 @@ class View:
         self._gateway.links.taps[source].start(self._gateway.clock, for_s)
 
     def bundles(self) -> Sequence[BundleView]:
-        learning = self._gateway.learning
+        learning, texts = self._gateway.learning, self._gateway.config.settings.console.texts
         return [
-            model(post, [p for a in post.judge.assets if (p := learning.progress(a)) is not None])
+            model(
+                post,
+                [p for a in post.judge.assets if (p := learning.progress(a)) is not None],
+                texts,
+            )
             for post in self._gateway.flow.posts
         ]
 

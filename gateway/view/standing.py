@@ -19,6 +19,7 @@ from gateway.core.texts import Texts
 from gateway.latest import Verdict
 from gateway.pipeline.fleet import Post
 from gateway.pipeline.learn import Progress
+from gateway.pipeline.trial import unsupported
 from gateway.view.lessons import lesson
 from gateway.view.running import Running
 
@@ -126,7 +127,7 @@ def _state(
     return AssetState.OK
 
 
-def model(post: Post, progress: Sequence[Progress]) -> BundleView:
+def model(post: Post, progress: Sequence[Progress], texts: Texts) -> BundleView:
     """One bundle at its post; `progress` is of the assets that it judges and that learn here."""
     name = post.judge.bundle.path.name if post.judge.bundle.path is not None else ""
     candidate = any(name and p.candidate == name for p in progress)
@@ -139,7 +140,7 @@ def model(post: Post, progress: Sequence[Progress]) -> BundleView:
         kind=manifest.kind,
         asset_class=manifest.asset_class,
         state="candidate" if candidate else manifest.state,
-        state_text=limit.reason if limit is not None else "",
+        state_text="" if limit is None or limit.supported else texts.say(unsupported(manifest)),
         assets=post.judge.assets,
         trained_ns=round(manifest.created.timestamp() * 1e9),
         parity=float(changed) if isinstance(changed, int | float) else math.nan,

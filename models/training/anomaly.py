@@ -1,7 +1,7 @@
 """Trains on healthy rows and writes one bundle."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -107,7 +107,7 @@ def train(
             supported=chosen.supported,
             confidence=round(chosen.confidence, 3),
             how=chosen.how,
-            reason=chosen.reason,
+            reason=str(chosen.doubt or ""),
         ),
         outputs=OUTPUTS,
         metrics={
@@ -122,6 +122,7 @@ def train(
             **(detail or {}),
             "healthy": healthy,
             "notes": list(learned.notes),
+            "doubt": asdict(chosen.doubt) if chosen.doubt else None,
             "stale_cells": grid.stale_cells,
             "conditions": [round(share, 4) for share in states.share],
             "operating": operating(states, plan),

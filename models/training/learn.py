@@ -267,8 +267,8 @@ def _check_forward(
     model = conditions.fit_conditions(early, floor, blocks, count, reach)
     flagged = np.concatenate([model.score(s) for s in late if len(s)]) > chosen.value
     if flagged.mean() > 0.005 and chosen.supported:
-        reason = f"a model of the first 70 % flags {flagged.mean():.1%} of the last 30 %"
-        chosen = replace(chosen, supported=False, reason=reason)
+        doubt = limits.Doubt("forward", {"share": f"{flagged.mean():.1%}"})
+        chosen = replace(chosen, supported=False, doubt=doubt)
     return chosen, [
         *notes,
         f"checked forward: a model of the first 70 % flags {flagged.mean():.1%} of the last 30 %",
@@ -285,8 +285,9 @@ def _check_steady(
         shown = ", ".join(drifting[:6]) + (" …" if len(drifting) > 6 else "")
         notes = [*notes, f"still drifting when the record ended, so it counts for less: {shown}"]
     if chosen.supported and len(drifting) > 0.5 * len(level):
-        reason = f"most signals still drift: {', '.join(drifting[:6])}"
-        chosen = replace(chosen, supported=False, reason=reason)
+        doubt = limits.Doubt("drifting", {"signals": ", ".join(drifting[:6])})
+        chosen = replace(chosen, supported=False, doubt=doubt)
     if chosen.supported and found:
-        chosen = replace(chosen, supported=False, reason=f"the record may hold a fault: {found[0]}")
+        doubt = limits.Doubt("fault", {"found": found[0]})
+        chosen = replace(chosen, supported=False, doubt=doubt)
     return chosen, notes

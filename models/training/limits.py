@@ -7,7 +7,7 @@ what the record cannot support is said instead of promised.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,6 +37,29 @@ _BUDGET = re.compile(r"^\s*(\d+)\s*/\s*(\d+(?:\.\d+)?)\s*(s|min|h|d|y)\s*$")
 _SECONDS = {"s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0, "y": 365.25 * 86400.0}
 
 
+WORDS = {
+    "few": "not enough: the longest healthy run holds {windows} windows one after the other,"
+    " {needed} are needed before anything can be said about rare scores",
+    "no_time": "the record has no time, so the promise of {promise} cannot be checked",
+    "short": "not enough: {has} of healthy record support a promise over {reach}; {promise} needs"
+    " {needed}",
+    "forward": "a model of the first 70 % flags {share} of the last 30 %",
+    "drifting": "most signals still drift: {signals}",
+    "fault": "the record may hold a fault: {found}",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """Why a record does not support a promise: which of `WORDS`, and what fills it."""
+
+    what: str
+    values: Mapping[str, str]
+
+    def __str__(self) -> str:
+        return WORDS[self.what].format_map(self.values)
+
+
 @dataclass(frozen=True, slots=True)
 class Limit:
     """A limit and what it promises.
@@ -46,7 +69,7 @@ class Limit:
         supported: The record supports the promise.
         confidence: Share of resampled records in which the promise would hold at this limit.
         how: How the value was found, in words.
-        reason: Why the promise is not supported; "" where it is.
+        doubt: Why the promise is not supported; None where it is.
         held_out: The largest held-out score of each block, oldest first.
     """
 
@@ -54,7 +77,7 @@ class Limit:
     supported: bool
     confidence: float
     how: str
-    reason: str
+    doubt: Doubt | None
     held_out: tuple[float, ...]
 
 
@@ -156,20 +179,22 @@ def limit(
 
 def _why_not(
     windows: float, span_s: float | None, window_s: float | None, per_alarm_s: float, promise: str
-) -> str:
+) -> Doubt | None:
     if windows < WINDOWS_MIN:
-        return (
-            f"not enough: the longest healthy run holds {int(windows)} windows one after the other,"
-            f" {WINDOWS_MIN} are needed before anything can be said about rare scores"
-        )
+        return Doubt("few", {"windows": f"{int(windows)}", "needed": f"{WINDOWS_MIN}"})
     if span_s is None or window_s is None:
-        return f"the record has no time, so the promise of {promise} cannot be checked"
+        return Doubt("no_time", {"promise": promise})
     if per_alarm_s > REACH * span_s:
-        return (
-            f"not enough: {spell(span_s)} of healthy record support a promise over"
-            f" {spell(REACH * span_s)}; {promise} needs {spell(per_alarm_s / REACH)}"
+        return Doubt(
+            "short",
+            {
+                "has": spell(span_s),
+                "reach": spell(REACH * span_s),
+                "promise": promise,
+                "needed": spell(per_alarm_s / REACH),
+            },
         )
-    return ""
+    return None
 
 
 def spell(seconds: float) -> str:
