@@ -10,9 +10,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from gateway.alarms.config import AlarmsConfig, SuppressConfig
 from gateway.alarms.engine import Engine
-from gateway.alarms.limits import Limits
 from gateway.changes import fixed, waiting
 from gateway.config import Asset, Config, load
 from gateway.core.alarm import Cause, Condition, Priority
@@ -30,16 +28,13 @@ from gateway.latest import Latest
 from gateway.learning.learning import Learning
 from gateway.links import Links
 from gateway.notices import Notices
-from gateway.pipeline.derive import Derive
+from gateway.parts import Parts
 from gateway.pipeline.fleet import Post, assignments, muster
-from gateway.pipeline.running import Running
-from gateway.pipeline.waves import Waves
 from gateway.store.clock_watch import watch_clock
 from gateway.store.log import Log
 from gateway.store.trends import Trends
 from gateway.store.vitals import log_vitals
 from gateway.view.plant import View
-from models.record import RUNNING
 from models.runtime.fallback import open_lasting
 
 if TYPE_CHECKING:
@@ -91,9 +86,10 @@ class Gateway:
         self.log = Log.open(config.data_dir, settings.store, self.clock)
         try:
             self.links = Links(self.channel, self.log, self.clock, self._random, self._report)
-            self._index(config)
+            self._latest = Latest()
+            self._parts = parts = Parts(config, self.log.signals, self._latest)
             self.trends = Trends(self.log, settings.store.trends, self.clock)
-            self.engine = Engine(_alarms(config), settings.console.texts)
+            self.engine = Engine(parts.alarms, settings.console.texts)
             self.learning = Learning(
                 clock=self.clock,
                 log=self.log,
@@ -102,17 +98,16 @@ class Gateway:
                 folder=config.data_dir / "models",
                 config_file=config.path,
             )
-            self._latest = Latest()
             self.flow = Flow(
                 clock=self.clock,
                 log=self.log,
                 engine=self.engine,
-                limits=self._limits(config),
-                derive=self._derive(config),
-                waves=self._waves(config),
-                running=self._running(config),
+                limits=parts.limits,
+                derive=parts.derive,
+                waves=parts.waves,
+                running=parts.running,
                 latest=self._latest,
-                posts=self._posts(config),
+                posts=self._posts(config, parts),
                 executor=self._executor,
             )
             self.flow.on_judged = self.learning.saw
@@ -120,7 +115,7 @@ class Gateway:
             self.influx = self._influx(config)
             self.egress: Egress | None = None
             self._leaving: asyncio.Task[None] | None = None
-            self.egress = self._egress(config)
+            self.egress = self._egress(config, parts)
         except BaseException:
             self.log.close()
             raise
@@ -138,25 +133,15 @@ class Gateway:
 
     def asset_ids(self) -> Sequence[str]:
         """Every asset that is configured, or that a source has a signal of."""
-        return list(self._signals)
+        return list(self._parts.signals)
 
     def asset_config(self, asset: str) -> Asset | None:
         """Its `[[asset]]` table; None where there is none."""
-        return self._assets.get(asset)
+        return self._parts.assets.get(asset)
 
     def signals_of(self, asset: str) -> Sequence[tuple[int, Signal]]:
         """The signals of an asset with their numbers, as configured."""
-        return self._signals.get(asset, [])
-
-    def _index(self, config: Config) -> None:
-        """Sort the configuration by asset, once, for those who ask about one at a time."""
-        self._assets = {asset.id: asset for asset in config.settings.asset}
-        self._signals: dict[str, list[tuple[int, Signal]]] = {a: [] for a in self._assets}
-        for key in (
-            *(s.key() for source in config.sources for s in source.signals),
-            *(Signal(d.asset, d.signal, d.unit) for d in config.settings.derive),
-        ):
-            self._signals.setdefault(key.asset, []).append((self.log.signals.intern(key), key))
+        return self._parts.signals.get(asset, [])
 
     def learning_of(self, asset: str) -> tuple[float, Phrase | None]:
         """How far the learning of an asset is, 0 to 1, and what is missing."""
@@ -180,7 +165,7 @@ class Gateway:
         saved = self.log.state_get("alarms", "engine")
         if saved is not None:
             self.engine.restore(saved, mono_ns=mono_ns, wall_ns=wall_ns)
-        warmed = await self.flow.warm_up(self._source_of(self.config))
+        warmed = await self.flow.warm_up(self._parts.source_of)
         _events.info(
             "gateway.start",
             id=self.config.settings.gateway.id,
@@ -244,27 +229,27 @@ class Gateway:
         Raises:
             ConfigError: It cannot run; nothing has changed.
         """
+        old, new = self._parts, Parts(config, self.log.signals, self._latest)
         # Beside the loop: a model server that does not answer takes its time.
-        posts = await asyncio.to_thread(self._posts, config)
-        limits, derive = self._limits(config), self._derive(config)
-        waves = self._waves(config)
-        egress = self._egress(config)
-        named, judged, limited = set(self._signals), self.flow.judged(), self.flow.limits.alarms
+        posts = await asyncio.to_thread(self._posts, config, new)
+        egress = self._egress(config, new)
+        judged = self.flow.judged()
         self.links.follow(tasks, config)
-        self.config = config
-        self._index(config)
+        self.config, self._parts = config, new
         await self.flow.restation(
             posts,
-            self._source_of(config),
-            limits=limits,
-            derive=derive,
-            waves=waves,
-            running=self._running(config),
+            new.source_of,
+            limits=new.limits,
+            derive=new.derive,
+            waves=new.waves,
+            running=new.running,
         )
         self.flow.retire(
-            named - set(self._signals), judged - self.flow.judged(), limited - limits.alarms
+            old.signals.keys() - new.signals.keys(),
+            judged - self.flow.judged(),
+            old.limits.alarms - new.limits.alarms,
         )
-        self.flow.reconfigure(_alarms(config), config.settings.console.texts)
+        self.flow.reconfigure(new.alarms, config.settings.console.texts)
         self.notices.follow(tasks, config.settings)
         if egress is not self.egress:
             await self._go_out(tasks, egress)
@@ -351,12 +336,12 @@ class Gateway:
             "fixed": self._fixed,
         }
 
-    def _egress(self, config: Config) -> Egress | None:
+    def _egress(self, config: Config, parts: Parts) -> Egress | None:
         """What lets summaries out as configured: the one that is at work, where it fits."""
         cloud, gateway = config.settings.cloud, config.settings.gateway.id
         if not cloud.enabled:
             return None
-        assets = _asset_names(config)
+        assets = list(parts.signals)
         old = self.egress
         if old is not None and old.fits(cloud, gateway, assets):
             return old
@@ -365,82 +350,20 @@ class Gateway:
             cloud, gateway, assets, self.log, self.clock, self._random, self._report, meter
         )
 
-    def _limits(self, config: Config) -> Limits:
-        rows = [(asset.id, limit) for asset in config.settings.asset for limit in asset.limits]
-        return Limits(rows, self.log.signals)
-
-    def _running(self, config: Config) -> Running:
-        signals = {s: s.asset for s in config.sources_of | self._derive(config).sources}
-        ruled = {asset.id for asset in config.settings.asset if asset.running.strip()}
-        return Running(
-            {
-                self.log.signals.intern(signal): asset
-                for signal, asset in signals.items()
-                if asset in ruled and signal.name == RUNNING
-            }
-        )
-
-    def _derive(self, config: Config) -> Derive:
-        return Derive(config.settings.derive, config.sources_of, self.log.signals)
-
-    def _waves(self, config: Config) -> Waves:
-        numbers = {(s.asset, s.name): self.log.signals.intern(s) for s in config.sources_of}
-        return Waves(
-            config.settings.asset,
-            self.log.signals,
-            lambda number: self._latest.of(number)[0],
-            lambda asset, name: numbers.get((asset, name)),
-        )
-
-    def _posts(self, config: Config) -> Sequence[Post]:
-        sources_of = config.sources_of | self._derive(config).sources
-        numbers: dict[str, list[tuple[int, Signal]]] = {}
-        for key in sources_of:
-            numbers.setdefault(key.asset, []).append((self.log.signals.intern(key), key))
+    def _posts(self, config: Config, parts: Parts) -> Sequence[Post]:
         assets = config.settings.asset
-        self.learning.enroll(assets, numbers)
+        self.learning.enroll(assets, parts.signals)
         wanted = [*assignments(assets, config.resolve), *self.learning.assignments()]
         opener = partial(open_lasting, cache=config.data_dir / "engines")
-        return muster(wanted, sources_of, self.log.signals, opener=opener)
+        return muster(wanted, parts.sources_of, self.log.signals, opener=opener)
 
     async def _restation(self) -> None:
         """Let the judges that learning asks for take up their posts."""
-        posts = await asyncio.to_thread(self._posts, self.config)
-        await self.flow.restation(posts, self._source_of(self.config))
+        posts = await asyncio.to_thread(self._posts, self.config, self._parts)
+        await self.flow.restation(posts, self._parts.source_of)
 
     def _report(self, condition: Condition) -> None:
         self.flow.report(condition)
-
-    def _source_of(self, config: Config) -> dict[int, str]:
-        every = config.sources_of | self._derive(config).sources
-        return {self.log.signals.intern(signal): source for signal, source in every.items()}
-
-
-def _asset_names(config: Config) -> list[str]:
-    """Every asset that is configured, or that a source or a formula has a signal of."""
-    settings = config.settings
-    names = [asset.id for asset in settings.asset]
-    names += [signal.asset for source in config.sources for signal in source.signals]
-    names += [derived.asset for derived in settings.derive]
-    return list(dict.fromkeys(names))
-
-
-def _alarms(config: Config) -> AlarmsConfig:
-    """The alarms as configured; and where a link is down, nobody is told that its data are bad."""
-    alarms = config.settings.alarms
-    # Not validated: the bound on a person's list is none on ours, which names every asset.
-    down = [
-        SuppressConfig.model_construct(
-            while_active=f"/link.{source.id}",
-            suppress=[
-                f"{asset}/{name}"
-                for asset in sorted({s.asset for s in source.signals})
-                for name in ("*.sensor", "model.drift")
-            ],
-        )
-        for source in config.sources
-    ]
-    return alarms.model_copy(update={"suppress": [*alarms.suppress, *down]})
 
 
 def _stamp(config: Config) -> tuple[int, int]:

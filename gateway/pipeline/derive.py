@@ -44,21 +44,23 @@ class Derive:
         self.sources: dict[Signal, str] = {}
         self._derived: list[_Derived] = []
         faults = []
+        of_asset: dict[str, dict[str, Signal]] = {config.asset: {} for config in configs}
+        for signal in sources_of:
+            of_asset.get(signal.asset, {})[signal.name] = signal
         for i, config in enumerate(configs):
-            names = [s.name for s in sources_of if s.asset == config.asset]
+            own = of_asset[config.asset]
             try:
                 formula = Formula.parse(f"{config.signal} = {config.expression}")
-                needs = formula.needs(names)
+                needs = formula.needs(list(own))
             except RecordError as error:
                 faults.append(Fault(f"derive[{i}].expression", str(error)))
                 continue
             if not needs:
                 faults.append(Fault(f"derive[{i}].expression", "must name at least one signal"))
                 continue
-            numbers = {s.name: table.intern(s) for s in sources_of if s.asset == config.asset}
             key = Signal(config.asset, config.signal, config.unit)
-            inputs = tuple((word, numbers[name]) for word, name in needs.items())
-            self.sources[key] = sources_of[table[inputs[0][1]]]
+            inputs = tuple((word, table.intern(own[name])) for word, name in needs.items())
+            self.sources[key] = sources_of[own[next(iter(needs.values()))]]
             self._derived.append(_Derived(table.intern(key), formula, inputs))
         if faults:
             raise ConfigError(faults)
