@@ -28,6 +28,7 @@ class Record:
     severity: float = 1.0
     text: str = ""
     drivers: tuple[Driver, ...] = ()
+    unworded: tuple[Condition, Texts] | None = None
     latched: bool = False
     life: Life = Life.NORMAL
     delay: Delay = Delay.OFF
@@ -84,10 +85,18 @@ class Record:
         return self.life is Life.NORMAL and self.delay is Delay.OFF and not self.covered
 
     def take(self, condition: Condition, texts: Texts) -> None:
-        """Keep what the reporter says of a condition that holds, in the words that people read."""
+        """Keep what the reporter says of a condition that holds."""
         self.cause = condition.cause
         self.severity = bounded_severity(condition.severity)
         self.priority = condition.priority
+        self.unworded = condition, texts
+
+    def word(self) -> None:
+        """Put the last report into words: for what is told or shown, not for each report."""
+        if self.unworded is None:
+            return
+        condition, texts = self.unworded
+        self.unworded = None
         self.text = texts.say(condition.text)[:TEXT_MAX] if condition.text is not None else ""
         self.drivers = tuple(
             Driver(c.signal, c.share if math.isfinite(c.share) else 0.0, texts.say(c.text))
@@ -96,6 +105,7 @@ class Record:
 
     def transition(self, event: str, wall_ns: int, who: str, note: str) -> Transition:
         """What the log keeps of the step just made."""
+        self.word()
         return Transition(
             asset=self.asset,
             alarm=self.alarm,
@@ -115,6 +125,7 @@ class Record:
 
     def view(self, *, first_out: bool, chattering: bool, stale: bool) -> AlarmView:
         """The alarm for display."""
+        self.word()
         covers = [self.out_of_service_by, *sorted(self.suppressed_by), self.shelved_by]
         return AlarmView(
             asset=self.asset,
@@ -149,6 +160,8 @@ def bounded_severity(severity: float) -> float:
 
 def dump(records: list[Record]) -> bytes:
     """The records as bytes that `load` takes. Running delays are left out: they start afresh."""
+    for record in records:
+        record.word()
     rows = [
         {
             "asset": r.asset,
