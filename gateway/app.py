@@ -13,7 +13,7 @@ import structlog
 from gateway.alarms.engine import Engine
 from gateway.changes import fixed, waiting
 from gateway.config import Asset, Config, load
-from gateway.core.alarm import Cause, Condition, Priority
+from gateway.core.alarm import Condition, Priority
 from gateway.core.channel import Channel, WhenFull
 from gateway.core.clock import Clock, SystemClock, sleep_until
 from gateway.core.errors import ConfigError
@@ -292,14 +292,8 @@ class Gateway:
 
     def _tell(self, alarm: str, text: Phrase, *, active: bool) -> None:
         self.flow.report(
-            Condition(
-                asset="",
-                alarm=alarm,
-                cause=Cause.SYSTEM,
-                active=active,
-                t_ns=self.clock.wall_ns(),
-                priority=Priority.LOW,
-                text=text,
+            Condition.of_gateway(
+                alarm, text, active=active, t_ns=self.clock.wall_ns(), priority=Priority.LOW
             )
         )
 

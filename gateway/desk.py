@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from gateway.console.config import ConsoleConfig
-from gateway.core.alarm import Cause, Condition, Priority
+from gateway.core.alarm import Condition, Priority
 from gateway.core.clock import Clock, sleep_until
 from gateway.core.errors import ConfigError, StoreError
 from gateway.core.texts import Phrase
@@ -90,13 +90,11 @@ class Desk:
 
     def _tell(self, fault: str) -> None:
         self._report(
-            Condition(
-                asset="",
-                alarm="console.refused",
-                cause=Cause.SYSTEM,
+            Condition.of_gateway(
+                "console.refused",
+                Phrase("system.console", fault=fault),
                 active=bool(fault),
                 t_ns=self._clock.wall_ns(),
                 priority=Priority.LOW,
-                text=Phrase("system.console", fault=fault),
             )
         )

@@ -11,7 +11,7 @@ import structlog
 from gateway.alarms.config import AlarmsConfig
 from gateway.alarms.engine import Engine
 from gateway.alarms.limits import Limits
-from gateway.core.alarm import Cause, Command, Condition, Priority, Transition
+from gateway.core.alarm import Command, Condition, Priority, Transition
 from gateway.core.assessment import ModelKind
 from gateway.core.batch import Batch, Waveform
 from gateway.core.channel import Channel
@@ -327,14 +327,12 @@ class Flow:
         else:
             del self._failed[bundle]
         return [
-            Condition(
-                asset="",
-                alarm=f"device.{bundle}",
-                cause=Cause.SYSTEM,
+            Condition.of_gateway(
+                f"device.{bundle}",
+                text,
                 active=text is not None,
                 t_ns=self._clock.wall_ns(),
                 priority=Priority.HIGH if error else Priority.MEDIUM,
-                text=text,
             )
         ]
 

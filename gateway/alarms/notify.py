@@ -11,7 +11,7 @@ from gateway.alarms.config import AlarmsConfig
 from gateway.alarms.deliver import Receiver, receiver
 from gateway.alarms.notify_config import ChannelConfig, MqttConfig, NotifyConfig
 from gateway.alarms.outbox import Item, Message, Outbox, Tells
-from gateway.core.alarm import Cause, Condition, Priority, Transition
+from gateway.core.alarm import Condition, Transition
 from gateway.core.clock import Clock
 from gateway.core.errors import ConfigError, DataError, LinkError, Refused
 from gateway.core.texts import Phrase, Texts, english
@@ -177,14 +177,11 @@ class Channel:
 
     def condition(self, error: str) -> Condition:
         """That messages do not arrive, and why; "" for that they do."""
-        return Condition(
-            asset="",
-            alarm=f"notify.{self.config.id}",
-            cause=Cause.SYSTEM,
+        return Condition.of_gateway(
+            f"notify.{self.config.id}",
+            Phrase("system.notify", channel=self.config.id, fault=error),
             active=bool(error),
             t_ns=self._clock.wall_ns(),
-            priority=Priority.MEDIUM,
-            text=Phrase("system.notify", channel=self.config.id, fault=error),
         )
 
 

@@ -10,7 +10,7 @@ import structlog
 
 from gateway.cloud.summary import Summary, encode
 from gateway.cloud.target import Busy, Delivery, Target
-from gateway.core.alarm import Cause, Condition, Priority
+from gateway.core.alarm import Condition, Priority
 from gateway.core.clock import Clock, sleep_until
 from gateway.core.errors import LinkError, LinkRefused, PeerError
 from gateway.core.texts import Phrase
@@ -209,14 +209,12 @@ class Sync:
         else:
             self._log.info("cloud.up")
         self._report(
-            Condition(
-                asset="",
-                alarm="cloud.down",
-                cause=Cause.SYSTEM,
+            Condition.of_gateway(
+                "cloud.down",
+                Phrase("system.cloud_down", fault=error),
                 active=bool(error),
                 t_ns=self._clock.wall_ns(),
                 priority=Priority.LOW,
-                text=Phrase("system.cloud_down", fault=error),
                 on_delay_s=DOWN_S_MAX,
                 off_delay_s=0,
             )

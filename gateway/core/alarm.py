@@ -78,6 +78,35 @@ class Condition:
     off_delay_s: float | None = None
     latched: bool = False
 
+    @classmethod
+    def of_gateway(
+        cls,
+        alarm: str,
+        text: Phrase | None,
+        *,
+        active: bool,
+        t_ns: int,
+        priority: Priority = Priority.MEDIUM,
+        severity: float = 1.0,
+        on_delay_s: float | None = None,
+        off_delay_s: float | None = None,
+        latched: bool = False,
+    ) -> "Condition":
+        """What the gateway says of itself, rather than of a machine."""
+        return cls(
+            asset="",
+            alarm=alarm,
+            cause=Cause.SYSTEM,
+            active=active,
+            t_ns=t_ns,
+            severity=severity,
+            priority=priority,
+            text=text,
+            on_delay_s=on_delay_s,
+            off_delay_s=off_delay_s,
+            latched=latched,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Transition:

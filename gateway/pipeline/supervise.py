@@ -5,7 +5,7 @@ from typing import Never
 
 import numpy as np
 
-from gateway.core.alarm import Cause, Condition, Priority
+from gateway.core.alarm import Condition
 from gateway.core.batch import Batch, Quality, Waveform, bad_batch
 from gateway.core.channel import Channel
 from gateway.core.clock import sleep_until
@@ -154,15 +154,7 @@ class Supervisor:
 
 def link_condition(source: str, t_ns: int, text: Phrase | None) -> Condition:
     """That the link of a source is down, and why; None for that it is not."""
-    return Condition(
-        asset="",
-        alarm=f"link.{source}",
-        cause=Cause.SYSTEM,
-        active=text is not None,
-        t_ns=t_ns,
-        priority=Priority.MEDIUM,
-        text=text,
-    )
+    return Condition.of_gateway(f"link.{source}", text, active=text is not None, t_ns=t_ns)
 
 
 def _said(source: str, error: LinkError) -> Phrase:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Never
 
-from gateway.core.alarm import Cause, Condition, Priority
+from gateway.core.alarm import Condition, Priority
 from gateway.core.clock import Clock, sleep_until
 from gateway.core.texts import Phrase
 
@@ -39,12 +39,12 @@ async def watch_clock(clock: Clock, report: Callable[[Condition], None]) -> Neve
 
 def _stepped(t_ns: int, step_ns: int, *, active: bool) -> Condition:
     text = Phrase("system.clock_stepped", step_s=f"{step_ns / 1e9:+.0f}")
-    return Condition("", "clock.stepped", Cause.SYSTEM, active, t_ns, text=text, on_delay_s=0)
+    return Condition.of_gateway("clock.stepped", text, active=active, t_ns=t_ns, on_delay_s=0)
 
 
 def _unset(t_ns: int, *, active: bool) -> Condition:
     text = Phrase("system.clock_unset")
     priority = Priority.HIGH if active else Priority.MEDIUM
-    return Condition(
-        "", "clock.unset", Cause.SYSTEM, active, t_ns, priority=priority, text=text, on_delay_s=0
+    return Condition.of_gateway(
+        "clock.unset", text, active=active, t_ns=t_ns, priority=priority, on_delay_s=0
     )

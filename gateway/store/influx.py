@@ -15,7 +15,7 @@ from typing import Never
 
 import structlog
 
-from gateway.core.alarm import Cause, Condition, Priority
+from gateway.core.alarm import Condition, Priority
 from gateway.core.clock import Clock, sleep_until
 from gateway.core.errors import ConfigError, StoreError
 from gateway.core.texts import Phrase
@@ -318,14 +318,12 @@ class InfluxWriter:
 
     def _tell(self, alarm: str, why: str) -> None:
         self._report(
-            Condition(
-                asset="",
-                alarm=alarm,
-                cause=Cause.SYSTEM,
+            Condition.of_gateway(
+                alarm,
+                Phrase(f"system.{alarm.replace('.', '_')}", fault=why),
                 active=bool(why),
                 t_ns=self._clock.wall_ns(),
                 priority=Priority.LOW if alarm == "influx.down" else Priority.MEDIUM,
-                text=Phrase(f"system.{alarm.replace('.', '_')}", fault=why),
                 on_delay_s=60 if alarm == "influx.down" else 0,
                 off_delay_s=0,
                 latched=alarm == "influx.refused",

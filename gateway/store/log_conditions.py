@@ -1,9 +1,10 @@
 """What an operator must know of the log, as conditions. Pure."""
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
-from gateway.core.alarm import Cause, Condition, Priority
+from gateway.core.alarm import Condition, Priority
 from gateway.core.texts import Phrase
 from gateway.store.pending import Pending
 from gateway.store.writer import State
@@ -12,22 +13,7 @@ from gateway.store.writer import State
 def conditions(state: State, pending: Pending, directory: Path, t_ns: int) -> Iterator[Condition]:
     """Every condition of the log, active or not."""
 
-    def system(
-        alarm: str, text: Phrase, *, active: bool, priority: Priority, latched: bool = False
-    ) -> Condition:
-        return Condition(
-            asset="",
-            alarm=alarm,
-            cause=Cause.SYSTEM,
-            active=active,
-            t_ns=t_ns,
-            priority=priority,
-            text=text,
-            on_delay_s=0,
-            off_delay_s=0,
-            latched=latched,
-        )
-
+    system = partial(Condition.of_gateway, t_ns=t_ns, on_delay_s=0, off_delay_s=0)
     yield system(
         "log.held",
         Phrase("system.log_held", fault=str(state.held), folder=str(directory)),

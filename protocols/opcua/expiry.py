@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Mapping
 from datetime import datetime
 
-from gateway.core.alarm import Cause, Condition, Priority
+from gateway.core.alarm import Condition, Priority
 from gateway.core.source import SourceContext
 from gateway.core.texts import Phrase
 from protocols.opcua.certificates import utc
@@ -27,27 +27,18 @@ def expiry(source_id: str, whose: str, ends: datetime, t_ns: int) -> Condition:
     step = next(((limit, priority) for limit, priority in STEPS if days <= limit), None)
     name = f"certificate.{whose}.{source_id}"
     if step is None:
-        return Condition("", name, Cause.SYSTEM, active=False, t_ns=t_ns)
+        return Condition.of_gateway(name, None, active=False, t_ns=t_ns)
     limit, priority = step
     ends_in = Phrase("system.certificate_soon")
     if days >= 2:
         ends_in = Phrase("system.certificate_days", days=f"{days:.0f}")
     elif days <= 0:
         ends_in = Phrase("system.certificate_ended")
-    return Condition(
-        "",
-        name,
-        Cause.SYSTEM,
-        active=True,
-        t_ns=t_ns,
-        severity=30 / limit,
-        priority=priority,
-        text=Phrase(
-            f"system.certificate_{whose}",
-            source=source_id,
-            ends=ends_in,
-            day=f"{ends:%Y-%m-%d}",
-        ),
+    text = Phrase(
+        f"system.certificate_{whose}", source=source_id, ends=ends_in, day=f"{ends:%Y-%m-%d}"
+    )
+    return Condition.of_gateway(
+        name, text, active=True, t_ns=t_ns, severity=30 / limit, priority=priority
     )
 
 
