@@ -26,7 +26,8 @@ import numpy as np
 from gateway.core.clock import Clock, SystemClock, sleep_until
 from gateway.demo.configuration import configuration, shipped_bundles
 from gateway.demo.layout import ASSETS, REGISTERS, UNIT, PlannedFault, lathe_line
-from gateway.demo.machines import CLASSES, Machine
+from gateway.demo.machine import Machine
+from gateway.demo.machines import CLASSES
 from gateway.demo.modbus_device import modbus_rtu, modbus_tcp
 from gateway.demo.opcua_device import opcua_machine
 from gateway.demo.physics import Fault

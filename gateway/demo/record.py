@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from gateway.demo.machines import CLASSES, Machine
+from gateway.demo.machine import Machine
+from gateway.demo.machines import CLASSES
 from gateway.demo.physics import Column, Fault
 from models.formula import Formula
 

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from gateway.demo.layout import ASSETS, DEFAULT_FAULTS, PlannedFault, lathe_line
-from gateway.demo.machines import CLASSES, Machine
+from gateway.demo.machine import Machine
+from gateway.demo.machines import CLASSES
 from gateway.demo.physics import FAULTS, Fault, Lag, Wander
 from gateway.demo.record import failing, healthy, lives
 
