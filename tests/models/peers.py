@@ -1,8 +1,9 @@
 """Model servers and runtimes of others, each in a virtual environment of its own.
 
-They are made once in `.peers` of the checkout (or where FOREWARN_PEERS says) from PyPI.
+They are made once for all checkouts of a machine, from PyPI, where npm's peers are as well.
 """
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -10,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(os.environ.get("FOREWARN_PEERS", Path(__file__).parents[2] / ".peers"))
+CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+ROOT = CACHE / "forewarn-test-peers"
 
 
 def python_of(name: str, interpreter: str, *packages: str, required: bool = False) -> Path:
@@ -18,6 +20,13 @@ def python_of(name: str, interpreter: str, *packages: str, required: bool = Fals
 
     With `required` it fails instead where CI is "true".
     """
+    ROOT.mkdir(parents=True, exist_ok=True)
+    with (ROOT / f"{name}.lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        return _made(name, interpreter, *packages, required=required)
+
+
+def _made(name: str, interpreter: str, *packages: str, required: bool) -> Path:
     give_up = pytest.fail if required and os.environ.get("CI") == "true" else pytest.skip
     home = ROOT / name
     python = home / "bin" / "python"
