@@ -12,7 +12,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from gateway.console.plant import AssetState, AssetView, Plant
+from gateway.console.plant import Plant
+from gateway.console.views import AssetState, AssetView
 from gateway.core.alarm import AlarmView, Priority
 from gateway.core.clock import Clock
 from gateway.core.meter import LinkState, SourceMeter

@@ -7,8 +7,9 @@ from dataclasses import replace
 from functools import partial
 
 from gateway.console.live import Fragment, Snapshot
-from gateway.console.plant import AssetState, AssetView, Plant
+from gateway.console.plant import Plant
 from gateway.console.render import Pages
+from gateway.console.views import AssetState, AssetView
 from gateway.core.alarm import AlarmGroup, AlarmView, Priority, Shown
 from gateway.core.meter import LinkState, SourceMeter
 

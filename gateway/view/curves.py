@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from gateway.console.plant import Series
+from gateway.console.views import Series
 from gateway.core.assessment import ModelKind
 from gateway.latest import Verdict
 from gateway.store.trend_reader import AssessmentHistory

@@ -2,7 +2,7 @@
 
 from gateway.cloud.config import CloudConfig
 from gateway.cloud.summary import encode
-from gateway.console.plant import EgressView, Payload
+from gateway.console.views import EgressView, Payload
 from gateway.egress import NAME as EGRESS
 from gateway.egress import LogHistory, current
 from gateway.store.reader import LogReader

@@ -1,6 +1,6 @@
 """What may be seen of the learning of machines, and what may be asked of it."""
 
-from gateway.console.plant import Ask, LearningView
+from gateway.console.views import Ask, LearningView
 from gateway.core.texts import Texts
 from gateway.pipeline.learn import Event, Progress
 

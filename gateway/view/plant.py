@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from gateway.alarms.groups import grouped
 from gateway.alarms.metrics import kpis
-from gateway.console.plant import (
+from gateway.console.views import (
     Ask,
     AssetDetail,
     AssetView,

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from gateway.alarms.states import Life
 from gateway.config import Asset
-from gateway.console.plant import (
+from gateway.console.views import (
     AssetDetail,
     AssetState,
     AssetView,

@@ -9,7 +9,7 @@ import pytest
 
 from gateway.app import Gateway
 from gateway.config import parse
-from gateway.console.plant import AssetState
+from gateway.console.views import AssetState
 from gateway.core.batch import Batch
 from gateway.core.errors import Refused
 from gateway.core.signals import Signal

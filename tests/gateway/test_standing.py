@@ -4,7 +4,7 @@ from pathlib import Path
 
 from gateway.app import Gateway
 from gateway.config import parse
-from gateway.console.plant import AssetState
+from gateway.console.views import AssetState
 from gateway.core.alarm import Cause, Command, Condition, Verb
 from gateway.core.texts import as_said
 

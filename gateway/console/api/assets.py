@@ -8,8 +8,8 @@ from fastapi import APIRouter, HTTPException, Query, Request, Response
 from pydantic import TypeAdapter
 
 from gateway.console.api.answer import SPAN_S_MAX, Body, Name, Out, Viewer
-from gateway.console.plant import AssetDetail, AssetView
 from gateway.console.reach import plant_of
+from gateway.console.views import AssetDetail, AssetView
 from gateway.core.texts import Phrase
 
 router = APIRouter()

@@ -8,9 +8,9 @@ from fastapi import APIRouter, Query, Request, Response
 from pydantic import Field, TypeAdapter
 
 from gateway.console.api.answer import Body, Engineer, Name, Operator, Out, Viewer
-from gateway.console.plant import EgressView, Health
 from gateway.console.reach import carry_out, guard_of, plant_of
 from gateway.console.vault import AuditEntry
+from gateway.console.views import EgressView, Health
 
 router = APIRouter()
 

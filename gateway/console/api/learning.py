@@ -8,8 +8,8 @@ from pydantic import Field, TypeAdapter
 
 from gateway.console.api.answer import Body, Engineer, Name, Out, Viewer
 from gateway.console.guard import Actor
-from gateway.console.plant import Ask, LearningView
 from gateway.console.reach import carry_out, plant_of
+from gateway.console.views import Ask, LearningView
 
 router = APIRouter()
 

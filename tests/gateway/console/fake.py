@@ -13,7 +13,7 @@ from gateway.alarms.config import AlarmsConfig
 from gateway.alarms.engine import Engine
 from gateway.alarms.groups import grouped
 from gateway.alarms.metrics import kpis
-from gateway.console.plant import (
+from gateway.console.views import (
     Ask,
     AssetDetail,
     AssetState,

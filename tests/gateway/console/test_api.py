@@ -17,8 +17,8 @@ from schemathesis import GenerationMode
 
 from gateway.console import live
 from gateway.console.exposition import COUNTERS
-from gateway.console.plant import ContextView, EgressView, LearningView
 from gateway.console.shield import BODY_BYTES_MAX
+from gateway.console.views import ContextView, EgressView, LearningView
 from tests.eventually import eventually_blocking
 from tests.gateway import brackets
 from tests.gateway.console.conftest import PASSWORD, Running, Start

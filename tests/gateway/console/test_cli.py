@@ -12,8 +12,8 @@ from gateway.cli import group
 from gateway.cli.alarms import command as alarms
 from gateway.cli.model import command as model
 from gateway.cli.user import command as user
-from gateway.console.plant import LearningView
 from gateway.console.vault import Vault
+from gateway.console.views import LearningView
 from gateway.core.alarm import Priority
 from gateway.core.clock import SystemClock
 from gateway.core.texts import as_said

@@ -21,8 +21,8 @@ from gateway.cli import group
 from gateway.cli.schema import EXAMPLE
 from gateway.config import load as load_config
 from gateway.console.config import ConsoleConfig
-from gateway.console.plant import AssetState
 from gateway.console.render import Pages, number
+from gateway.console.views import AssetState
 from gateway.core.alarm import Cause, Priority, Verb, Verdict
 from gateway.core.assessment import Abstained
 from gateway.core.errors import ConfigError, DataError
