@@ -78,10 +78,10 @@ def _password() -> str:
 def _audit(vault: "Vault", action: str, target: str) -> None:
     import time
 
-    from gateway.console.vault import AuditEntry
+    from gateway.console.trail import AuditEntry
 
     entry = AuditEntry(time.time_ns(), _by(), "command line", "", action, target, "", "done")
-    vault.audit(entry)
+    vault.trail.add(entry)
 
 
 @command.command("list")

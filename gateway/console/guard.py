@@ -13,7 +13,8 @@ import anyio.to_thread
 from fastapi import HTTPException, Request
 
 from gateway.console.config import ConsoleConfig
-from gateway.console.vault import AuditEntry, Role, Session, User, Vault
+from gateway.console.trail import AuditEntry
+from gateway.console.vault import Role, Session, User, Vault
 from gateway.core.texts import Phrase
 
 T = TypeVar("T")
@@ -198,7 +199,7 @@ class Guard:
     ) -> None:
         """Keep what somebody did, or was refused; it is on disk when this returns."""
         entry = AuditEntry(time.time_ns(), who, via, address, action, target, note, outcome)
-        await anyio.to_thread.run_sync(self.vault.audit, entry)
+        await anyio.to_thread.run_sync(self.vault.trail.add, entry)
 
 
 def address_of(request: Request) -> str:

@@ -195,7 +195,7 @@ async def settings(request: Request) -> Response:
         channels=plant.channels(),
         users=vault.users(),
         tokens=vault.tokens(),
-        audit=await anyio.to_thread.run_sync(vault.audited, 100),
+        audit=await anyio.to_thread.run_sync(vault.trail.newest, 100),
     )
 
 

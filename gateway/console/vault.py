@@ -1,4 +1,4 @@
-"""People, tokens, sessions and the audit trail, in one SQLite file of the data directory."""
+"""People, tokens and sessions, in one SQLite file of the data directory, beside their trail."""
 
 import hashlib
 import secrets
@@ -13,6 +13,7 @@ from typing import Literal
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
+from gateway.console.trail import SCHEMA, Trail
 from gateway.core.errors import Refused, StoreError
 from gateway.core.texts import Phrase
 
@@ -20,7 +21,6 @@ FILE = "console.db"
 USERS_MAX = 1_000
 TOKENS_MAX = 1_000
 SESSIONS_MAX = 10_000
-AUDIT_MAX = 100_000
 NAME_MAX = 60
 PASSWORD_MIN = 10
 PASSWORD_MAX = 200
@@ -40,10 +40,6 @@ CREATE TABLE IF NOT EXISTS token (
 CREATE TABLE IF NOT EXISTS session (
     digest BLOB PRIMARY KEY, user TEXT NOT NULL COLLATE NOCASE, csrf TEXT NOT NULL,
     created_ns INTEGER NOT NULL, seen_ns INTEGER NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS audit (
-    id INTEGER PRIMARY KEY, t_ns INTEGER NOT NULL, who TEXT NOT NULL, via TEXT NOT NULL,
-    address TEXT NOT NULL, action TEXT NOT NULL, target TEXT NOT NULL, note TEXT NOT NULL,
-    outcome TEXT NOT NULL);
 """
 
 
@@ -95,25 +91,14 @@ class Session:
     written_ns: int
 
 
-@dataclass(frozen=True, slots=True)
-class AuditEntry:
-    """One thing that somebody did, or was refused."""
-
-    t_ns: int
-    who: str
-    via: str
-    address: str
-    action: str
-    target: str
-    note: str
-    outcome: str
-
-
 class Vault:
     """Opens the file, keeps what every request needs in memory, writes through.
 
     Thread-safe: the console calls what writes or hashes from a worker thread. Another process
     (`forewarn user`) may change the file at any time; its changes are seen at the next question.
+
+    Attributes:
+        trail: Who did what, in the same file.
     """
 
     def __init__(self, data_dir: Path) -> None:
@@ -127,11 +112,12 @@ class Vault:
             self.path.chmod(0o600)
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA synchronous=FULL")
-            self._db.executescript(_SCHEMA)
+            self._db.executescript(_SCHEMA + SCHEMA)
         except (OSError, sqlite3.Error) as error:
             raise StoreError(
                 f"{self.path}: cannot be opened ({error}); check the data directory"
             ) from error
+        self.trail = Trail(self._db, self._lock)
         self._version = -1
         self._users: dict[str, tuple[User, str]] = {}
         self._tokens: dict[bytes, Token] = {}
@@ -339,38 +325,6 @@ class Vault:
     def _drop(self, digest: bytes) -> None:
         self._sessions.pop(digest, None)
         self._db.execute("DELETE FROM session WHERE digest = ?", (digest,))
-
-    # Audit
-
-    def audit(self, entry: AuditEntry) -> None:
-        """Keep what somebody did; the oldest of more than `AUDIT_MAX` go."""
-        with self._lock:
-            cursor = self._db.execute(
-                "INSERT INTO audit (t_ns, who, via, address, action, target, note, outcome) "
-                "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                (
-                    entry.t_ns,
-                    entry.who[:200],
-                    entry.via,
-                    entry.address[:200],
-                    entry.action[:200],
-                    entry.target[:1000],
-                    entry.note[:2000],
-                    entry.outcome[:1000],
-                ),
-            )
-            oldest = (cursor.lastrowid or 0) - AUDIT_MAX
-            self._db.execute("DELETE FROM audit WHERE id <= ?", (oldest,))
-
-    def audited(self, limit: int) -> list[AuditEntry]:
-        """The newest entries, newest first."""
-        with self._lock:
-            rows = self._db.execute(
-                "SELECT t_ns, who, via, address, action, target, note, outcome FROM audit "
-                "ORDER BY id DESC LIMIT ?",
-                (limit,),
-            ).fetchall()
-        return [AuditEntry(*row) for row in rows]
 
     # Memory
 

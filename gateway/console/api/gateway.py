@@ -9,7 +9,7 @@ from pydantic import Field, TypeAdapter
 
 from gateway.console.api.answer import Body, Engineer, Name, Operator, Out, Viewer
 from gateway.console.reach import carry_out, guard_of, plant_of
-from gateway.console.vault import AuditEntry
+from gateway.console.trail import AuditEntry
 from gateway.console.views import EgressView, Health
 
 router = APIRouter()
@@ -96,5 +96,5 @@ async def audit(
     request: Request, _: Engineer, limit: Annotated[int, Query(ge=1, le=5000)] = 200
 ) -> Response:
     """Who did what, newest first."""
-    vault = guard_of(request).vault
-    return _AUDIT(await anyio.to_thread.run_sync(vault.audited, limit))
+    trail = guard_of(request).vault.trail
+    return _AUDIT(await anyio.to_thread.run_sync(trail.newest, limit))

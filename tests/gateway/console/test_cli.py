@@ -64,7 +64,7 @@ def test_people_come_and_go(config: Path) -> None:
     assert run_user(config, "remove", "otto").exit_code == 0
     vault = Vault(config.parent)
     assert vault.verify("eva", PASSWORD)
-    assert {e.action for e in vault.audited(20)} >= {"add engineer", "password", "remove user"}
+    assert {e.action for e in vault.trail.newest(20)} >= {"add engineer", "password", "remove user"}
     vault.close()
 
 
