@@ -23,9 +23,9 @@ from gateway.store.config import StoreConfig
 from gateway.store.log import Log
 from models.bundle import read, with_manifest
 from tests.e2e.processes import HERE
+from tests.gateway.console.at_the_door import set_up, sign_in
 from tests.gateway.console.test_browser import CHROMIUM, FLAGS
 
-PASSWORD = "correct horse battery"
 ALARM_S_MAX = 180.0
 CURVE_S = 60.0
 """A curve is worth a picture once it has gone on for a while."""
@@ -132,18 +132,10 @@ def test_a_day_with_the_demo(tmp_path: Path, browser: Browser) -> None:
 
 
 def set_up_and_sign_in(page: Page, base: str, setup_url: str) -> None:
-    page.goto(setup_url)
-    page.get_by_label("Name").fill("eva")
-    page.get_by_label("Password", exact=True).fill(PASSWORD)
-    page.get_by_label("Password again").fill(PASSWORD)
-    page.get_by_role("button", name="Begin").click()
-    page.wait_for_url(f"{base}/")
+    set_up(page, setup_url, "eva")
     page.get_by_role("button", name="Sign out").click()
     page.wait_for_url("**/sign-in")
-    page.get_by_label("Name").fill("eva")
-    page.get_by_label("Password").fill(PASSWORD)
-    page.get_by_role("button", name="Sign in").click()
-    page.wait_for_url(f"{base}/")
+    sign_in(page, base, "eva")
     assert page.goto(setup_url).status == 404  # type: ignore[union-attr]  # It was for once.
     page.goto(base)
 

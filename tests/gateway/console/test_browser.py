@@ -17,6 +17,7 @@ from playwright.sync_api import Browser, Page, Request, expect, sync_playwright
 from gateway.core.alarm import Cause, Condition, Priority
 from gateway.core.texts import as_said
 from tests.gateway import brackets
+from tests.gateway.console.at_the_door import set_up, sign_in
 from tests.gateway.console.conftest import PASSWORD, Running, Start
 from tests.gateway.console.fake import FakePlant
 
@@ -63,11 +64,7 @@ class Visit:
         self.page.on("pageerror", lambda error: self.faults.append(str(error)))
 
     def sign_in(self, name: str) -> Page:
-        self.page.goto(f"{self.console.url}/sign-in")
-        self.page.get_by_label("Name").fill(name)
-        self.page.get_by_label("Password").fill(PASSWORD)
-        self.page.get_by_role("button", name="Sign in").click()
-        self.page.wait_for_url(f"{self.console.url}/")
+        sign_in(self.page, self.console.url, name)
         return self.page
 
     def others(self) -> set[str]:
@@ -96,11 +93,7 @@ def test_the_walk(start: Start, visit: Callable[..., Visit]) -> None:
     console = start(staffed=False)
     v = visit(console)
     page = v.page
-    page.goto(console.setup_url)
-    page.get_by_label("Name").fill("eva")
-    page.get_by_label("Password", exact=True).fill(PASSWORD)
-    page.get_by_label("Password again").fill(PASSWORD)
-    page.get_by_role("button", name="Begin").click()
+    set_up(page, console.setup_url, "eva")
     expect(page.get_by_role("heading", name="All is well")).to_be_visible()
     page.get_by_role("button", name="Sign out").click()
     v.sign_in("eva")
