@@ -41,7 +41,7 @@ def command(*, config: Path, connect: bool, timeout_s: float, as_json: bool) -> 
 
     try:
         settings = load(config)
-        _fit(settings)
+        fit(settings)
     except ConfigError as error:
         if as_json:
             faults = [
@@ -83,7 +83,7 @@ def counted(n: int, noun: str) -> str:
     return f"{n:,} {noun}{'' if n == 1 else 's'}"
 
 
-def _fit(config: "Config") -> None:
+def fit(config: "Config") -> None:
     """Take what is derived, and the models, as a gateway does at its start; these on the CPU.
 
     Raises:

@@ -81,6 +81,7 @@ def command(
     findings = [
         Finding("configuration", "ok", f"{config} is valid"),
         *check_secrets(settings),
+        *check_models(settings),
         *check_data_dir(settings),
         check_clock(time.time(), config.stat().st_mtime),
         *check_influx(settings),
@@ -91,6 +92,22 @@ def command(
     else:
         _show(findings)
     sys.exit(1 if any(finding.state == "bad" for finding in findings) else 0)
+
+
+def check_models(config: "Config") -> Iterator[Finding]:
+    """Every model is there, whole, and for the signals and units of its asset."""
+    from gateway.cli.check import fit
+    from gateway.core.errors import ConfigError, folded
+
+    try:
+        fit(config)
+    except ConfigError as error:
+        for told in folded(error.faults):
+            yield Finding("models", "bad", told, "the gateway would not start by this file")
+        return
+    wanted = {path for asset in config.settings.asset for path in (asset.bundle, *asset.bundles)}
+    if wanted := wanted - {None}:
+        yield Finding("models", "ok", f"{len(wanted)} fit their assets")
 
 
 def check_secrets(config: "Config") -> Iterator[Finding]:

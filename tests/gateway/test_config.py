@@ -9,6 +9,7 @@ from click.testing import CliRunner
 
 import protocols
 from gateway.cli import group
+from gateway.cli.doctor import check_models
 from gateway.cli.schema import EXAMPLE, json_schema
 from gateway.config import load, parse
 from gateway.core.errors import ConfigError
@@ -205,9 +206,11 @@ def test_check_refuses_what_run_would_refuse(tmp_path: Path) -> None:
     path.write_text(HEAD + f"signals = [{ONE.replace('rpm', 'Hz')}]\n" + asset)
     result = CliRunner().invoke(group, ["check", str(path)])
     assert result.exit_code == 2
-    assert "asset[0].bundle: pump.fwm: was trained on speed in 'rpm', press has it in 'Hz'" in (
-        result.stderr
-    )
+    told = "asset[0].bundle: pump.fwm: was trained on speed in 'rpm', press has it in 'Hz'"
+    assert told in result.stderr
+    findings = list(check_models(load(path)))
+    assert findings[0].state == "bad"
+    assert told in findings[0].text
     path.write_text(path.read_text().replace(str(pump), str(path)))
     result = CliRunner().invoke(group, ["check", str(path)])
     assert "is not a bundle, or is damaged" in result.stderr
