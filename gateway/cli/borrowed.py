@@ -1,10 +1,14 @@
-"""Lends a command what a source of the gateway keeps (its certificates), and takes nothing back."""
+"""Lets a command open a source without a gateway, with what that one keeps (its certificates)."""
 
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from gateway.core.source import SourceContext
 
 
 @contextmanager
@@ -17,3 +21,25 @@ def borrowed(kept: Path) -> Iterator[Path]:
         if kept.is_dir():
             shutil.copytree(kept, folder, dirs_exist_ok=True)
         yield Path(folder)
+
+
+def context_for(source: str, kind: str, folder: Path) -> "SourceContext":
+    """A world for one source; what it has to say stands in its meter and its errors."""
+    from random import Random
+
+    import structlog
+
+    from gateway.core.clock import SystemClock
+    from gateway.core.meter import SourceMeter
+    from gateway.core.signals import SignalTable
+    from gateway.core.source import SourceContext
+
+    return SourceContext(
+        clock=SystemClock(),
+        random=Random(),
+        log=structlog.wrap_logger(structlog.ReturnLogger()),
+        signals=SignalTable(),
+        meter=SourceMeter(source, kind),
+        data_dir=folder,
+        report=lambda _condition: None,
+    )

@@ -5,12 +5,11 @@ import json
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from random import Random
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from gateway.cli.borrowed import borrowed
+from gateway.cli.borrowed import borrowed, context_for
 
 if TYPE_CHECKING:
     from gateway.config import Config
@@ -142,32 +141,15 @@ async def _read_all(config: "Config", timeout_s: float) -> list[_Result]:
 
 
 async def _read(source: "SourceConfig", timeout_s: float, kept: Path) -> _Result:
-    import structlog
-
     import protocols
     from gateway.core.batch import Batch, Quality
-    from gateway.core.clock import SystemClock
     from gateway.core.errors import GatewayError
-    from gateway.core.meter import SourceMeter
-    from gateway.core.signals import SignalTable
-    from gateway.core.source import SourceContext
 
-    table = SignalTable()
-    wanted = {table.intern(signal.key()): str(signal.key()) for signal in source.signals}
     result = _Result(source.id)
     seen: dict[int, bool] = {}
-    meter = SourceMeter(source.id, source.kind)
     with borrowed(kept) as folder:
-        context = SourceContext(
-            clock=SystemClock(),
-            random=Random(),
-            # What it has to say stands in the result; events would stand between it.
-            log=structlog.wrap_logger(structlog.ReturnLogger()),
-            signals=table,
-            meter=meter,
-            data_dir=folder,
-            report=lambda _condition: None,
-        )
+        context = context_for(source.id, source.kind, folder)
+        wanted = {context.signals.intern(s.key()): str(s.key()) for s in source.signals}
         try:
             async with (
                 asyncio.timeout(timeout_s),
@@ -197,7 +179,7 @@ async def _read(source: "SourceConfig", timeout_s: float, kept: Path) -> _Result
     for number, name in wanted.items():
         if not seen.get(number):
             why = "answered BAD" if number in seen else "did not answer"
-            result.bad[name] = meter.quarantined.get(name, why)
+            result.bad[name] = context.meter.quarantined.get(name, why)
     return result
 
 

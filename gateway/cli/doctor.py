@@ -13,13 +13,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from gateway.cli.borrowed import borrowed
+from gateway.cli.borrowed import borrowed, context_for
 
 if TYPE_CHECKING:
     from gateway.config import Config
     from gateway.core.secret import SecretRef
-    from gateway.core.source import SourceConfig, SourceContext
-    from protocols.modbus.orders import Reading
+    from gateway.core.source import SourceConfig
 
 FREE_GB_MIN = 1.0
 """Less than this on the data disk is worth a word whatever the log may take."""
@@ -72,11 +71,12 @@ def command(
       forewarn doctor forewarn.toml
       forewarn doctor forewarn.toml --orders compressor-plc holding:100
     """
+    from gateway.cli.orders import show_orders
     from gateway.config import load
 
     settings = load(config)
     if orders is not None:
-        _show_orders(settings, orders[0], orders[1], unit_id, as_json=as_json)
+        show_orders(settings, orders[0], orders[1], unit_id, as_json=as_json)
         return
     findings = [
         Finding("configuration", "ok", f"{config} is valid"),
@@ -245,7 +245,7 @@ async def _check_source(source: "SourceConfig", timeout_s: float, kept: Path) ->
     name = f"source {source.id}"
     todo = "check its address, its cable, and that no other program holds the port"
     with borrowed(kept) as folder:
-        context = _context(source.id, source.kind, folder)
+        context = context_for(source.id, source.kind, folder)
         try:
             async with (
                 asyncio.timeout(timeout_s),
@@ -267,27 +267,6 @@ async def _check_source(source: "SourceConfig", timeout_s: float, kept: Path) ->
     return Finding(name, "ok", f"answers; {len(item)} samples at once")
 
 
-def _context(source: str, kind: str, folder: Path) -> "SourceContext":
-    from random import Random
-
-    import structlog
-
-    from gateway.core.clock import SystemClock
-    from gateway.core.meter import SourceMeter
-    from gateway.core.signals import SignalTable
-    from gateway.core.source import SourceContext
-
-    return SourceContext(
-        clock=SystemClock(),
-        random=Random(),
-        log=structlog.wrap_logger(structlog.ReturnLogger()),
-        signals=SignalTable(),
-        meter=SourceMeter(source, kind),
-        data_dir=folder,
-        report=lambda _condition: None,
-    )
-
-
 def _show(findings: list[Finding]) -> None:
     from rich.console import Console
     from rich.table import Table
@@ -298,89 +277,3 @@ def _show(findings: list[Finding]) -> None:
         state = f"[{color[finding.state]}]{finding.state}"
         table.add_row(finding.check, state, finding.text, finding.todo)
     Console().print(table)
-
-
-def _show_orders(
-    config: "Config", source_id: str, address: str, unit_id: int | None, *, as_json: bool
-) -> None:
-    """Show some registers under each type and byte order."""
-    from gateway.core.errors import GatewayError
-    from protocols.modbus.address import parse_address
-    from protocols.modbus.config import Config as Modbus
-
-    source = next((s for s in config.sources if s.id == source_id), None)
-    if not isinstance(source, Modbus):
-        known = ", ".join(s.id for s in config.sources if isinstance(s, Modbus)) or "there is none"
-        raise click.BadParameter(
-            f"SOURCE must be a Modbus source ({known}), was {source_id!r}", param_hint="--orders"
-        )
-    try:
-        place = parse_address(address)
-    except ValueError as error:
-        raise click.BadParameter(
-            f"ADDRESS {error}, was {address!r}", param_hint="--orders"
-        ) from None
-    if place.table.bits:
-        raise click.BadParameter("ADDRESS must be a register", param_hint="--orders")
-    unit = source.unit_id if unit_id is None else unit_id
-    try:
-        wire, why, found = asyncio.run(_read_orders(source, unit, address))
-    except GatewayError as error:
-        click.echo(f"forewarn doctor: {error}", err=True)
-        sys.exit(1)
-    if not wire:
-        click.echo(f"unit {unit}, {place}: nothing to read ({why})", err=True)
-        sys.exit(1)
-    if as_json:
-        rows = [reading.as_table() for reading in found]
-        click.echo(json.dumps({"unit": unit, "bytes": wire.hex(" "), "readings": rows}))
-    else:
-        _show_readings(f"unit {unit}, {place}: {wire.hex(' ', 2)}", wire, found)
-
-
-async def _read_orders(source: Any, unit: int, address: str) -> tuple[bytes, str, list["Reading"]]:
-    from protocols.modbus.address import parse_address
-    from protocols.modbus.orders import readings
-    from protocols.modbus.scan import open_probe, read_registers
-
-    place = parse_address(address)
-    with tempfile.TemporaryDirectory() as folder:
-        context = _context(source.id, source.kind, Path(folder))
-        async with open_probe(
-            source, context, timeout_s=source.timeout_s, pause_s=source.turnaround_s
-        ) as probe:
-            wire, why = await read_registers(probe, unit, place.table, place.start)
-    return wire, why, readings(wire) if wire else []
-
-
-def _show_readings(title: str, wire: bytes, found: list["Reading"]) -> None:
-    """A row a type, a column an order; what machines usually show is marked."""
-    from rich.console import Console
-    from rich.table import Table
-
-    from protocols.modbus.orders import text_of
-    from protocols.modbus.values import ORDER_NAMES, letters
-
-    heads = [f"{order}\n{letters(order, 4)}" for order in ORDER_NAMES]
-    table = Table("type", *heads, title=title, title_justify="left")
-    for column in table.columns[1:]:
-        column.justify = "right"
-    for name in dict.fromkeys(reading.type for reading in found):
-        cells = {reading.order: reading for reading in found if reading.type == name}
-        table.add_row(name, *(_cell(cells.get(order)) for order in ORDER_NAMES))
-    table.add_row("string", text_of(wire, "big"), "", "", text_of(wire, "byte_swap"))
-    console = Console()
-    console.print(table)
-    console.print(f"bits 15 to 0 of the first register: {int.from_bytes(wire[:2], 'big'):016b}")
-    if any(reading.likely for reading in found):
-        console.print("* a number that machines show; give its type and order to the signal")
-
-
-def _cell(reading: "Reading | None") -> str:
-    if reading is None:
-        return ""
-    if reading.value is None:
-        return "[dim]no number[/]"
-    whole = reading.value.is_integer() and abs(reading.value) < 2**53
-    text = f"{reading.value:.0f}" if whole else f"{reading.value:.7g}"
-    return f"[bold green]{text} *[/]" if reading.likely else f"[dim]{text}[/]"
