@@ -50,7 +50,7 @@ def worded(details: ErrorDetails, model: type[BaseModel]) -> str:
     text = text.replace("Input should be", "must be").replace("String should", "must")
     text = re.sub(r"^(List|Tuple|Value) should", "must", text)
     secret = "never the secret itself" in text or any(word in name for word in _SECRET_WORDS)
-    if secret or isinstance(value, dict | list | BaseModel):
+    if secret or "\n" in text or isinstance(value, dict | list | BaseModel):
         return text
     # Who writes a password into an address must not find it in the log as well.
     shown = re.sub(r"://[^/\s]*@", "://…@", repr(value))

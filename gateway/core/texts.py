@@ -147,15 +147,13 @@ def load(language: str) -> Texts:
         return english()
     if not language.endswith(SUFFIX) and language not in languages():
         known = ", ".join(languages())
-        raise ConfigError(
-            f'must be one of {known}, or a file of your own such as de{SUFFIX}, was "{language}"'
-        )
+        raise ConfigError(f"must be one of {known}, or a file of your own such as de{SUFFIX}")
     table = _read(language)
     faults = list(_faults(table))
     if faults:
         more = f"\n… and {len(faults) - FAULTS_SHOWN} more" if len(faults) > FAULTS_SHOWN else ""
         lines = "\n".join(f"{language}: {fault}" for fault in faults[:FAULTS_SHOWN])
-        raise ConfigError(f"every text of English must be there once\n{lines}{more}")
+        raise ConfigError(f"must hold every text of English, with the same braces:\n{lines}{more}")
     return Texts(Path(language).name.removesuffix(SUFFIX), table)
 
 
@@ -201,7 +199,7 @@ def _read(language: str) -> dict[str, str]:
     try:
         return dict(_flat("", tomllib.loads(source(language))))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"{language}: cannot be read: {error}") from None
+        raise ConfigError(f"cannot be read: {getattr(error, 'strerror', '') or error}") from None
 
 
 def _flat(prefix: str, table: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

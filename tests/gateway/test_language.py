@@ -11,12 +11,12 @@ import pytest
 from gateway.alarms.notify_config import WebhookConfig
 from gateway.alarms.outbox import Item, Message, Tells
 from gateway.alarms.words import words
-from gateway.core.alarm import Cause, Driver, Priority, Transition, Verb
+from gateway.core.alarm import Cause, Condition, Driver, Priority, Transition, Verb
 from gateway.core.alarm import Command as Asked
 from gateway.core.batch import Batch
 from gateway.core.errors import Refused
 from gateway.core.signals import Signal
-from gateway.core.texts import Texts, load
+from gateway.core.texts import Phrase, Texts, load
 from gateway.demo.configuration import ARTIFACTS
 from gateway.store.log import Log
 from tests.eventually import eventually
@@ -131,3 +131,28 @@ def test_what_is_sent(tells: Tells, n: int, texts: Texts) -> None:
     assert "⟦" in body
     for said in (title, body):
         assert loose(said, *(f"press-{i}" for i in range(39, -1, -1)), "hall-3") == []
+
+
+async def test_a_running_gateway_goes_over_to_another_language(tmp_path: Path) -> None:
+    learned = '[[asset]]\nid = "press-1"\nlearn = {}\n'
+
+    async with running(tmp_path, learned + "[console]\nenabled = false\n") as plant:
+        gateway = plant.gateway
+
+        def report(alarm: str) -> None:
+            said = Phrase("drift.offer", asset="press-1", why=Phrase("drift.full"))
+            now_ns = gateway.clock.wall_ns()
+            gateway.flow.report(
+                Condition("press-1", alarm, Cause.LIMIT, True, now_ns, text=said, on_delay_s=0)
+            )
+
+        report("one")
+        await eventually(lambda: "one" in plant.own())
+        path = brackets.write(tmp_path)
+        await plant.change(f'{learned}[console]\nenabled = false\nlanguage = "{path}"\n')
+        report("two")
+        await eventually(lambda: "two" in plant.own())
+        assert plant.own()["one"].startswith("press-1: it has moved"), "as it was told"
+        assert plant.own()["two"].startswith("⟦press-1: ⟦it has moved")
+        (lesson,) = gateway.view.learning()
+        assert lesson.text.startswith("⟦")
