@@ -16,7 +16,7 @@ from gateway.core.source import Session, SourceContext
 from gateway.pipeline.supervise import Supervisor
 from protocols.modbus import Config
 from tests.faults.modbus_device import Asked, Behaviour, Device, Write, on_tcp, on_tty, right
-from tests.faults.modbus_faults import bad_checksum
+from tests.faults.modbus_faults import bad_checksum, silence
 from tests.protocols.modbus_peers import make_config, make_context
 
 DEADLINE_S = 15
@@ -61,6 +61,18 @@ async def test_a_damaged_reply_is_asked_for_again_at_once(tmp_path: Path) -> Non
     ):
         assert (await batch_of(session)).value.tolist() == [1010, 1011, 1012]
     assert context.meter.errors["checksum"] == 1
+
+
+async def test_silence_is_asked_again_at_once_where_it_is_wished(tmp_path: Path) -> None:
+    device = Device(behaviour=once(silence))
+    context = make_context(tmp_path)
+    async with (
+        on_tcp(device) as url,
+        asyncio.timeout(DEADLINE_S),
+        config(url, timeout_retries=1, timeout_s=0.5).open(context) as session,
+    ):
+        assert (await batch_of(session)).value.tolist() == [1010, 1011, 1012]
+    assert context.meter.errors["timeout"] == 1
 
 
 async def test_a_dead_unit_costs_the_others_one_time_out(tmp_path: Path) -> None:

@@ -224,6 +224,22 @@ async def test_units_are_spread_over_the_interval(tmp_path: Path) -> None:
     assert due == [(1, 800), (1, 800), (2, 850), (2, 850), (3, 900), (3, 900), (4, 950), (4, 950)]
 
 
+def test_how_much_a_unit_takes_at_once_is_its_own(tmp_path: Path) -> None:
+    addresses = [f"{table}:{a}" for table in ("holding", "coil") for a in (*range(20), 25)]
+    signals = [{"address": a, "unit_id": unit} for a in addresses for unit in (1, 2)]
+    devices = [{"unit_id": 2, "registers_max": 10, "bits_max": 8, "max_gap": 0}]
+    config = make_config("tcp://plc", signals, devices=devices)
+    group = Group(config, make_context(tmp_path), config.signals, Slots(10**9, 0), {})
+    counts: dict[int, list[tuple[str, int]]] = {1: [], 2: []}
+    for request in group.plan:
+        counts[request.unit].append((request.table.name, request.count))
+    assert sorted(counts[1]) == [("COIL", 26), ("HOLDING", 26)]
+    assert sorted(counts[2]) == [
+        ("COIL", 1), ("COIL", 4), ("COIL", 8), ("COIL", 8),
+        ("HOLDING", 1), ("HOLDING", 10), ("HOLDING", 10),
+    ]  # fmt: skip
+
+
 def test_many_units_share_turns_within_their_part_of_the_interval(tmp_path: Path) -> None:
     """To wake up for each of a hundred units costs more than to ask it."""
     signals = [{"address": "holding:0", "unit_id": u} for u in range(1, 101)]

@@ -1,6 +1,7 @@
 """`forewarn scan` and `forewarn doctor` against a real device, as an operator calls them."""
 
 import asyncio
+import itertools
 import json
 import os
 import struct
@@ -293,6 +294,24 @@ async def test_a_quick_look_says_what_it_did_not_look_at(tmp_path: Path) -> None
     assert 50 in {a for span in spans for a in range(int(span[0]), int(span[-1]) + 1)}
     assert "--resolution 1" in note
     assert len(device.asked) < 50
+
+
+async def test_a_scan_leaves_a_device_time_for_its_own_work(tmp_path: Path) -> None:
+    (pause,) = (option for option in scan.command.params if option.name == "pause_s")
+    asked_s: list[float] = []
+
+    async def note(device: Device, asked: Asked, write: Write) -> None:
+        asked_s.append(asyncio.get_running_loop().time())
+        write(device.frame(asked, asked.refusal(2) if asked.count > 1 else asked.pdu()))
+
+    async with on_tcp(Device(behaviour=note)) as url:
+        config = make_config(url, [{"address": "holding:0"}])
+        async with open_probe(
+            config, make_context(tmp_path), timeout_s=5, pause_s=cast("float", pause.default)
+        ) as probe:
+            await scan_units(probe, [1], [Table.HOLDING], range(8), str, [])
+    assert len(asked_s) > 8
+    assert min(b - a for a, b in itertools.pairwise(asked_s)) >= 0.05
 
 
 async def test_registers_that_come_only_in_pairs_are_found(tmp_path: Path) -> None:

@@ -175,6 +175,22 @@ async def test_a_node_that_appears_later_is_found_by_itself(
         assert all(len(poller._items) == 2 for poller in session._pollers.values())
 
 
+@pytest.mark.parametrize("longest_s", [0.02, 10.0])
+async def test_a_refused_node_is_tried_ever_more_rarely(
+    made: Plant, tmp_path: Path, longest_s: float
+) -> None:
+    await made.add("speed", 1.0)
+    signals = [signal("speed"), signal("missing")]
+    config = source(made.url, *signals, retry_s_min=0.01, retry_s_max=longest_s)
+    world = bench("p1", "opcua", tmp_path)
+    async with config.open(world.context) as session:
+        await eventually(lambda: world.meter.errors["BadNodeIdUnknown"] >= 5)
+        tried = world.meter.errors["BadNodeIdUnknown"]
+        assert isinstance(session, OpcUaSession)
+        pause_s = session._items["pump/missing"].backoff_ns / 1e9
+    assert pause_s == pytest.approx(min(longest_s, 0.01 * 2 ** (tried - 1)))
+
+
 async def test_a_steady_value_is_repeated_while_the_link_lives(made: Plant, tmp_path: Path) -> None:
     await made.add("speed", 1.0)
     await made.set("speed", 4.0, at=datetime(2026, 1, 1, tzinfo=UTC))
@@ -320,10 +336,26 @@ async def test_whose_clock_stamps_is_chosen(made: Plant, tmp_path: Path) -> None
 async def test_a_clock_in_the_future_is_not_believed(made: Plant, tmp_path: Path) -> None:
     await made.add("speed", 1.0)
     await made.set("speed", 2.0, at=datetime.now(UTC) + timedelta(hours=3))
-    world = bench("p1", "opcua", tmp_path)
-    async with source(made.url, signal("speed")).open(world.context) as session:
-        async with asyncio.timeout(10):
+    for settings, believed in (({}, False), ({"clock_ahead_s_max": 20_000}, True)):
+        world = bench("p1", "opcua", tmp_path)
+        config = source(made.url, signal("speed"), history=False, **settings)
+        (tmp_path / "resume.json").unlink(missing_ok=True)
+        async with config.open(world.context) as session, asyncio.timeout(10):
             batch = await session.read()
+        assert isinstance(batch, Batch)
+        assert (abs(int(batch.t_ns[0]) - batch.received_ns) > 10**10) == believed
+        assert world.meter.errors == ({} if believed else {"clock": 1})
+
+
+async def test_from_which_year_on_a_clock_is_believed_is_chosen(
+    made: Plant, tmp_path: Path
+) -> None:
+    await made.add("speed", 1.0)
+    await made.set("speed", 2.0, at=datetime(2025, 3, 1, tzinfo=UTC))
+    world = bench("p1", "opcua", tmp_path)
+    config = source(made.url, signal("speed"), clock_year_min=2026)
+    async with config.open(world.context) as session, asyncio.timeout(10):
+        batch = await session.read()
     assert isinstance(batch, Batch)
     assert abs(int(batch.t_ns[0]) - batch.received_ns) < 10**10
     assert world.meter.errors == {"clock": 1}

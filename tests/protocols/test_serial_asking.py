@@ -1,6 +1,7 @@
 """Request and response on a real pty: rounds, late answers, silence, cancellation; and frames."""
 
 import asyncio
+import itertools
 import struct
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -81,6 +82,23 @@ async def test_rounds_of_requests(machine: PtyMachine, tmp_path: Path) -> None:
     assert world.meter.requests == 6
     assert 0 < world.meter.latency_s <= world.meter.latency_s_max < 1
     assert not world.meter.errors
+
+
+async def test_the_rest_that_a_device_wants_is_kept(machine: PtyMachine, tmp_path: Path) -> None:
+    asked_s: list[float] = []
+
+    def note(asked: bytes) -> bytes:
+        asked_s.append(asyncio.get_running_loop().time())
+        return weighs(asked)
+
+    config = scale(machine, turnaround_s=0.05, poll_interval_s=0.001)
+    async with (
+        answering(machine, note),
+        config.open(bench("scale", "serial", tmp_path).context) as session,
+    ):
+        for _ in range(4):
+            await session.read()
+    assert min(b - a for a, b in itertools.pairwise(asked_s)) >= 0.05
 
 
 async def test_an_unanswered_request_is_bad_and_the_others_live(
