@@ -16,7 +16,12 @@ from protocols.opcua.slow import fields_of
 from protocols.opcua.structures import Structures
 
 _OBJECTS = ua.NodeId(ua.Int32(ua.ObjectIds.ObjectsFolder))
-_SERVER = ua.NodeId(ua.Int32(ua.ObjectIds.Server))
+_ITS_OWN = {
+    ua.NodeId(ua.Int32(number))
+    for number in (ua.ObjectIds.Server, ua.ObjectIds.Aliases, ua.ObjectIds.Locations)
+}
+"""Objects by which a server speaks of itself."""
+_HISTORY_SETTINGS = ua.NodeId(ua.Int32(ua.ObjectIds.HistoricalDataConfigurationType))
 _HIERARCHICAL = ua.NodeId(ua.Int32(ua.ObjectIds.HierarchicalReferences))
 _CLASSES = ua.NodeClass.Object.value | ua.NodeClass.Variable.value
 _NUMBERS = frozenset(
@@ -34,6 +39,7 @@ _NUMBERS = frozenset(
         "Double",
     )
 )
+_INSECURE = "  # as it was browsed; without this line encrypted, after: forewarn trust URL"
 CHILDREN_PER_ANSWER = 1000
 ELEMENTS_SHOWN = 16
 """Of an array inside a structure."""
@@ -93,14 +99,14 @@ async def explore(
     if start is not None:
         root.name = await browse_name(link, start) or root.name
     root.address = address_of(root.node, uris)
-    seen, level, whole = {root.node, _SERVER}, [root], True
+    seen, level, whole = {root.node, *_ITS_OWN}, [root], True
     for _ in range(depth_max):
         children = await _children(link, level, limits)
         next_level: list[Found] = []
         for parent, references in children:
             for reference in references:
                 node = _local(reference.NodeId)
-                if node is None or node in seen:
+                if node is None or node in seen or reference.TypeDefinition == _HISTORY_SETTINGS:
                     continue
                 if len(seen) >= nodes_max:
                     whole = False
@@ -274,7 +280,7 @@ def to_toml(root: Found, config: Settings) -> str:
         f"url = {_text(config.url)}",
     ]
     if config.security_policy != "Basic256Sha256":
-        lines.append(f"security_policy = {_text(config.security_policy)}")
+        lines.append(f"security_policy = {_text(config.security_policy)}{_INSECURE}")
     lines.append("signals = [")
     used: set[tuple[str, str]] = set()
     for asset, found in _with_parent(root, root.name):

@@ -11,11 +11,14 @@ from gateway.core.batch import Quality, Waveform, bad_batch, make_batch
 from gateway.core.source import SourceContext
 from protocols.opcua.columns import NEVER_NS, Columns
 from protocols.opcua.items import Item
+from protocols.opcua.link import code_name
 from protocols.opcua.outbox import Outbox
 from protocols.opcua.settings import Settings
 from protocols.opcua.slow import Burst, read_slow
 from protocols.opcua.status import (
     ClockRule,
+    datetime_to_ns,
+    ns_to_ticks,
     overflows,
     quality_of,
     ticks_to_ns,
@@ -23,6 +26,9 @@ from protocols.opcua.status import (
 )
 from protocols.opcua.structures import Structures
 from protocols.opcua.wire import Values, join
+
+CODE_MASK = 0xFFFF_0000
+"""Of a status, what has a name; the rest are remarks."""
 
 
 class Intake:
@@ -42,6 +48,7 @@ class Intake:
         self._context = context
         self._outbox = outbox
         self._unreadable: set[str] = set()
+        self._called_bad: dict[int, int] = {}
         self._arrived = asyncio.Event()
         self._repeat_ns = round(config.repeat_s * 1e9)
         oldest = np.datetime64(f"{config.clock_year_min}", "ns")
@@ -64,9 +71,10 @@ class Intake:
         meter = self._context.meter
         bursts: list[Burst] = []
         unreadable = self._not_structures(values, items)
+        self._readable_again(values.slow, items)
+        self._show_status(values, items)
         if values.slow:
             numbers, bursts, more = read_slow(values.slow, items, self.structures)
-            self._readable_again(values.slow, items)
             values = join([values, numbers])
             unreadable += more
         for item, reason in unreadable:
@@ -242,6 +250,33 @@ class Intake:
             if item is not None and item.name in self._unreadable:
                 self._unreadable.discard(item.name)
                 self._context.meter.quarantined.pop(item.name, None)
+
+    def _show_status(self, values: Values, items: Mapping[int, Item]) -> None:
+        """Show the status by which the server itself calls a value bad, until it does no more."""
+        slow = [
+            (ns_to_ticks(datetime_to_ns(data.ServerTimestamp)), handle, int(data.StatusCode.value))
+            for handle, data in values.slow
+            if data.StatusCode
+        ]
+        bad = (values.status >> 31).any() or any(status >> 31 for _, _, status in slow)
+        if not bad and not self._called_bad:
+            return
+        columns = (values.server_ticks, values.handle, values.status)
+        pairs = [*zip(*(column.tolist() for column in columns), strict=True), *slow]
+        shown = self._context.meter.quarantined
+        # What is plain and what is not come apart: a burst, and then none, are in order by time.
+        for _, handle, status in sorted(pairs, key=lambda pair: pair[0]) if slow else pairs:
+            before = self._called_bad.get(handle, 0)
+            code = status & CODE_MASK if status >> 31 else 0
+            if code == before or handle not in items:
+                continue
+            self._called_bad[handle] = code
+            name = items[handle].name
+            if code:
+                shown[name] = f"{code_name(code)}: the server itself says so of the value"
+            else:
+                del self._called_bad[handle]
+                shown.pop(name, None)
 
     def _take_burst(self, burst: Burst, received_ns: int) -> None:
         handle = burst.handle

@@ -90,6 +90,9 @@ class OpcUaSession:
     async def start(self, crew: Crew) -> None:
         """Learn about the server, subscribe, and start what keeps the session alive."""
         self._crew = crew
+        quarantined = self._context.meter.quarantined
+        for name in quarantined.keys() - {str(signal.key()) for signal in self._config.signals}:
+            del quarantined[name]
         try:
             self._uris, self._limits = await read_server(
                 self._link, self._config, self._resume.per_call
@@ -220,9 +223,9 @@ class OpcUaSession:
         return self._pollers[group]
 
     def _accept(self, item: Item) -> None:
-        if item.backoff_ns:
-            item.backoff_ns = 0
-            self._context.meter.quarantined.pop(item.name, None)
+        item.backoff_ns = 0
+        # A session before this one may have been refused it, before a download to the PLC.
+        if self._context.meter.quarantined.pop(item.name, None) is not None:
             self._context.log.info("signal.accepted", signal=item.name)
 
     def _refuse(self, item: Item, name: str, reason: str) -> None:

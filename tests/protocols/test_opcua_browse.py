@@ -55,6 +55,9 @@ async def test_the_tree_shows_types_units_ranges_and_values(made: Plant) -> None
     table = tomllib.loads(toml.output)["source"][0]
     config = Config.model_validate(table)
     assert config.security_policy == "None"
+    assert (
+        'security_policy = "None"  # as it was browsed; without this line encrypted' in toml.output
+    )
     found = {(s.asset, s.signal): (s.unit, s.address) for s in config.signals}
     assert found == {
         ("Pump", "speed"): ("rpm", f"nsu={URI};s=speed"),

@@ -263,6 +263,12 @@ async def test_text_waveform_and_browsing(peer: NodePeer, tmp_path: Path) -> Non
     assert nodes["flow"]["unit"] == "m³/h"
     assert (nodes["flow"]["low"], nodes["flow"]["high"]) == (0.0, 50.0)
     assert nodes["mode"]["type"] == "String"
+    # What a server says of itself, and of its history, is no machine's.
+    assert not {"HA Configuration", "Stepped", "Aliases"} & nodes.keys()
+    whole: Any = await asyncio.to_thread(CliRunner().invoke, group, ["browse", url_of(peer)])
+    assert not {"Aliases", "Locations", "Server"} & {
+        line.split()[0] for line in whole.output.split("\n") if line
+    }
 
 
 async def test_the_gap_of_an_outage_is_filled(peer: NodePeer, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import re
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -173,6 +174,49 @@ async def test_a_node_that_appears_later_is_found_by_itself(
         assert world.meter.errors["BadNodeIdUnknown"] >= 1
         assert isinstance(session, OpcUaSession)
         assert all(len(poller._items) == 2 for poller in session._pollers.values())
+
+
+async def test_a_node_that_is_there_after_an_outage_is_quarantined_no_more(
+    made: Plant, tmp_path: Path
+) -> None:
+    """As after a download to the PLC: the link ends, and comes back to a server that has it."""
+    await made.add("speed", 1.0)
+    config = source(made.url, signal("speed"), signal("late"), signal("gone"))
+    world = bench("p1", "opcua", tmp_path)
+    async with config.open(world.context) as session:
+        await read_until(session, world, lambda got: len(got) >= 3)
+    assert world.meter.quarantined.keys() == {"pump/late", "pump/gone"}
+    await made.add("late", 7.0)
+    config = source(made.url, signal("speed"), signal("late"))
+    async with config.open(world.context) as session:
+        await read_until(session, world, lambda got: latest(got).get("late") == 7.0)
+        assert not world.meter.quarantined
+
+
+@pytest.mark.parametrize("mode", ["subscribe", "poll"])
+async def test_what_the_server_calls_bad_is_shown_with_its_status(
+    made: Plant, tmp_path: Path, mode: str
+) -> None:
+    await made.add("speed", 1.0)
+    await made.add("burst", [0.0, 1.0])
+    config = source(made.url, signal("speed"), signal("burst", rate_hz=2.0), mode=mode)
+    world = bench("p1", "opcua", tmp_path)
+    shown = world.meter.quarantined
+    async with config.open(world.context) as session:
+        for code in (ua.StatusCodes.BadNoCommunication, ua.StatusCodes.BadSensorFailure):
+            for name, value in (("speed", 1.0), ("burst", [0.0, 1.0])):
+                await made.set(name, value, status=code)
+            reason = f"{ua.StatusCode(ua.UInt32(code)).name}: the server itself says so"
+            await read_until(
+                session,
+                world,
+                lambda _, reason=reason: [t[: len(reason)] for t in shown.values()] == [reason] * 2,  # type: ignore[misc]
+            )
+        assert shown.keys() == {"pump/speed", "pump/burst"}
+        for name, value in (("speed", 2.0), ("burst", [1.0, 1.0])):
+            await made.set(name, value)
+        await read_until(session, world, lambda _: not shown)
+    assert not +world.meter.errors - Counter("late")
 
 
 @pytest.mark.parametrize("longest_s", [0.02, 10.0])
