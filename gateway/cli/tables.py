@@ -4,7 +4,6 @@ import csv
 import gzip
 import io
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +24,8 @@ SUFFIXES = (".csv", ".gz", ".parquet", ".txt", ".npz")
 _SEPARATOR = re.compile(r"^sep=(.)$", re.IGNORECASE)
 """The first line of a CSV that Excel wrote for itself."""
 
+_GROUPED = re.compile(r"^[+-]?[1-9]\d{0,2}(,\d{3})+$")
+
 Floats = NDArray[np.float64]
 
 
@@ -36,6 +37,7 @@ class Table:
         columns: Of text, or of numbers where the file says so.
         first_line: Of the file, that the first row stands on.
         stamps: Columns of numbers that the file says are times, in s since 1970.
+        delimiter: Between its cells; "" for blanks, and where it is no text.
     """
 
     path: Path
@@ -43,6 +45,7 @@ class Table:
     columns: tuple[NDArray[np.object_] | Floats, ...]
     first_line: int
     stamps: frozenset[str] = frozenset()
+    delimiter: str = ""
 
     def __len__(self) -> int:
         return len(self.columns[0]) if self.columns else 0
@@ -88,13 +91,20 @@ def _text(data: bytes) -> str:
 
 
 def _csv(path: Path, lines: list[str]) -> Table:
-    if given := _SEPARATOR.match(lines[0]):
-        rows = list(csv.reader(lines[1:], delimiter=given[1]))
-    else:
-        rows = _splitter(lines[:50])(lines)
+    given = _SEPARATOR.match(lines[0])
+    lines = lines[1:] if given else lines
+    if not lines:
+        raise RecordError(f"{path}: must hold at least one row, had none")
+    first_line = 2 if given else 1
+    delimiter = given[1] if given else _delimiter(lines[:50])
+    rows = (
+        list(csv.reader(lines, delimiter=delimiter))
+        if delimiter
+        else [line.split() for line in lines]
+    )
     width = len(rows[0])
     has_header = _is_header(rows)
-    for at, row in enumerate(rows, 1):
+    for at, row in enumerate(rows, first_line):
         if len(row) != width:
             raise RecordError(
                 f"{path}: row {at}: must have {width} columns as the first row, had {len(row)}"
@@ -112,11 +122,11 @@ def _csv(path: Path, lines: list[str]) -> Table:
     columns = tuple(
         np.array([cell.strip() for cell in column], object) for column in zip(*body, strict=True)
     )
-    return Table(path, tuple(names), columns, 2 if has_header else 1)
+    return Table(path, tuple(names), columns, first_line + has_header, delimiter=delimiter)
 
 
-def _splitter(sample: list[str]) -> Callable[[list[str]], list[list[str]]]:
-    """How to cut lines: the delimiter that cuts them all into the same, largest number of cells."""
+def _delimiter(sample: list[str]) -> str:
+    """What cuts all lines into the same, largest number of cells; "" for blanks."""
     best, cells = "", 1
     for delimiter in ",;\t|":
         counts = {len(row) for row in csv.reader(sample, delimiter=delimiter)}
@@ -126,12 +136,10 @@ def _splitter(sample: list[str]) -> Callable[[list[str]], list[list[str]]]:
     if best == "," and len({line.count(";") for line in sample}) == 1 and sample[0].count(";"):
         best = ";"
     if best:
-        return lambda lines: list(csv.reader(lines, delimiter=best))
+        return best
     # Uneven lines: by the first of them, so that the others can be refused by their number.
     first = max(",;\t|", key=sample[0].count)
-    if first in sample[0]:
-        return lambda lines: list(csv.reader(lines, delimiter=first))
-    return lambda lines: [line.split() for line in lines]
+    return first if first in sample[0] else ""
 
 
 def _is_header(rows: list[list[str]]) -> bool:
@@ -202,8 +210,14 @@ def numbers(held: Table, name: str) -> Floats:
         return _finite(np.array([cell or "nan" for cell in column]).astype(np.float64))
     except ValueError:
         pass
+    commas = [cell for cell in column if "," in cell]
+    if held.delimiter == "," and commas and all(_GROUPED.match(cell) for cell in commas):
+        whole, part = commas[0].replace(",", ""), commas[0].replace(",", ".", 1)
+        raise RecordError(
+            f"{held.path}: column {name}: {commas[0]} may be {whole} or {part}; write it so"
+        )
     # Where commas are decimal, points are none.
-    value_of = comma_number if any("," in cell for cell in column) else number
+    value_of = comma_number if commas else number
     out = np.full(len(column), np.nan)
     for row, cell in enumerate(column):
         if cell.lower() in MISSING:

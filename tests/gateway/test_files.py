@@ -55,6 +55,14 @@ def test_a_decimal_comma_is_read_where_semicolons_cut(tmp_path: Path) -> None:
         load(tmp_path, "a;b\n1,5;2\n1.25;3\n")
 
 
+def test_a_comma_that_may_part_thousands_is_not_guessed(tmp_path: Path) -> None:
+    with pytest.raises(RecordError, match=r"column a: 1,234 may be 1234 or 1\.234; write it so"):
+        load(tmp_path, 'a,b\n"1,234",2\n999,3\n')
+    record = load(tmp_path, 'a,b\n"1,234",2\n"12,5",3\n')
+    np.testing.assert_array_equal(record.values[:, 0], [1.234, 12.5])
+    assert load(tmp_path, "a;b\n1,234;2\n").values.tolist() == [[1.234, 2]]
+
+
 def test_what_excel_writes_is_read(tmp_path: Path) -> None:
     text = "sep=;\r\nZeit;Druck [bar]\r\n27.11.2026 14:05:00;1,5\r\n27.11.2026 14:05:01;1,75\r\n"
     (tmp_path / "a.csv").write_bytes(text.encode("utf-16"))
@@ -165,6 +173,8 @@ def test_each_file_is_a_sequence_of_its_own(tmp_path: Path) -> None:
         ("\n \n", "was empty"),
         ("a,b\n", "below its header, had none"),
         ("a,b\n1,2\n3\n", "row 3: must have 2 columns"),
+        ("sep=,\na,b\n1,2\n3\n", "row 4: must have 2 columns"),
+        ("sep=,\n", "had none"),
         ("a,a\n1,2\n", "a is there twice"),
         ("a,b\nx,y\nz,w\n", "no column of numbers"),
         ("\0\1\2", "was binary"),
