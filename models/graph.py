@@ -66,26 +66,16 @@ class Graph:
         self._count += 1
         return f"{EXACT}{self._count}"
 
-    def standardise(
-        self, tensor: str, centre: ArrayLike, scale: ArrayLike, *, clip: float = 10.0
-    ) -> str:
-        """(tensor - centre) / scale within +-clip, as the tensor `prepared`."""
-        divide = 1.0 / np.asarray(scale, dtype=np.float64)
-        centred = self.node("Sub", tensor, self.constant(centre))
-        scaled = self.node("Mul", centred, self.constant(divide))
-        return self.node("Clip", scaled, self.constant(-clip), self.constant(clip), name=PREPARED)
-
-    def filled(self, centre: ArrayLike) -> tuple[str, str]:
-        """x with `centre` where a feature is missing, and present bool[n, d]."""
-        present = self.node("Equal", self.x, self.x, name="present")
-        return self.node("Where", present, self.x, self.constant(centre)), present
-
     def prepare(
-        self, centre: ArrayLike, scale: ArrayLike, *, clip: float = 10.0
+        self, tensor: str, centre: ArrayLike, scale: ArrayLike, *, clip: float = 10.0
     ) -> tuple[str, str]:
-        """(x - centre) / scale within +-clip; a missing feature becomes 0 and counts as absent.
+        """(tensor - centre) / scale within +-clip; what is missing becomes 0 and counts as absent.
+
+        The choice stands between the two, since some runtimes would else compute
+        tensor / scale - centre / scale, which loses the digits that a tree's threshold asks for.
 
         Args:
+            tensor: Name of float32[n, d], NaN where missing.
             centre: float[d].
             scale: float[d], > 0.
             clip: Largest magnitude that passes; also the range that int8 has to cover.
@@ -93,9 +83,12 @@ class Graph:
         Returns:
             Names of z float32[n, d] (called `prepared`) and of present bool[n, d].
         """
-        filled, present = self.filled(centre)
-        z = self.standardise(filled, centre, scale, clip=clip)
-        return z, present
+        present = self.node("Equal", tensor, tensor, name="present")
+        centred = self.node("Sub", tensor, self.constant(centre))
+        known = self.node("Where", present, centred, self.constant(0.0))
+        scaled = self.node("Mul", known, self.constant(1.0 / np.asarray(scale, dtype=np.float64)))
+        low, high = self.constant(-clip), self.constant(clip)
+        return self.node("Clip", scaled, low, high, name=PREPARED), present
 
     def dense(
         self,

@@ -12,9 +12,10 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
 from models.graph import EXACT
+from models.qdq import Builder, source_of
 
 HEAVY = frozenset({"Gemm", "MatMul", "Conv"})
 WIDEN = 1.25
@@ -63,20 +64,23 @@ def quantise(
     ]
     inputs = list(dict.fromkeys(node.input[0] for node in heavy))
     peak = {**_peaks(model, calibration, inputs, widen), **(ranges or {})}
-    build = _Builder(graph, weights, 127 >> weight_bits_headroom)
+    build = Builder(graph, weights, 127 >> weight_bits_headroom)
+    source = {name: source_of(graph, name, peak[name], heavy, weights) for name in inputs}
+    lower = {each.tensor: each.shift for each in source.values()}
     nodes: list[onnx.NodeProto] = []
-    placed: set[str] = set()
+    placed: dict[tuple[str, float], str] = {}
     made: set[str] = set()
     for node in graph.node:
         if any(node is other for other in heavy):
-            source = node.input[0]
-            scale = max(peak[source], 1e-6) / 127.0
-            if source not in placed:
-                nodes.extend(build.activation(source, scale))
-                placed.add(source)
-            node.input[0] = f"{source}_dq"
+            given = source[node.input[0]]
+            read = given.tensor, given.scale
+            if read not in placed:
+                placed[read] = f"{given.tensor}_{len(placed)}"
+                nodes.extend(build.activation(*read, placed[read]))
+            node.input[0] = f"{placed[read]}_dq"
             flat = len(weights[node.input[1]].dims) == 2 or node.op_type == "Conv"
-            nodes.extend(build.weight(node, scale, per_channel and flat))
+            shift = given.shift, lower.get(node.output[0], 0.0)
+            nodes.extend(build.weight(node, given.scale, per_channel and flat, *shift))
             made.add(node.output[0])
         if node.op_type == "Relu" and node.input[0] in made:
             # ONNX Runtime would fuse Gemm and Relu in float32 first, and int8 would be lost.
@@ -85,10 +89,20 @@ def quantise(
             )
         nodes.append(node)
     del graph.node[:]
-    graph.node.extend(nodes)
+    graph.node.extend(_needed(nodes, {output.name for output in graph.output}))
     build.finish()
     onnx.checker.check_model(quantised, full_check=True)
     return quantised
+
+
+def _needed(nodes: Sequence[onnx.NodeProto], outputs: set[str]) -> list[onnx.NodeProto]:
+    """The nodes that an output rests on."""
+    wanted, kept = set(outputs), []
+    for node in reversed(nodes):
+        if node.output[0] in wanted:
+            wanted.update(node.input)
+            kept.append(node)
+    return kept[::-1]
 
 
 def _plain(node: onnx.NodeProto) -> bool:
@@ -99,119 +113,6 @@ def _plain(node: onnx.NodeProto) -> bool:
     return (
         held.get("alpha", 1.0) == 1.0 and held.get("beta", 1.0) == 1.0 and not held.get("transA", 0)
     )
-
-
-class _Builder:
-    """Makes the Q/DQ nodes and their constants."""
-
-    def __init__(
-        self, graph: onnx.GraphProto, weights: dict[str, onnx.TensorProto], weight_max: int
-    ) -> None:
-        self._graph = graph
-        self._weights = weights
-        self._weight_max = weight_max
-        self._done: dict[str, NDArray[np.float64]] = {}
-
-    def activation(self, tensor: str, scale: float) -> list[onnx.NodeProto]:
-        """Quantise and dequantise an activation, per tensor, zero point 0."""
-        self._add(f"{tensor}_scale", np.float32(scale))
-        self._add("zero_point", np.int8(0))
-        return [
-            helper.make_node(
-                "QuantizeLinear",
-                [tensor, f"{tensor}_scale", "zero_point"],
-                [f"{tensor}_q"],
-                name=f"{tensor}_quantise",
-            ),
-            helper.make_node(
-                "DequantizeLinear",
-                [f"{tensor}_q", f"{tensor}_scale", "zero_point"],
-                [f"{tensor}_dq"],
-                name=f"{tensor}_dequantise",
-            ),
-        ]
-
-    def weight(
-        self, node: onnx.NodeProto, input_scale: float, per_channel: bool
-    ) -> list[onnx.NodeProto]:
-        """Store the weight as int8 and the bias as int32 (scale: input x weight)."""
-        name = node.input[1]
-        made: list[onnx.NodeProto] = []
-        weight = numpy_helper.to_array(self._weights[name])
-        transposed = any(a.name == "transB" and a.i for a in node.attribute)
-        axis = 0 if node.op_type == "Conv" or transposed else weight.ndim - 1
-        if name not in self._done:
-            other = tuple(i for i in range(weight.ndim) if i != axis)
-            top = np.abs(weight).max(axis=other if per_channel else None)
-            scale = np.maximum(top, 1e-12).astype(np.float64) / self._weight_max
-            shape = [1] * weight.ndim
-            shape[axis] = -1
-            spread = scale.reshape(shape) if per_channel else scale
-            held = np.clip(np.rint(weight / spread), -self._weight_max, self._weight_max)
-            self._done[name] = np.atleast_1d(scale)
-            self._add(f"{name}_q", held.astype(np.int8))
-            self._add(f"{name}_scale", np.asarray(scale, np.float32))
-            self._add(f"{name}_zero", np.zeros(np.shape(scale), np.int8))
-            attributes: dict[str, Any] = {"axis": axis} if per_channel else {}
-            made.append(
-                helper.make_node(
-                    "DequantizeLinear",
-                    [f"{name}_q", f"{name}_scale", f"{name}_zero"],
-                    [f"{name}_dq"],
-                    name=f"{name}_dequantise",
-                    **attributes,
-                )
-            )
-        node.input[1] = f"{name}_dq"
-        if len(node.input) > 2 and node.input[2] in self._weights:
-            made.extend(self._bias(node, input_scale, self._done[name], per_channel))
-        return made
-
-    def _bias(
-        self,
-        node: onnx.NodeProto,
-        input_scale: float,
-        scale: NDArray[np.float64],
-        per_channel: bool,
-    ) -> list[onnx.NodeProto]:
-        bias = numpy_helper.to_array(self._weights[node.input[2]]).astype(np.float64)
-        if bias.ndim != 1:
-            return []
-        step = (input_scale * scale).astype(np.float32)
-        if not per_channel:
-            step = step[0]
-        name = f"{node.output[0]}_bias"
-        limit = 2**31 - 1
-        attributes: dict[str, Any] = {"axis": 0} if per_channel else {}
-        self._add(f"{name}_q", np.clip(np.rint(bias / step), -limit, limit).astype(np.int32))
-        self._add(f"{name}_scale", step)
-        self._add(f"{name}_zero", np.zeros(np.shape(step), np.int32))
-        node.input[2] = f"{name}_dq"
-        return [
-            helper.make_node(
-                "DequantizeLinear",
-                [f"{name}_q", f"{name}_scale", f"{name}_zero"],
-                [f"{name}_dq"],
-                name=f"{name}_dequantise",
-                **attributes,
-            )
-        ]
-
-    def zero(self) -> str:
-        """The float32 constant 0."""
-        self._add("zero", np.float32(0))
-        return "zero"
-
-    def finish(self) -> None:
-        """Drop constants that no node reads any more."""
-        used = {name for node in self._graph.node for name in node.input}
-        kept = [tensor for tensor in self._graph.initializer if tensor.name in used]
-        del self._graph.initializer[:]
-        self._graph.initializer.extend(kept)
-
-    def _add(self, name: str, value: Any) -> None:
-        if not any(tensor.name == name for tensor in self._graph.initializer):
-            self._graph.initializer.append(numpy_helper.from_array(np.asarray(value), name))
 
 
 def _peaks(

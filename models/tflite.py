@@ -122,6 +122,7 @@ class _Writer:
 
     def __init__(self, graph: onnx.GraphProto, values: dict[str, Array]) -> None:
         self._constants = {t.name: numpy_helper.to_array(t) for t in graph.initializer}
+        self._rounded = {n.input[0]: n for n in graph.node if n.op_type == "QuantizeLinear"}
         self._values = values
         self._tensors: list[Any] = []
         self._buffers: list[Any] = [schema.BufferT()]
@@ -195,9 +196,13 @@ class _Writer:
         w, scale = self._constants[held], np.atleast_1d(self._constants[scale_name])
         given = self._at[self._dequantised[x][0]]
         seen = self._values[node.output[0]]
+        next_q = self._rounded.get(node.output[0])
         peak = float(np.abs(seen).max()) or 1.0
         whole = bool(np.abs(seen - np.round(seen)).max() < 1e-3)
         step = 2.0 ** math.ceil(math.log2((peak + 1) / 127)) if whole else WIDEN * peak / 127
+        if next_q is not None:
+            # The layer that follows reads it in these steps; they cut it as Relu would.
+            step = float(self._constants[next_q.input[1]])
         shape = self._values[node.output[0]].shape[1:]
         quantised = self._tensor(f"{node.output[0]}_q", shape, np.dtype(np.int8), np.array([step]))
         if w.ndim == 2:
@@ -221,7 +226,10 @@ class _Writer:
                 "BatchMatMulOptions",
                 schema.BatchMatMulOptionsT(),
             )
-        self._operator("DEQUANTIZE", [quantised], self._made(node.output[0]))
+        if next_q is not None:
+            self._at[next_q.output[0]] = quantised
+        else:
+            self._operator("DEQUANTIZE", [quantised], self._made(node.output[0]))
 
     def _dense_float(self, node: onnx.NodeProto) -> None:
         weight = self._constants[node.input[1]]
@@ -240,6 +248,8 @@ class _Writer:
         self._operator("FULLY_CONNECTED", inputs, made, "FullyConnectedOptions", options)
 
     def _quantise(self, node: onnx.NodeProto) -> None:
+        if node.output[0] in self._at:
+            return
         scale = np.atleast_1d(self._constants[node.input[1]])
         shape = self._values[node.output[0]].shape[1:]
         made = self._tensor(node.output[0], shape, np.dtype(np.int8), scale)

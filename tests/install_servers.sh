@@ -16,6 +16,8 @@ declare -A program=(
   [buildah]=buildah [podman]=podman [runc]=runc [debootstrap]=debootstrap
 )
 missing=()
+# A library, which no command tells of: OpenVINO's driver of the Neural Compute Stick 2 loads it.
+PATH="$PATH:/usr/sbin:/sbin" ldconfig -p 2>/dev/null | grep 'libusb-1\.0\.so\.0' >/dev/null || missing+=(libusb-1.0-0)
 for package in "${!program[@]}"; do
   PATH="$PATH:/usr/sbin:/sbin" command -v "${program[$package]}" >/dev/null || missing+=("$package")
 done

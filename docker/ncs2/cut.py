@@ -48,11 +48,13 @@ _OPERATORS: dict[str, Any] = {
     "Gather": lambda node, x, at: np.take(x, at, axis=node["axis"]),
     "Concat": lambda node, *parts: np.concatenate(parts, axis=node["axis"]),
     "Identity": lambda _, x: x,
+    "Cast": lambda _, x: x.astype(np.float32),
 }
 
 
-def cut_before(model: bytes, tensor: str) -> Cut | None:
-    """Cut at `tensor`; None where what lies before it is also needed behind it, or is unknown."""
+def cut_before(model: bytes, tensor: str, features: int) -> Cut | None:
+    """Cut at `tensor` a graph of so many features; None where what lies before it is also needed
+    behind it, or is unknown."""
     parts = list(_fields(model))
     graph = next(value for number, value in parts if number == 7)
     held = list(_fields(graph))
@@ -86,8 +88,7 @@ def cut_before(model: bytes, tensor: str) -> Cut | None:
             rest += _field(number, value)
     early_nodes = [node for node, early in zip(nodes, before) if early]
     cut = Cut(b"", early_nodes, constants, tensor)
-    first = next(c for c in constants.values() if c.ndim == 1 and c.dtype == np.float32)
-    cut.width = cut.prepare(np.zeros((1, first.shape[0]), np.float32)).shape[1]
+    cut.width = cut.prepare(np.zeros((1, features), np.float32)).shape[1]
     rest += _field(11, _input(tensor, cut.width))
     cut.rest = b"".join(_field(number, rest if number == 7 else value) for number, value in parts)
     return cut

@@ -42,7 +42,7 @@ class Model:
         graph, self.id, features = _read(path)
         self.outputs: list[str] = []
         self._lock = threading.Lock()
-        self._cut: Cut | None = cut_before(graph, "prepared")
+        self._cut: Cut | None = cut_before(graph, "prepared", features)
         self.device = self._load(graph, features, device)
 
     def run(self, x: np.ndarray) -> dict[str, np.ndarray]:
@@ -189,7 +189,7 @@ def supported(path: str) -> dict[str, str]:
     from openvino.inference_engine import IECore  # noqa: PLC0415
 
     graph, _, features = _read(path)
-    cut = cut_before(graph, "prepared")
+    cut = cut_before(graph, "prepared", features)
     core = IECore()
     data, name, width = (graph, "x", features) if cut is None else (cut.rest, "prepared", cut.width)
     network = core.read_network(model=data, weights=b"", init_from_buffer=True)

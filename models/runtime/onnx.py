@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,12 @@ HOW = {
 }
 
 
-ROWS_AT_ONCE = 64
-"""A CPU works on large graphs in parts, so that what lies between two layers stays in its cache."""
-LARGE_BYTES = 200_000
+ROWS_AT_ONCE, ROWS_AT_ONCE_SMALL = 128, 1024
+"""A CPU works in parts, so that what lies between two layers stays in its cache."""
+SMALL_BYTES = 32_000
+"""Of the float32 graph; what lies between the layers of a smaller one is small too."""
+ARENA_BYTES = 1 << 18
+"""What the arena begins with; it grows by what is asked for."""
 ENGINE_ROWS_MAX = 1024
 """A TensorRT engine is built for 1 to so many rows; a larger one would be built anew in service."""
 
@@ -95,11 +99,10 @@ def open_onnx(
     options = ort.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    # An arena keeps what the largest batch ever took; a gateway would rather have it back. Large
-    # graphs work in parts, which bounds it, and without one they wait for pages half the time.
-    large = len(graph) > LARGE_BYTES
-    options.enable_cpu_mem_arena = large
     options.enable_mem_pattern = False
+    if device == "cpu":
+        _share_arena()
+        options.add_session_config_entry("session.use_env_allocators", "1")
     providers = _providers(device, bundle, precision, cache)
     try:
         session = ort.InferenceSession(graph, options, providers=providers)
@@ -107,10 +110,29 @@ def open_onnx(
         raise BundleError(f"{bundle.id}: {device} refuses the graph: {error}") from error
     if device != "cpu" and PROVIDERS[device] not in session.get_providers():
         raise DeviceError(f"{device}: the provider did not start; {HOW[device]}")
-    rows_max = {"tensorrt": ENGINE_ROWS_MAX, "cuda": 1 << 30}.get(
-        device, ROWS_AT_ONCE if large else 1 << 30
-    )
+    at_once = ROWS_AT_ONCE if len(bundle.fp32) > SMALL_BYTES else ROWS_AT_ONCE_SMALL
+    rows_max = {"tensorrt": ENGINE_ROWS_MAX, "cuda": 1 << 30}.get(device, at_once)
     return OnnxSession(device, precision, session, rows_max)
+
+
+@cache
+def _share_arena() -> None:
+    """One arena for all models: they run one after the other, and in parts, which bounds it.
+
+    Each its own would hold the most that its model ever took, 8 MB for a forest; none would wait
+    for pages half the time.
+    """
+    kind, where = ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, ort.OrtMemType.DEFAULT
+    grow_by_what_is_asked = 1
+    ort.create_and_register_allocator(
+        ort.OrtMemoryInfo("Cpu", kind, 0, where),
+        ort.OrtArenaCfg(
+            {
+                "arena_extend_strategy": grow_by_what_is_asked,
+                "initial_chunk_size_bytes": ARENA_BYTES,
+            }
+        ),
+    )
 
 
 def _providers(device: str, bundle: Bundle, precision: Precision, cache: Path | None) -> list[Any]:

@@ -1,5 +1,6 @@
 """OpenVINO: Intel's CPUs, GPUs and NPUs, from the same Q/DQ graph. Needs the openvino extra."""
 
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -15,11 +16,20 @@ STATIC = ("NPU",)
 class OpenVinoSession:
     """One graph compiled by OpenVINO."""
 
-    def __init__(self, device: str, precision: Precision, compiled: Any, *, static: bool) -> None:
+    def __init__(
+        self,
+        device: str,
+        precision: Precision,
+        compiled: Any,
+        names: Collection[str],
+        *,
+        static: bool,
+    ) -> None:
         self.device = device
         self.precision: Precision = precision
         self._request: Any = compiled.create_infer_request()
-        self._outputs = [(output.get_any_name(), output) for output in compiled.outputs]
+        # A tensor has the name of every node that only hands it on, and keeps them in no order.
+        self._outputs = [(n, each) for each in compiled.outputs for n in each.names & set(names)]
         self._static = static
 
     def run(self, x: Floats) -> Outputs:
@@ -87,4 +97,4 @@ def open_openvino(bundle: Bundle, device: str, precision: Precision) -> OpenVino
         compiled = core.compile_model(model, device, hints)
     except RuntimeError as error:
         raise BundleError(f"{bundle.id}: {name} refuses the graph: {error}") from error
-    return OpenVinoSession(name, precision, compiled, static=static)
+    return OpenVinoSession(name, precision, compiled, bundle.manifest.outputs, static=static)

@@ -24,7 +24,7 @@ TAIL = 0.01
 CLIP = REACH_Z
 """Standard deviations up to which one feature may explain another; also the range of int8."""
 SPREAD_MIN = 0.005
-"""Of what is left over, in standard deviations of the feature; int8 in two parts tells no less."""
+"""Of what is left over, in standard deviations of the feature; a smaller one is not believed."""
 POWER = 4
 """Of the norm over features: between the sum of squares (2), which drowns one strange signal among
 many, and the largest (infinity), which sees no signals that stray together."""

@@ -15,25 +15,26 @@ from models.training.detector import CLIP, POWER
 from models.training.parity import Parity, measure
 
 EXPLAINING, KNOWN = "explaining", "known"
-COARSE, FINE = "coarse_", "fine_"
 assert POWER == 4, "the graph takes the square root twice"
 CLIP_SCORED = 1e4
 """Standard deviations at which a feature counts no further; keeps its fourth power finite."""
 
 
-def graph_of(states: Conditions, plan: FeaturePlan, *, fine: bool = False) -> onnx.ModelProto:
+def graph_of(
+    states: Conditions, plan: FeaturePlan, *, rounded: Sequence[str] = ()
+) -> onnx.ModelProto:
     """The detector as a graph: x -> score, contribution, direction.
 
     All conditions are computed side by side, [conditions, n, d], so that a machine of many costs
     no more calls into the runtime than a machine of one. Score, contribution and direction are
     those of the condition that finds the window least strange.
 
-    With `fine`, deviations and weights are split into a coarse and a fine part, each of which fits
-    into 8 bits, so that int8 products add up to what 16 bits would give.
+    The products of the tensors that are `rounded` (KNOWN, EXPLAINING) are made so that int8 can
+    take their place.
     """
     graph = Graph("anomaly", len(plan.names))
     whole, parts = states.whole, states.parts
-    z, present = graph.prepare(whole.centre, whole.scale, clip=CLIP_SCORED)
+    z, present = graph.prepare(graph.x, whole.centre, whole.scale, clip=CLIP_SCORED)
     # What is missing is 0 from here on. As factors: a choice costs a runtime ten times a product.
     there = graph.node("Cast", present, to=onnx.TensorProto.FLOAT)
     absent = graph.node("Sub", graph.constant(1.0), there)
@@ -46,10 +47,10 @@ def graph_of(states: Conditions, plan: FeaturePlan, *, fine: bool = False) -> on
     low, high = graph.constant(-CLIP), graph.constant(CLIP)
     known = graph.node("Clip", z, low, high, name=KNOWN)
     # What is missing is what the others let expect, so that it explains as it would have.
-    expected = _product(graph, known, [p.expected for p in parts], fine)
+    expected = _product(graph, known, [p.expected for p in parts], KNOWN in rounded)
     filled = graph.node("Add", known, graph.node("Mul", expected, absent))
     bounded = graph.node("Clip", filled, low, high, name=EXPLAINING)
-    explained = _product(graph, bounded, [p.others for p in parts], fine)
+    explained = _explained(graph, bounded, [p.others for p in parts], EXPLAINING in rounded)
     own = graph.node("Mul", z, _beside(graph, [p.own for p in parts]))
     residual = graph.node("Add", own, explained)
     residual = graph.node("Mul", residual, there)
@@ -106,30 +107,24 @@ def _least(graph: Graph, residual: str, blocks: Sequence[NDArray[np.bool_]]) -> 
     return graph.node("Div", total, graph.node("ReduceSum", mine, axis, keepdims=0))
 
 
-def _product(graph: Graph, tensor: str, weights: Sequence[NDArray[np.float64]], fine: bool) -> str:
-    """tensor @ weight, each condition's by its own.
+def _product(
+    graph: Graph, tensor: str, weights: Sequence[NDArray[np.float64]], rounded: bool
+) -> str:
+    """tensor @ weight, each condition's by its own."""
+    weight = np.stack(weights) if len(weights) > 1 else weights[0]
+    name = None if rounded else graph.name_exact()
+    return graph.node("MatMul", tensor, graph.constant(weight), name=name)
 
-    The weight's columns are brought to one scale and the product back from it, so that one int8
-    scale serves all columns of all conditions as well as one each. The parts of a fine product are
-    named so that int8 knows their ranges.
-    """
+
+def _explained(
+    graph: Graph, tensor: str, weights: Sequence[NDArray[np.float64]], rounded: bool
+) -> str:
+    """The same for what the others explain, whose columns differ by as much as signals follow each
+    other: for int8 they are brought to one scale, and the product back from it."""
+    if not rounded:
+        return _product(graph, tensor, weights, rounded)
     unit = [np.maximum(np.abs(w).max(axis=0), 1e-12) for w in weights]
-    weight = np.stack([w / u for w, u in zip(weights, unit, strict=True)])
-    if len(weights) == 1:
-        weight = weight[0]
-    if fine:
-        step = CLIP / 127.0
-        turns = graph.node("Round", graph.node("Mul", tensor, graph.constant(1.0 / step)))
-        coarse = graph.node("Mul", turns, graph.constant(step), name=f"{COARSE}{tensor}")
-        rest = graph.node("Sub", tensor, coarse, name=f"{FINE}{tensor}")
-        # As int8 will round the weight; what that leaves is a weight of its own.
-        rough = np.rint(weight * 127.0) / 127.0
-        total = graph.node("MatMul", coarse, graph.constant(rough))
-        left = graph.node("MatMul", coarse, graph.constant(weight - rough))
-        total = graph.node("Add", total, left)
-        total = graph.node("Add", total, graph.node("MatMul", rest, graph.constant(rough)))
-    else:
-        total = graph.node("MatMul", tensor, graph.constant(weight))
+    total = _product(graph, tensor, [w / u for w, u in zip(weights, unit, strict=True)], rounded)
     return graph.node("Mul", total, _beside(graph, unit))
 
 
@@ -178,21 +173,19 @@ def int8_of(
         return plain, plain, Parity(0.0, 0.0, "nothing to quantise: one signal has no others")
     x = np.concatenate(sequences)[: 1 << 14]
     best: tuple[Parity, bytes] | None = None
-    for how, fine in WAYS:
+    for how, rounded in WAYS:
         if best is not None and best[0].worst <= ENOUGH:
             break
-        whole = graph_of(states, plan, fine=True) if fine else fp32
-        ranges = {name: reach for node in whole.graph.node if node.op_type == "MatMul"
-                  for name in node.input[:1] if (reach := _reach(name))}  # fmt: skip
+        whole = graph_of(states, plan, rounded=rounded)
         made = quantise(
             whole,
             x,
             per_channel=False,
-            ranges=ranges,
+            ranges=dict.fromkeys(rounded, CLIP),
             keep_fp32=[
                 node.output[0]
                 for node in whole.graph.node
-                if node.op_type == "MatMul" and node.input[0] not in ranges
+                if node.op_type == "MatMul" and node.input[0] not in rounded
             ],
         ).SerializeToString()
         seen = measure(plain, made, sequences, states.whole.scale, limit, how=how, seed=seed)
@@ -209,16 +202,9 @@ def int8_of(
 
 
 WAYS = (
-    ("columns to one scale", False),
-    ("columns to one scale, in a coarse and a fine part", True),
+    ("both products", (KNOWN, EXPLAINING)),
+    ("what stands in for the missing; float32 for what the others explain", (KNOWN,)),
 )
 ENOUGH = 0.75
-"""Share of the allowed loss below which the plain int8 is taken; features that follow each other
-closely need the finer one."""
-
-
-def _reach(tensor: str) -> float:
-    """The largest magnitude that a tensor can have, where it is one that explains; else 0."""
-    if tensor.startswith((EXPLAINING, KNOWN, COARSE)):
-        return CLIP
-    return CLIP / 254.0 if tensor.startswith(FINE) else 0.0
+"""Share of the allowed loss below which both products are int8; features that follow each other
+closely need more than 8 bits, which as several int8 products take longer than one of float32."""

@@ -15,7 +15,7 @@ from models.graph import Graph
 from models.record import Record
 from models.training import grid as grids
 from models.training import label as labels_of
-from models.training import learners
+from models.training import learners, mixture
 from models.training.inputs import Features, Inputs, Trained, choose, finish, pair_candidates
 from models.windows import Grid
 
@@ -76,8 +76,8 @@ def train(
     at = np.flatnonzero(ready)
     x, y, group = x[at], target[at], record.group[at]
     alone = inputs.grid.cells == 1 and record.time_s is None
-    folds = learners.folds_of(group)
-    even = np.arange(len(group)) % learners.FOLDS if alone else None
+    folds = mixture.folds_of(group)
+    even = np.arange(len(group)) % mixture.FOLDS if alone else None
     inputs = inputs.fitted(x)
     inputs = _choose_pairs(inputs, x, y, folds if even is None else even, seed, notes)
     z = inputs.standard(x)
@@ -89,7 +89,7 @@ def train(
     columns, metrics, unseen = [], {}, []
     offset = float(np.log(rate))
     for i, label in enumerate(labels):
-        mixed, said, told = learners.mix(
+        mixed, said, told = mixture.mix(
             candidates,
             z,
             y[:, i],
@@ -190,7 +190,7 @@ def _choose_window(
         if len(lengths) == 1:
             return made
         x, y, group = x[ready], target[ready], record.group[ready]
-        worth = _worth(inputs.fitted(x), x, y, learners.folds_of(group), seed)
+        worth = _worth(inputs.fitted(x), x, y, mixture.folds_of(group), seed)
         if best is None or worth > best[0] + GAIN_MIN:
             best = worth, made
     assert best is not None
@@ -200,7 +200,7 @@ def _choose_window(
 
 
 def _split(group: NDArray[np.int64], alone: bool) -> str:
-    if len(np.unique(group)) >= learners.FOLDS:
+    if len(np.unique(group)) >= mixture.FOLDS:
         return "whole sequences"
     return "blocks of time; calibrated on every fourth row" if alone else "blocks of time"
 
@@ -259,7 +259,7 @@ def _worth(inputs: Inputs, x: Features, y: Floats, folds: NDArray[np.int64], see
     z = inputs.standard(x)
     out = []
     for column in y.T:
-        said = learners.unseen(learners.boosted, z, column, folds, seed, "classify")
+        said = mixture.unseen(learners.boosted, z, column, folds, seed, "classify")
         out.append(float(average_precision_score(column > 0.5, said)))
     return float(np.mean(out))
 
@@ -268,7 +268,7 @@ def _judge(
     y: Floats,
     said: Floats,
     told: dict[str, Floats],
-    mixed: learners.Mix,
+    mixed: mixture.Mix,
     rate: float,
 ) -> dict[str, Any]:
     """What is known of one label's head from rows that it had not seen."""

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from onnx import TensorProto
 
 from models import quantise
 from models.bundle import Golden, Manifest, Signal, Window
@@ -69,17 +70,15 @@ class Inputs:
     Attributes:
         plan: The features that the gateway computes; the graph's input.
         grid: Where the window's cells lie.
-        centre: float64[d], what stands in for a missing feature.
         products: Pairs of columns whose product is added.
         differences: Pairs of columns whose difference is added.
         words: Column -> number of words, for categories; each word becomes a column.
-        offset: float64[e], of the standardisation of all columns.
+        offset: float64[e], of the standardisation of all columns; what is missing counts as that.
         scale: float64[e].
     """
 
     plan: FeaturePlan
     grid: Grid
-    centre: NDArray[np.float64]
     products: Pairs = ()
     differences: Pairs = ()
     words: dict[int, int] = field(default_factory=dict)
@@ -87,47 +86,53 @@ class Inputs:
     scale: NDArray[np.float64] = field(default_factory=lambda: np.ones(0))
 
     def columns(self, x: Features) -> Features:
-        """float32[n, e], as the graph computes them, before standardisation."""
-        filled = np.where(np.isnan(x), self.centre.astype(np.float32), x)
-        parts = [filled]
+        """float32[n, e], as the graph computes them, before standardisation; NaN where missing."""
+        parts = [x]
         for pairs, combine in ((self.products, np.multiply), (self.differences, np.subtract)):
             if pairs:
                 first, second = (list(side) for side in zip(*pairs, strict=True))
-                parts.append(combine(filled[:, first], filled[:, second]))
+                parts.append(combine(x[:, first], x[:, second]))
         parts += [
-            (filled[:, [column]] == np.arange(count, dtype=np.float32)).astype(np.float32)
+            (x[:, [column]] == np.arange(count, dtype=np.float32)).astype(np.float32)
             for column, count in self.words.items()
         ]
         return np.concatenate(parts, axis=1)
 
     def standard(self, x: Features) -> Features:
         """float32[n, e], what the learners see."""
-        z = (self.columns(x) - self.offset.astype(np.float32)) * (1 / self.scale).astype(np.float32)
-        return np.clip(z, -CLIP, CLIP)
+        centred = self.columns(x) - self.offset.astype(np.float32)
+        known = np.where(np.isnan(centred), np.float32(0), centred)
+        z: Features = np.clip(known * (1 / self.scale).astype(np.float32), -CLIP, CLIP)
+        return z
 
     def fitted(self, x: Features) -> "Inputs":
         """With offset and scale of these rows."""
         held = self.columns(x).astype(np.float64)
-        spread = held.std(axis=0)
-        floor = 1e-6 * np.maximum(np.abs(held).max(axis=0), 1e-30)
-        return replace(self, offset=held.mean(axis=0), scale=np.where(spread > floor, spread, 1.0))
+        with np.errstate(all="ignore"), warnings.catch_warnings():
+            # A product of two signals that are never there together is nothing but missing.
+            warnings.simplefilter("ignore", RuntimeWarning)
+            mean, spread, top = (
+                np.nan_to_num(each(held, axis=0))
+                for each in (np.nanmean, np.nanstd, lambda a, axis: np.nanmax(np.abs(a), axis))
+            )
+        floor = 1e-6 * np.maximum(top, 1e-30)
+        return replace(self, offset=mean, scale=np.where(spread > floor, spread, 1.0))
 
     def emit(self, graph: Graph) -> str:
         """Add to a graph; the name of z float32[n, e], which is `prepared`."""
-        filled, _ = graph.filled(self.centre)
-        parts = [filled]
+        parts = [graph.x]
         for pairs, operator in ((self.products, "Mul"), (self.differences, "Sub")):
             if pairs:
                 first, second = zip(*pairs, strict=True)
-                a = graph.node("Gather", filled, graph.constant(first, np.int64), axis=1)
-                b = graph.node("Gather", filled, graph.constant(second, np.int64), axis=1)
+                a = graph.node("Gather", graph.x, graph.constant(first, np.int64), axis=1)
+                b = graph.node("Gather", graph.x, graph.constant(second, np.int64), axis=1)
                 parts.append(graph.node(operator, a, b))
         for column, count in self.words.items():
-            one = graph.node("Gather", filled, graph.constant([column], np.int64), axis=1)
+            one = graph.node("Gather", graph.x, graph.constant([column], np.int64), axis=1)
             same = graph.node("Equal", one, graph.constant(np.arange(count)))
-            parts.append(graph.node("Where", same, graph.constant(1.0), graph.constant(0.0)))
-        joined = graph.node("Concat", *parts, axis=1) if len(parts) > 1 else filled
-        return graph.standardise(joined, self.offset, self.scale, clip=CLIP)
+            parts.append(graph.node("Cast", same, to=TensorProto.FLOAT))
+        joined = graph.node("Concat", *parts, axis=1) if len(parts) > 1 else graph.x
+        return graph.prepare(joined, self.offset, self.scale, clip=CLIP)[0]
 
 
 def choose(
@@ -188,14 +193,12 @@ def choose(
     notes = [f"left out, never moves: {', '.join(still)}"] if still else []
     if numbers:
         notes.append(f"left out, only numbers the rows: {', '.join(numbers)}")
-    with np.errstate(all="ignore"):
-        centre = np.nan_to_num(np.nanmedian(x[ready], axis=0).astype(np.float64))
     words = {
         column: len(record.categories[name.rpartition(":")[0]])
         for column, name in enumerate(plan.names)
         if 2 < len(record.categories.get(name.rpartition(":")[0], ())) <= 32
     }
-    return Inputs(plan, grid, centre, words=words), x, ready, notes
+    return Inputs(plan, grid, words=words), x, ready, notes
 
 
 def _is_row_number(column: NDArray[np.float64]) -> bool:

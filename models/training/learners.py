@@ -1,19 +1,13 @@
-"""Learners that end as part of a graph, and the choice among them by cross-validation.
-
-Three kinds of learner see the same standardised features: dense nets, a forest, boosted trees.
-None wins everywhere, so each predicts what it has not seen, and a non-negative combination of them
-(which calibrates as well) is kept; what adds nothing is left out of the graph.
-"""
+"""Learners of standardised features that end as part of a graph: nets, a forest, boosted trees."""
 
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import block_diag
-from scipy.optimize import minimize
 from sklearn.ensemble import (
     HistGradientBoostingClassifier,
     HistGradientBoostingRegressor,
@@ -28,15 +22,11 @@ from models.training.trees import Trees, of_boosting, of_forest
 
 Floats = NDArray[np.float64]
 Features = NDArray[np.float32]
-Task = Literal["classify", "regress"]
 
 NET_CLIP = 6.0
 """Standardised features beyond this look the same to a net; also the range that int8 covers."""
-FOLDS = 4
 FOREST_SAMPLES_MAX = 8_000
 """Rows that one tree sees; of windows that overlap, more say little."""
-SHARE_MIN = 0.05
-"""A learner with a smaller share of the combination is left out."""
 
 
 class Learner(Protocol):
@@ -212,144 +202,6 @@ def nets_value(z: Features, y: Floats, seed: int, *, members: int = 3) -> Learne
 
 CLASSIFIERS: dict[str, Fit] = {"forest": forest, "boosted": boosted, "nets": nets}
 REGRESSORS: dict[str, Fit] = {"boosted": boosted_value, "nets": nets_value}
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Mix:
-    """The learners kept, their weights, and what is added to their sum."""
-
-    names: tuple[str, ...]
-    learners: tuple[Learner, ...]
-    weight: Floats
-    bias: float
-
-    def predict(self, z: Features) -> Floats:
-        """float64[n], a calibrated logit, or the value."""
-        out = np.full(len(z), self.bias)
-        for learner, weight in zip(self.learners, self.weight, strict=True):
-            out += weight * learner.predict(z)
-        return out
-
-    def emit(self, graph: Graph, z: str) -> str:
-        """Name of float32[n, 1]."""
-        terms = [
-            graph.node("Mul", learner.emit(graph, z), graph.constant(float(weight)))
-            for learner, weight in zip(self.learners, self.weight, strict=True)
-        ]
-        summed = terms[0] if len(terms) == 1 else graph.node("Sum", *terms)
-        return graph.node("Add", summed, graph.constant(self.bias))
-
-
-def unseen(
-    fit: Fit, z: Features, y: Floats, folds: NDArray[np.int64], seed: int, task: Task
-) -> Floats:
-    """float64[n], what a learner says of rows that it was not fitted on."""
-    out = np.zeros(len(z))
-    for fold in np.unique(folds):
-        held = folds == fold
-        rest = y[~held]
-        if task == "classify" and not 0 < (rest > 0.5).sum() < len(rest):
-            out[held] = -6.0
-            continue
-        out[held] = fit(z[~held], rest, seed).predict(z[held])
-    return out
-
-
-def mix(
-    candidates: dict[str, Fit],
-    z: Features,
-    y: Floats,
-    folds: NDArray[np.int64],
-    *,
-    task: Task,
-    seed: int,
-    offset: float = 0.0,
-    calibrate: NDArray[np.int64] | None = None,
-) -> tuple[Mix, Floats, dict[str, Floats]]:
-    """Fit the candidates, weigh them by what they say of rows not seen, keep what helps.
-
-    Args:
-        candidates: By name.
-        z: float32[n, d], standardised features.
-        y: float64[n], 0 and 1, or the value.
-        folds: int64[n], which rows are held out together.
-        task: What `y` is.
-        seed: Of every learner.
-        offset: Added to the logit, for negatives that were left out.
-        calibrate: int64[n], other folds for the last step, from the mix to a probability. Learners
-            are weighed on blocks of time, where those that only interpolate fail; how sure to be
-            is learned on rows spread evenly.
-
-    Returns:
-        The mix fitted on all rows; what it says of rows not seen, float64[n]; and the same of each
-        candidate, always on `folds`.
-    """
-    told = {name: unseen(fit, z, y, folds, seed, task) for name, fit in candidates.items()}
-    names = tuple(told)
-    columns = np.stack([told[name] for name in names], axis=1)
-    weight, bias = _weigh(columns, y, task)
-    reach = weight * columns.std(axis=0)
-    keep = reach >= SHARE_MIN * max(reach.sum(), 1e-12)
-    if not keep.any():
-        keep[:] = True
-    weight, bias = _weigh(columns[:, keep], y, task)
-    kept = tuple(name for name, good in zip(names, keep, strict=True) if good)
-    if calibrate is not None:
-        evenly = [unseen(candidates[name], z, y, calibrate, seed, task) for name in kept]
-        columns, keep = np.stack(evenly, axis=1), np.ones(len(kept), bool)
-        scale, bias = _weigh((columns @ weight)[:, None], y, task)
-        weight = weight * scale[0]
-    learners = tuple(candidates[name](z, y, seed) for name in kept)
-    out = Mix(kept, learners, weight, bias + offset)
-    return out, columns[:, keep] @ weight + bias + offset, told
-
-
-def _weigh(columns: Floats, y: Floats, task: Task) -> tuple[Floats, float]:
-    """Non-negative weights and a bias: logistic or least squares, weakly held to the mean."""
-    k = columns.shape[1]
-    spread = np.maximum(columns.std(axis=0), 1e-9)
-    held = (columns - columns.mean(axis=0)) / spread
-
-    def loss(p: Floats) -> tuple[float, Floats]:
-        s = held @ p[:k] + p[k]
-        if task == "classify":
-            value = float(np.logaddexp(0, s).sum() - (y * s).sum())
-            off = 1 / (1 + np.exp(-np.clip(s, -500, 500))) - y
-        else:
-            off = s - y
-            value = 0.5 * float(off @ off)
-        pull = 1e-3 * p[:k]
-        return value + 0.5e-3 * float(p[:k] @ p[:k]), np.append(held.T @ off + pull, off.sum())
-
-    mean = float(y.mean())
-    rate = float(np.clip(mean, 1e-6, 1 - 1e-6))
-    start = np.append(
-        np.full(k, 1.0 / k), np.log(rate / (1 - rate)) if task == "classify" else mean
-    )
-    bounds: list[tuple[float | None, float | None]] = [(0.0, None)] * k + [(None, None)]
-    if task == "regress":
-        start[:k] = spread / k
-    found = minimize(loss, start, jac=True, bounds=bounds, method="L-BFGS-B")
-    weight = found.x[:k] / spread
-    return weight, float(found.x[k] - weight @ columns.mean(axis=0))
-
-
-def folds_of(group: NDArray[np.int64]) -> NDArray[np.int64]:
-    """int64[n], the fold of each row: whole sequences, or blocks of time where there are few.
-
-    Args:
-        group: int64[n], the sequence of each row, oldest first within.
-    """
-    n_folds = FOLDS
-    names = np.unique(group)
-    if len(names) >= n_folds:
-        at = np.searchsorted(names, group)
-        return np.asarray(at % n_folds, np.int64)
-    out = np.zeros(len(group), np.int64)
-    for name in names:
-        rows = np.flatnonzero(group == name)
-        out[rows] = np.arange(len(rows)) * n_folds // max(1, len(rows))
-    return out
 
 
 def _grow(model: Any, z: Features, y: NDArray[Any]) -> None:

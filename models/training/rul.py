@@ -13,7 +13,7 @@ from models.features import regimes as conditions
 from models.graph import Graph
 from models.record import Record
 from models.training import grid as grids
-from models.training import learners
+from models.training import learners, mixture
 from models.training.inputs import Features, Inputs, Trained, choose, finish
 from models.windows import Grid
 
@@ -78,8 +78,8 @@ def train(
         notes.append(f"{len(found.centre)} operating conditions, told apart by {held}")
     inputs = inputs.fitted(x[ready])
     z, y, group = inputs.standard(x[ready]), left[ready], record.group[ready]
-    folds = learners.folds_of(group)
-    mixed, unseen, told = learners.mix(learners.REGRESSORS, z, y, folds, task="regress", seed=seed)
+    folds = mixture.folds_of(group)
+    mixed, unseen, told = mixture.mix(learners.REGRESSORS, z, y, folds, task="regress", seed=seed)
     unseen = np.clip(unseen, 0, chosen_cap)
     band = _band(unseen, y, chosen_cap, len(lives))
     graph = Graph("rul", len(inputs.plan.names))
@@ -155,7 +155,7 @@ def _covered(unseen: Floats, y: Floats, band: tuple[Floats, Floats, Floats]) -> 
 
 def _emit(
     graph: Graph,
-    mixed: learners.Mix,
+    mixed: mixture.Mix,
     inputs: Inputs,
     band: tuple[Floats, Floats, Floats],
     cap: float,

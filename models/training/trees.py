@@ -44,7 +44,7 @@ class Trees:
     def predict(self, z: NDArray[np.float32]) -> Floats:
         """float64[n, m], as the graph computes it; for checking, not for speed."""
         out = np.repeat(self.base[None], len(z), axis=0)
-        edges = self.threshold.astype(np.float32)
+        edges = _below(self.threshold)
         for tree in range(len(self.feature)):
             side = np.where(z[:, self.feature[tree]] > edges[tree], 1.0, -1.0)
             fired = np.maximum(side @ self.route[tree] + 1 - self.depth[tree], 0.0)
@@ -62,23 +62,23 @@ class Trees:
             Name of float32[n, m].
         """
         t, k, leaves = self.route.shape
+        which, edges, pick = self._splits()
         # Column by column, because gathering rows of the transpose copies whole lines of memory.
         columns = graph.node("Transpose", z, perm=[1, 0])
-        picked = graph.node(
-            "Gather", columns, graph.constant(self.feature.ravel(), np.int64), axis=0
-        )
-        edges = graph.constant(self.threshold.reshape(-1, 1))
-        right = graph.node("Cast", graph.node("Greater", picked, edges), to=TensorProto.FLOAT)
-        split = graph.node("Reshape", right, graph.constant([t, k, -1], np.int64))
-        # A leaf agrees with its path when all its rights are 1 and all its lefts are 0.
-        rights = (self.route > 0).sum(axis=1) + np.where(self.depth > k, self.depth, 0.0)
+        picked = graph.node("Gather", columns, graph.constant(which, np.int64), axis=0)
+        right = graph.node("Greater", picked, graph.constant(edges[:, None]))
+        told = graph.node("Cast", right, to=TensorProto.FLOAT)
+        split = graph.node("Gather", told, graph.constant(pick, np.int64), axis=0)
+        # A leaf agrees with its path when all its rights are 1 and all its lefts are 0; the split
+        # that always holds takes away what is needed for that, all but one.
+        rights = (self.route > 0).sum(axis=1)
+        needed = np.where(self.depth > k, -1.0, 1.0 - rights)
+        route = np.concatenate([self.route, needed[:, None, :]], axis=1)
         if k < HEAVY_SPLITS:
-            return self._emit_light(graph, split, 1.0 - rights)
+            return self._emit_light(graph, split, route)
         turned = graph.node("Transpose", split, perm=[0, 2, 1])
         graph.ranges[turned] = 1.0
-        agreed = graph.node("MatMul", turned, graph.constant(self.route))
-        enough = graph.constant((1.0 - rights).reshape(t, 1, leaves))
-        fired = graph.node("Relu", graph.node("Add", agreed, enough))
+        fired = graph.node("Relu", graph.node("MatMul", turned, graph.constant(route)))
         # As one flat product, since OpenVINO 2021.4 (the stick's) breaks on a batch of them; left
         # out of int8 by `models.quantise`, because errors of many trees' leaves add up.
         rows = graph.node("Transpose", fired, perm=[1, 0, 2])
@@ -87,17 +87,34 @@ class Trees:
         total = graph.node("MatMul", flat, weight, name=graph.name_exact())
         return graph.node("Add", total, graph.constant(self.base))
 
-    def _emit_light(self, graph: Graph, split: str, enough: Floats) -> str:
+    def _splits(self) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.int64]]:
+        """Each split that differs once, and one that always holds: feature and threshold; and
+        int64[t, k + 1], which of them a tree asks, the last always holding."""
+        asked = np.stack([self.feature.ravel(), _below(self.threshold).ravel()], axis=1)
+        asked = np.concatenate([asked, [[0.0, -_NEVER]]])
+        unique, at = np.unique(asked, axis=0, return_inverse=True)
+        at = at.ravel()
+        t, k = self.feature.shape
+        pick = np.concatenate([at[:-1].reshape(t, k), np.full((t, 1), at[-1])], axis=1)
+        return unique[:, 0].astype(np.int64), unique[:, 1].astype(np.float32), pick
+
+    def _emit_light(self, graph: Graph, split: str, route: Floats) -> str:
         """Few splits a tree are no heavy product, and int8 would cost more than it saves: all stays
         with the rows as columns, so that nothing wide is turned (half the time of turning it)."""
-        t, _, leaves = self.route.shape
-        agreed = graph.node("MatMul", graph.constant(self.route.transpose(0, 2, 1)), split)
-        added = graph.node("Add", agreed, graph.constant(enough.reshape(t, leaves, 1)))
-        fired = graph.node("Relu", added)
+        t, _, leaves = route.shape
+        agreed = graph.node("MatMul", graph.constant(route.transpose(0, 2, 1)), split)
+        fired = graph.node("Relu", agreed)
         flat = graph.node("Reshape", fired, graph.constant([t * leaves, -1], np.int64))
         weight = graph.constant(self.value.reshape(t * leaves, -1).T)
         total = graph.node("Transpose", graph.node("MatMul", weight, flat), perm=[1, 0])
         return graph.node("Add", total, graph.constant(self.base))
+
+
+def _below(threshold: Floats) -> NDArray[np.float32]:
+    """The largest float32 that is not above a threshold: the same float32 values lie above both."""
+    near = threshold.astype(np.float32)
+    above = near.astype(np.float64) > threshold
+    return np.where(above, np.nextafter(near, np.float32(-np.inf)), near)
 
 
 def of_forest(model: Any, columns: int) -> Trees:

@@ -32,7 +32,7 @@ def parts(seed: int = 0, hidden: int = 32) -> tuple[bytes, bytes, Golden]:
     random = np.random.default_rng(seed)
     x = (100 + 5 * random.normal(size=(400, D))).astype(np.float32)
     graph = Graph("test", D)
-    z, _ = graph.prepare(np.full(D, 100.0), np.full(D, 5.0))
+    z, _ = graph.prepare(graph.x, np.full(D, 100.0), np.full(D, 5.0))
     for wide, narrow, activation in ((D, hidden, "Relu"), (hidden, 16, "Relu"), (16, 1, "Sigmoid")):
         weight = random.normal(size=(wide, narrow)) / np.sqrt(wide)
         z = graph.dense(z, weight, 0.1 * random.normal(size=narrow), activation)

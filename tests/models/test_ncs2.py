@@ -90,7 +90,7 @@ def _cut() -> ModuleType:
 
 
 def test_a_graph_cut_in_two_gives_the_same(made: bundle.Bundle) -> None:
-    cut = _cut().cut_before(made.fp32, "prepared")
+    cut = _cut().cut_before(made.fp32, "prepared", made.golden.x.shape[1])
     prepared = cut.prepare(made.golden.x)
     assert np.isfinite(prepared).all()
     session = quantise._session(cut.rest)

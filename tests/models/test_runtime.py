@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models import bundle, runtime
+from models import bundle, quantise, runtime
 from models.errors import BundleError, DeviceError
-from models.runtime import onnx
+from models.graph import Graph
+from models.runtime import onnx, openvino
 from tests.models import bundles
 
 
@@ -61,6 +62,22 @@ def test_openvino_replays_the_golden_vectors(
     session.close()
     with pytest.raises(DeviceError, match="closed"):
         session.run(held.golden.x)
+
+
+def test_openvino_standardises_to_the_last_bit(held: bundle.Bundle) -> None:
+    """A tree's threshold lies anywhere; x / scale - centre / scale would lose what it asks for."""
+    pytest.importorskip("openvino")
+    graph = Graph("m", 3)
+    z, _ = graph.prepare(graph.x, np.array([101_325.0, 298.15, 1e-3]), np.array([7.0, 0.3, 1e-5]))
+    graph.output(z, "probability", ["n", 3])
+    random = np.random.default_rng(8)
+    x = np.array([101_325, 298.15, 1e-3]) + random.normal(size=(400, 3)) * [7, 0.3, 1e-5]
+    x[::9, 1] = np.nan
+    model = graph.model().SerializeToString()
+    session = openvino.open_openvino(replace(held, fp32=model), "CPU", "fp32")
+    rows = x.astype(np.float32)
+    got, want = session.run(rows)["probability"], quantise.run(model, rows)["probability"]
+    np.testing.assert_array_equal(got, want)
 
 
 def test_a_device_that_is_not_here_says_what_to_install(held: bundle.Bundle) -> None:

@@ -226,7 +226,7 @@ def test_trees_are_the_same_as_a_net(kind: str) -> None:
         boosting = HistGradientBoostingRegressor(max_iter=9, random_state=0).fit(z, y)
         want, net = boosting.predict(z), trees.of_boosting(boosting)
     graph = Graph("trees", 5)
-    prepared, _ = graph.prepare(np.zeros(5), np.ones(5))
+    prepared, _ = graph.prepare(graph.x, np.zeros(5), np.ones(5))
     graph.output(net.emit(graph, prepared), "y", ["n", 1])
     model = graph.model()
     np.testing.assert_allclose(quantise.run(model, z)["y"][:, 0], want, atol=1e-5)

@@ -1,0 +1,182 @@
+"""Q/DQ pairs of one layer: what it reads as int8, its weight as int8, its bias as int32.
+
+Rounding to int8 also cuts, and that is put to work: a Relu between two layers, and a Clip to the
+range of int8 before one, are no operators of their own.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import helper, numpy_helper
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What a heavy node reads as int8.
+
+    Attributes:
+        tensor: Its name in the float32 graph.
+        scale: Of one step.
+        shift: What the tensor is lowered by, so that int8's least value is 0.
+    """
+
+    tensor: str
+    scale: float
+    shift: float = 0.0
+
+
+def source_of(
+    graph: onnx.GraphProto,
+    name: str,
+    peak: float,
+    heavy: Sequence[onnx.NodeProto],
+    weights: Mapping[str, onnx.TensorProto],
+) -> Source:
+    """Past a Relu or Clip that rounding to int8 does as well.
+
+    A layer whose bias is 128 steps lower is cut at -128 steps, where Relu cuts; the layer that
+    follows has the 128 steps in its bias. All 256 steps then serve what Relu lets pass.
+    """
+    plain = Source(name, max(peak, 1e-6) / 127.0)
+    maker = next((node for node in graph.node if node.output[0] == name), None)
+    if maker is None:
+        return plain
+    if maker.op_type == "Clip" and len(maker.input) == 3 and set(maker.input[1:]) <= set(weights):
+        low, high = (float(numpy_helper.to_array(weights[each]).item()) for each in maker.input[1:])
+        return replace(plain, tensor=maker.input[0]) if -low == high == peak else plain
+    readers = [node for node in graph.node if name in node.input]
+    layers = [node for node in heavy if maker.input[0] in node.output] + readers
+    if (
+        maker.op_type == "Relu"
+        and len(layers) > len(readers)
+        and sum(maker.input[0] in node.input for node in graph.node) == 1
+        and all(any(node is other for other in heavy) for node in readers)
+        and all(
+            node.op_type == "Gemm" and node.input[2:3] and node.input[2] in weights
+            for node in layers
+        )
+    ):
+        step = max(peak, 1e-6) / 255.0
+        return Source(maker.input[0], step, 128.0 * step)
+    return plain
+
+
+class Builder:
+    """Makes the Q/DQ nodes and their constants."""
+
+    def __init__(
+        self, graph: onnx.GraphProto, weights: dict[str, onnx.TensorProto], weight_max: int
+    ) -> None:
+        self._graph = graph
+        self._weights = weights
+        self._weight_max = weight_max
+        self._done: dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]] = {}
+
+    def activation(self, tensor: str, scale: float, name: str) -> list[onnx.NodeProto]:
+        """Quantise and dequantise an activation as `name`, per tensor, zero point 0."""
+        self._add(f"{name}_scale", np.float32(scale))
+        self._add("zero_point", np.int8(0))
+        return [
+            helper.make_node(
+                "QuantizeLinear",
+                [tensor, f"{name}_scale", "zero_point"],
+                [f"{name}_q"],
+                name=f"{name}_quantise",
+            ),
+            helper.make_node(
+                "DequantizeLinear",
+                [f"{name}_q", f"{name}_scale", "zero_point"],
+                [f"{name}_dq"],
+                name=f"{name}_dequantise",
+            ),
+        ]
+
+    def weight(
+        self,
+        node: onnx.NodeProto,
+        input_scale: float,
+        per_channel: bool,
+        input_shift: float,
+        output_shift: float,
+    ) -> list[onnx.NodeProto]:
+        """Store the weight as int8 and the bias as int32 (scale: input x weight)."""
+        name = node.input[1]
+        made: list[onnx.NodeProto] = []
+        weight = numpy_helper.to_array(self._weights[name])
+        transposed = any(a.name == "transB" and a.i for a in node.attribute)
+        axis = 0 if node.op_type == "Conv" or transposed else weight.ndim - 1
+        other = tuple(i for i in range(weight.ndim) if i != axis)
+        if name not in self._done:
+            top = np.abs(weight).max(axis=other if per_channel else None)
+            scale = np.maximum(top, 1e-12).astype(np.float64) / self._weight_max
+            if not per_channel and top <= self._weight_max and not (weight % 1).any():
+                scale = np.ones(())  # whole numbers stay as they are
+            shape = [1] * weight.ndim
+            shape[axis] = -1
+            spread = scale.reshape(shape) if per_channel else scale
+            held = np.clip(np.rint(weight / spread), -self._weight_max, self._weight_max)
+            self._done[name] = np.atleast_1d(scale), (held * spread).sum(axis=other)
+            self._add(f"{name}_q", held.astype(np.int8))
+            self._add(f"{name}_scale", np.asarray(scale, np.float32))
+            self._add(f"{name}_zero", np.zeros(np.shape(scale), np.int8))
+            attributes: dict[str, Any] = {"axis": axis} if per_channel else {}
+            made.append(
+                helper.make_node(
+                    "DequantizeLinear",
+                    [f"{name}_q", f"{name}_scale", f"{name}_zero"],
+                    [f"{name}_dq"],
+                    name=f"{name}_dequantise",
+                    **attributes,
+                )
+            )
+        node.input[1] = f"{name}_dq"
+        if len(node.input) > 2 and node.input[2] in self._weights:
+            scale, total = self._done[name]
+            lifted = input_shift * total - output_shift
+            made.extend(self._bias(node, (input_scale * scale).astype(np.float32), lifted))
+        return made
+
+    def _bias(
+        self, node: onnx.NodeProto, step: NDArray[np.float32], lifted: NDArray[np.float64]
+    ) -> list[onnx.NodeProto]:
+        bias = numpy_helper.to_array(self._weights[node.input[2]]).astype(np.float64)
+        if bias.ndim != 1:
+            return []
+        name = f"{node.output[0]}_bias"
+        limit = 2**31 - 1
+        held = np.rint((bias + lifted) / step)
+        scale = step if len(step) > 1 or len(bias) == 1 else step[0]
+        attributes: dict[str, Any] = {"axis": 0} if np.ndim(scale) else {}
+        self._add(f"{name}_q", np.clip(held, -limit, limit).astype(np.int32))
+        self._add(f"{name}_scale", scale)
+        self._add(f"{name}_zero", np.zeros(np.shape(scale), np.int32))
+        node.input[2] = f"{name}_dq"
+        return [
+            helper.make_node(
+                "DequantizeLinear",
+                [f"{name}_q", f"{name}_scale", f"{name}_zero"],
+                [f"{name}_dq"],
+                name=f"{name}_dequantise",
+                **attributes,
+            )
+        ]
+
+    def zero(self) -> str:
+        """The float32 constant 0."""
+        self._add("zero", np.float32(0))
+        return "zero"
+
+    def finish(self) -> None:
+        """Drop constants that no node reads any more."""
+        used = {name for node in self._graph.node for name in node.input}
+        kept = [tensor for tensor in self._graph.initializer if tensor.name in used]
+        del self._graph.initializer[:]
+        self._graph.initializer.extend(kept)
+
+    def _add(self, name: str, value: Any) -> None:
+        if not any(tensor.name == name for tensor in self._graph.initializer):
+            self._graph.initializer.append(numpy_helper.from_array(np.asarray(value), name))

@@ -1,0 +1,171 @@
+"""Chooses among learners by what each says of rows that it has not seen, and combines them.
+
+None wins everywhere, so a non-negative combination is kept, which calibrates as well. A learner
+that takes too little off the error is left out: each costs the time of all the others together.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+
+from models.graph import Graph
+from models.training.learners import Features, Fit, Floats, Learner
+
+Task = Literal["classify", "regress"]
+
+FOLDS = 4
+EARNED_MIN = 0.02
+"""Share of the others' loss on unseen rows (squared error, log loss) that a learner must take off
+to be kept: one hundredth of the root mean square error."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Mix:
+    """The learners kept, their weights, and what is added to their sum."""
+
+    names: tuple[str, ...]
+    learners: tuple[Learner, ...]
+    weight: Floats
+    bias: float
+
+    def predict(self, z: Features) -> Floats:
+        """float64[n], a calibrated logit, or the value."""
+        out = np.full(len(z), self.bias)
+        for learner, weight in zip(self.learners, self.weight, strict=True):
+            out += weight * learner.predict(z)
+        return out
+
+    def emit(self, graph: Graph, z: str) -> str:
+        """Name of float32[n, 1]."""
+        terms = [
+            graph.node("Mul", learner.emit(graph, z), graph.constant(float(weight)))
+            for learner, weight in zip(self.learners, self.weight, strict=True)
+        ]
+        summed = terms[0] if len(terms) == 1 else graph.node("Sum", *terms)
+        return graph.node("Add", summed, graph.constant(self.bias))
+
+
+def unseen(
+    fit: Fit, z: Features, y: Floats, folds: NDArray[np.int64], seed: int, task: Task
+) -> Floats:
+    """float64[n], what a learner says of rows that it was not fitted on."""
+    out = np.zeros(len(z))
+    for fold in np.unique(folds):
+        held = folds == fold
+        rest = y[~held]
+        if task == "classify" and not 0 < (rest > 0.5).sum() < len(rest):
+            out[held] = -6.0
+            continue
+        out[held] = fit(z[~held], rest, seed).predict(z[held])
+    return out
+
+
+def mix(
+    candidates: dict[str, Fit],
+    z: Features,
+    y: Floats,
+    folds: NDArray[np.int64],
+    *,
+    task: Task,
+    seed: int,
+    offset: float = 0.0,
+    calibrate: NDArray[np.int64] | None = None,
+) -> tuple[Mix, Floats, dict[str, Floats]]:
+    """Fit the candidates, weigh them by what they say of rows not seen, keep what helps.
+
+    Args:
+        candidates: By name.
+        z: float32[n, d], standardised features.
+        y: float64[n], 0 and 1, or the value.
+        folds: int64[n], which rows are held out together.
+        task: What `y` is.
+        seed: Of every learner.
+        offset: Added to the logit, for negatives that were left out.
+        calibrate: int64[n], other folds for the last step, from the mix to a probability. Learners
+            are weighed on blocks of time, where those that only interpolate fail; how sure to be
+            is learned on rows spread evenly.
+
+    Returns:
+        The mix fitted on all rows; what it says of rows not seen, float64[n]; and the same of each
+        candidate, always on `folds`.
+    """
+    told = {name: unseen(fit, z, y, folds, seed, task) for name, fit in candidates.items()}
+    names = tuple(told)
+    columns = np.stack([told[name] for name in names], axis=1)
+    keep = _earning(columns, y, task)
+    weight, bias, _ = _weigh(columns[:, keep], y, task)
+    kept = tuple(names[i] for i in keep)
+    if calibrate is not None:
+        evenly = [unseen(candidates[name], z, y, calibrate, seed, task) for name in kept]
+        columns, keep = np.stack(evenly, axis=1), list(range(len(kept)))
+        scale, bias, _ = _weigh((columns @ weight)[:, None], y, task)
+        weight = weight * scale[0]
+    learners = tuple(candidates[name](z, y, seed) for name in kept)
+    out = Mix(kept, learners, weight, bias + offset)
+    return out, columns[:, keep] @ weight + bias + offset, told
+
+
+def _earning(columns: Floats, y: Floats, task: Task) -> list[int]:
+    """The columns that earn their place, by leaving out one after the other the least missed."""
+    keep = list(range(columns.shape[1]))
+    while len(keep) > 1:
+        loss = _weigh(columns[:, keep], y, task)[2]
+        without = {i: [j for j in keep if j != i] for i in keep}
+        missed = {i: _weigh(columns[:, rest], y, task)[2] for i, rest in without.items()}
+        least = min(missed, key=lambda i: missed[i])
+        if loss < (1 - EARNED_MIN) * missed[least]:
+            break
+        keep = without[least]
+    return keep
+
+
+def _weigh(columns: Floats, y: Floats, task: Task) -> tuple[Floats, float, float]:
+    """Non-negative weights and a bias: logistic or least squares, weakly held to the mean; and the
+    loss that is left."""
+    k = columns.shape[1]
+    spread = np.maximum(columns.std(axis=0), 1e-9)
+    held = (columns - columns.mean(axis=0)) / spread
+
+    def loss(p: Floats) -> tuple[float, Floats]:
+        s = held @ p[:k] + p[k]
+        if task == "classify":
+            value = float(np.logaddexp(0, s).sum() - (y * s).sum())
+            off = 1 / (1 + np.exp(-np.clip(s, -500, 500))) - y
+        else:
+            off = s - y
+            value = 0.5 * float(off @ off)
+        pull = 1e-3 * p[:k]
+        return value + 0.5e-3 * float(p[:k] @ p[:k]), np.append(held.T @ off + pull, off.sum())
+
+    mean = float(y.mean())
+    rate = float(np.clip(mean, 1e-6, 1 - 1e-6))
+    start = np.append(
+        np.full(k, 1.0 / k), np.log(rate / (1 - rate)) if task == "classify" else mean
+    )
+    bounds: list[tuple[float | None, float | None]] = [(0.0, None)] * k + [(None, None)]
+    if task == "regress":
+        start[:k] = spread / k
+    found = minimize(loss, start, jac=True, bounds=bounds, method="L-BFGS-B")
+    weight = found.x[:k] / spread
+    return weight, float(found.x[k] - weight @ columns.mean(axis=0)), float(found.fun)
+
+
+def folds_of(group: NDArray[np.int64]) -> NDArray[np.int64]:
+    """int64[n], the fold of each row: whole sequences, or blocks of time where there are few.
+
+    Args:
+        group: int64[n], the sequence of each row, oldest first within.
+    """
+    n_folds = FOLDS
+    names = np.unique(group)
+    if len(names) >= n_folds:
+        at = np.searchsorted(names, group)
+        return np.asarray(at % n_folds, np.int64)
+    out = np.zeros(len(group), np.int64)
+    for name in names:
+        rows = np.flatnonzero(group == name)
+        out[rows] = np.arange(len(rows)) * n_folds // max(1, len(rows))
+    return out
