@@ -6,10 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from gateway.cli.bench.footprint import footprint
 from models import bundle, quantise, runtime
 from models.errors import BundleError, DeviceError
 from models.graph import Graph
+from models.record import Record
 from models.runtime import onnx, openvino
+from models.training import failure
 from tests.models import bundles
 
 
@@ -37,6 +40,19 @@ def test_other_numbers_are_refused(held: bundle.Bundle) -> None:
     nan = {name: np.full_like(value, np.nan) for name, value in held.golden.int8.items()}
     with pytest.raises(BundleError, match="is not a number"):
         runtime.open_session(replace(held, golden=replace(held.golden, int8=nan)))
+
+
+def test_a_further_model_takes_little_memory(tmp_path: Path) -> None:
+    """Also a forest of 100 trees, what lies between whose layers is larger than the model."""
+    random = np.random.default_rng(1)
+    values = random.normal(size=(2000, 3))
+    label = (values[:, 0] * values[:, 1] + 0.3 * random.normal(size=2000) > 0.4).astype(float)
+    made = failure.train(Record(values, ("a", "b", "c"), labels={"f": label}), learn=["forest"])
+    path = tmp_path / "f.fwm"
+    bundle.write(path, made.manifest, made.int8, made.fp32, made.golden)
+    assert len(made.int8) > 400_000
+    mb, _ = footprint(path)
+    assert mb < 5
 
 
 def test_an_unknown_device_is_named(held: bundle.Bundle) -> None:
