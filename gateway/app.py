@@ -120,7 +120,7 @@ class Gateway:
             self.log.close()
             raise
         self.notices = Notices(self.log, self.clock, self._random, self._report)
-        self.waiting: Sequence[str] = ()
+        self.waiting: Sequence[Phrase] = ()
         self.view = View(self)
         self.desk = Desk(
             self.view, config.data_dir, self.clock, self._report, lambda: self.flow.samples
@@ -256,7 +256,9 @@ class Gateway:
         await self.desk.follow(tasks, config.settings.console)
         self.waiting = waiting(self._fixed, config.as_table())
         _events.info(
-            "config.reloaded", sources=len(config.sources), waits_for_restart=list(self.waiting)
+            "config.reloaded",
+            sources=len(config.sources),
+            waits_for_restart=list(map(str, self.waiting)),
         )
 
     async def _log_vitals(self) -> None:
@@ -287,7 +289,7 @@ class Gateway:
                 _events.error("config.refused", error=error)
             refused = Phrase("system.config_refused", fault=error)
             self._tell("config.refused", refused, active=bool(error))
-            waits = Phrase("system.config_waiting", settings="; ".join(self.waiting))
+            waits = Phrase("system.config_waiting", settings=tuple(self.waiting))
             self._tell("config.waiting", waits, active=bool(self.waiting))
 
     def _tell(self, alarm: str, text: Phrase, *, active: bool) -> None:
@@ -326,7 +328,7 @@ class Gateway:
             "sources_up": links.count("up"),
             "samples": self.flow.samples,
             "cloud": None if self.egress is None else self.egress.state(),
-            "waits_for_restart": list(self.waiting),
+            "waits_for_restart": list(map(str, self.waiting)),
             "fixed": self._fixed,
         }
 

@@ -4,6 +4,8 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from gateway.core.texts import Phrase
+
 FIXED = ("gateway", "store", "influx")
 """Tables that are read at the start alone; every other one is followed as soon as it changes."""
 
@@ -13,10 +15,10 @@ def fixed(table: Mapping[str, Any]) -> dict[str, Any]:
     return {name: table.get(name) for name in FIXED}
 
 
-def waiting(running: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
-    """Each setting that differs, in words: `store.days_max: 30 runs, 90 waits for a restart`."""
+def waiting(running: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[Phrase]:
+    """Each setting that differs: `store.days_max: 30 runs, 90 waits for a restart`."""
     return [
-        f"{path}: {_shown(old)} runs, {_shown(new)} waits for a restart"
+        Phrase("health.waits", setting=path, running=_shown(old), wanted=_shown(new))
         for path, old, new in _differences("", fixed(running), fixed(wanted))
     ]
 
@@ -32,8 +34,8 @@ def _differences(at: str, old: Any, new: Any) -> Iterator[tuple[str, Any, Any]]:
 
 def _shown(value: Any) -> str:
     if isinstance(value, Mapping):
-        return "one table"
+        return "{…}"
     if isinstance(value, float):
         return f"{value:g}"
-    text = "none" if value is None else json.dumps(value, ensure_ascii=False)
+    text = "–" if value is None else json.dumps(value, ensure_ascii=False)
     return text if len(text) <= 80 else f"{text[:77]}…"

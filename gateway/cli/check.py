@@ -112,7 +112,7 @@ def _waiting(config: "Config") -> list[str] | None:
         running = ask_health(config.data_dir).get("fixed")
     except (OSError, ValueError):
         return None
-    return None if running is None else waiting(running, config.as_table())
+    return None if running is None else [*map(str, waiting(running, config.as_table()))]
 
 
 @dataclass

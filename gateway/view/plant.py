@@ -197,6 +197,7 @@ class View:
 
     def health(self) -> Health:
         gateway = self._gateway
+        texts = gateway.config.settings.console.texts
         reasons = []
         if gateway.log.held:
             reasons.append(Phrase("health.log", fault=str(gateway.log.held)))
@@ -205,7 +206,7 @@ class View:
             reasons.append(Phrase("health.connecting", sources=", ".join(untried)))
         return Health(
             ready=not reasons,
-            reasons=tuple(map(gateway.config.settings.console.texts.say, reasons)),
+            reasons=tuple(map(texts.say, reasons)),
             started_ns=self._started_ns,
             gateway=gateway.config.settings.gateway.id,
             version=program_version(),
@@ -216,7 +217,7 @@ class View:
                 ReaderView(name, cursor.lag(), math.nan)
                 for name, cursor in gateway.log.cursors().items()
             ),
-            waiting=tuple(gateway.waiting),
+            waiting=tuple(map(texts.say, gateway.waiting)),
         )
 
     async def _learn(self, asset: str, event: Event, who: str) -> None:

@@ -34,7 +34,7 @@ class Running(Protocol):
     egress: Egress | None
     influx: "InfluxWriter | None"
     links: Links
-    waiting: Sequence[str]
+    waiting: Sequence[Phrase]
 
     def asset_ids(self) -> Sequence[str]: ...
 
