@@ -8,14 +8,13 @@ from numpy.typing import NDArray
 
 from gateway.core.alarm import Cause, Condition, Contribution, Priority
 from gateway.core.assessment import Abstained, Assessments, Context, ModelKind
-from gateway.core.texts import Phrase, as_said
-from gateway.pipeline import forecast
+from gateway.core.texts import Phrase
+from gateway.pipeline import forecast, wording
 from gateway.pipeline.following import Following
 from gateway.pipeline.past import Past, signature
 from gateway.pipeline.windows import Windows
 from models.bundle import Bundle, Manifest
-from models.explain import Driven, drivers, healthy_of
-from models.features.catalogue import CATALOGUE
+from models.explain import drivers, healthy_of
 from models.features.plan import FeaturePlan
 from models.operating import Operating
 from models.runtime import Session
@@ -29,8 +28,6 @@ SEVERITY_TOLD = 0.5
 REASONS = tuple(Abstained)
 SHARE_MIN = 0.1
 DRIVERS_MAX = 3
-THE_LEVEL_ITSELF = ("last", "mean")
-"""Features that need no word of their own after the signal's name."""
 RETOLD_FACTOR = 1.1
 """An anomaly is put into words anew when its severity moved so far, or another signal leads."""
 
@@ -259,10 +256,10 @@ class Judge:
                 active=bool(seen[row, column]),
                 t_ns=int(a.t_ns[row]),
                 priority=Priority.LOW,
-                text=Phrase(
-                    f"sensor.{_fault(seen[row, column] or before[row, column])}",
-                    signal=a.signals[column],
-                    asset=a.assets[row],
+                text=wording.sensor(
+                    a.assets[row],
+                    a.signals[column],
+                    SensorFault(int(seen[row, column] or before[row, column])),
                 ),
             )
             for row, column in np.argwhere((seen > 0) | (before > 0)).tolist()
@@ -316,13 +313,7 @@ class Judge:
         why = self.drivers(judged, row)
         where = self._operating.words(judged.features[row])
         similar = self._similar(judged, row)
-        text = Phrase(
-            "anomaly.text",
-            asset=a.assets[row],
-            at=Phrase("anomaly.at", condition=where) if where else "",
-            why=Phrase("anomaly.why", drivers=tuple(c.text for c in why)) if why else "",
-            similar=Phrase("anomaly.similar", similar=similar) if similar else "",
-        )
+        text = wording.anomaly(a.assets[row], where, why, similar)
         self._worded[number] = _Worded(lead, severity, text, why)
         return text, why
 
@@ -331,9 +322,6 @@ class Judge:
         asset = judged.assessments.assets[row]
         where = self._operating.words(judged.features[row])
         rarity = self._operating.rarity(judged.features[row])
-        condition = as_said(where) if where else None
-        if where and rarity:
-            condition = Phrase("context.usual", condition=where, share=rarity)
         followed: tuple[Phrase, ...] = ()
         held = None
         if self.following is not None:
@@ -341,7 +329,7 @@ class Judge:
             held = Phrase(f"held.{why_not.name.lower()}") if why_not else None
         strange = float(judged.assessments.severity[row]) > SEVERITY_TOLD
         similar = self._similar(judged, row) if strange else None
-        return Context(condition, similar, followed, held)
+        return Context(wording.condition(where, rarity), similar, followed, held)
 
     def _similar(self, judged: Judged, row: int) -> Phrase | None:
         a = judged.assessments
@@ -358,31 +346,9 @@ class Judge:
             share, a.direction[row], a.signals, judged.features[row], self._healthy, top=DRIVERS_MAX
         )
         return tuple(
-            Contribution(a.signals[i], float(share[i]), _worded(each))
+            Contribution(a.signals[i], float(share[i]), wording.driver(each))
             for i, each in zip(named, driven, strict=False)
         )
-
-
-def _fault(code: np.uint8) -> str:
-    return SensorFault(int(code)).name.lower()
-
-
-def _worded(driven: Driven) -> Phrase:
-    signal, feature = driven.signal, driven.feature
-    subject: str | Phrase = signal
-    if feature in CATALOGUE and feature not in THE_LEVEL_ITSELF:
-        subject = Phrase("driver.of", signal=signal, feature=Phrase(f"feature.{feature}"))
-    elif feature and feature not in THE_LEVEL_ITSELF:
-        subject = f"{signal} {feature}"
-    if driven.how == "changed":
-        return Phrase("driver.changed", subject=subject)
-    return Phrase(
-        f"driver.{driven.how}",
-        subject=subject,
-        value=driven.value,
-        low=driven.low,
-        high=driven.high,
-    )
 
 
 def _head(

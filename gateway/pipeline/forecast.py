@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from gateway.core.alarm import Cause, Condition, Contribution, Priority
 from gateway.core.assessment import Assessments, ModelKind
 from gateway.core.texts import Phrase
+from gateway.pipeline import wording
 from models.bundle import Manifest
 
 FAILURE_AT = 0.5
@@ -102,7 +103,7 @@ def condition(
     """
     assert a.output is not None
     asset, t_ns = a.assets[row], int(a.t_ns[row])
-    because = Phrase("anomaly.why", drivers=tuple(c.text for c in why)) if why else ""
+    because = wording.because(why)
     if a.kind is ModelKind.FAILURE:
         mode = a.outputs[column]
         within = Phrase("forecast.within", span=span(horizon_s[mode])) if mode in horizon_s else ""

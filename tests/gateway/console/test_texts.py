@@ -101,8 +101,9 @@ def test_what_is_passed_on_as_it_was_said_is_said_by_others() -> None:
         "gateway/core/texts.py: as_said(text)",
         "gateway/learning/learning.py: as_said(error)",
         "gateway/learning/learning.py: as_said(error)",
-        "gateway/pipeline/assess.py: as_said(where)",
         "gateway/pipeline/trial.py: as_said(manifest.limit.reason)",
+        "gateway/pipeline/wording.py: as_said(feature)",
+        "gateway/pipeline/wording.py: as_said(where)",
     ]
 
 

@@ -1,0 +1,59 @@
+"""The phrases of what a model found: an anomaly, what drives it, a sensor not to be believed."""
+
+from collections.abc import Sequence
+
+from gateway.core.alarm import Contribution
+from gateway.core.texts import Phrase, as_said
+from models.explain import Driven
+from models.features.catalogue import CATALOGUE
+from models.sensors import SensorFault
+
+THE_LEVEL_ITSELF = ("", "last", "mean")
+"""Features that need no word of their own after the signal's name."""
+
+
+def anomaly(asset: str, where: str, why: Sequence[Contribution], similar: Phrase | None) -> Phrase:
+    """That a machine runs unlike itself: in which condition, why, and like what before."""
+    return Phrase(
+        "anomaly.text",
+        asset=asset,
+        at=Phrase("anomaly.at", condition=where) if where else "",
+        why=because(why),
+        similar=Phrase("anomaly.similar", similar=similar) if similar else "",
+    )
+
+
+def because(why: Sequence[Contribution]) -> Phrase | str:
+    """What drives a finding, as its sentence ends with it; "" where nothing does."""
+    return Phrase("anomaly.why", drivers=tuple(each.text for each in why)) if why else ""
+
+
+def driver(driven: Driven) -> Phrase:
+    """How far a signal is from healthy: `vibration 7.9 mm/s, high (usually 1.8 to 2.6)`."""
+    signal, feature = driven.signal, driven.feature
+    subject: str | Phrase = signal
+    if feature not in THE_LEVEL_ITSELF:
+        known = feature in CATALOGUE
+        named = Phrase(f"feature.{feature}") if known else as_said(feature)
+        subject = Phrase("driver.of", signal=signal, feature=named)
+    if driven.how == "changed":
+        return Phrase("driver.changed", subject=subject)
+    return Phrase(
+        f"driver.{driven.how}",
+        subject=subject,
+        value=driven.value,
+        low=driven.low,
+        high=driven.high,
+    )
+
+
+def sensor(asset: str, signal: str, fault: SensorFault) -> Phrase:
+    """Why a sensor cannot be believed."""
+    return Phrase(f"sensor.{fault.name.lower()}", signal=signal, asset=asset)
+
+
+def condition(where: str, share: float | None) -> Phrase | None:
+    """An operating condition and how usual it is; None where nothing names one."""
+    if not where:
+        return None
+    return Phrase("context.usual", condition=where, share=share) if share else as_said(where)
