@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from gateway.core.source import SourceContext
 
+HEARD_BYTES = 60
+"""Shown of what came last."""
+
 
 @contextmanager
 def borrowed(kept: Path) -> Iterator[Path]:
@@ -33,8 +36,9 @@ def context_for(source: str, kind: str, folder: Path) -> "SourceContext":
     from gateway.core.meter import SourceMeter
     from gateway.core.signals import SignalTable
     from gateway.core.source import SourceContext
+    from gateway.core.tap import OPEN_S_MAX
 
-    return SourceContext(
+    context = SourceContext(
         clock=SystemClock(),
         random=Random(),
         log=structlog.wrap_logger(structlog.ReturnLogger()),
@@ -43,3 +47,13 @@ def context_for(source: str, kind: str, folder: Path) -> "SourceContext":
         data_dir=folder,
         report=lambda _condition: None,
     )
+    context.tap.start(context.clock, OPEN_S_MAX)
+    return context
+
+
+def heard(context: "SourceContext") -> str:
+    """What came and was of no use: the difference between a dead line and a wrong setting."""
+    counted = [f"{n} {kind}" for kind, n in context.meter.errors.most_common(3)]
+    came = [frame.data for frame in context.tap.frames() if not frame.sent]
+    last = f"last heard: {came[-1][-HEARD_BYTES:]!r}" if came else "nothing was heard"
+    return ", ".join([*counted, last])

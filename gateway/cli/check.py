@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gateway.cli.borrowed import borrowed, context_for
+from gateway.cli.borrowed import borrowed, context_for, heard
 
 if TYPE_CHECKING:
     from gateway.config import Config
@@ -173,7 +173,7 @@ async def _read(source: "SourceConfig", timeout_s: float, kept: Path) -> _Result
                         break  # Each has answered once, if only with "no".
         except TimeoutError:
             if not seen:
-                result.error = f"no answer within {timeout_s:g} s"
+                result.error = f"no answer within {timeout_s:g} s ({heard(context)})"
         except GatewayError as error:
             result.error = str(error)
     for number, name in wanted.items():

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from gateway.cli.borrowed import borrowed, context_for
+from gateway.cli.borrowed import borrowed, context_for, heard
 
 if TYPE_CHECKING:
     from gateway.config import Config
@@ -253,7 +253,8 @@ async def _check_source(source: "SourceConfig", timeout_s: float, kept: Path) ->
             ):
                 item = await session.read()
         except TimeoutError:
-            return Finding(name, "bad", f"no sample within {timeout_s:g} s", todo)
+            why = f"no sample within {timeout_s:g} s ({heard(context)})"
+            return Finding(name, "bad", why, todo)
         except LinkRefused as error:
             return Finding(name, "bad", str(error), "one of the two ends must be told of the other")
         except GatewayError as error:

@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from structlog.testing import capture_logs
 
+from gateway.cli import group
 from gateway.core.batch import Batch, Quality
 from gateway.core.errors import LinkError, LinkLost, LinkRefused, LinkTimeout
 from gateway.core.source import Session
@@ -166,3 +168,27 @@ async def test_a_stretch_of_unreadable_records_is_told_once(
             await take(session, 2)
     assert [line["event"] for line in logs] == ["serial.unreadable", "serial.readable"]
     assert context.meter.errors == {"pattern": 50}
+
+
+@pytest.mark.parametrize("command", ["check", "doctor"])
+@pytest.mark.parametrize("speaks", [True, False])
+async def test_a_wrong_pattern_is_told_from_a_dead_line(
+    machine: PtyMachine, tmp_path: Path, command: str, *, speaks: bool
+) -> None:
+    file = tmp_path / "forewarn.toml"
+    file.write_text(
+        f'[gateway]\ndata_dir = "{tmp_path}"\n[[source]]\nkind = "serial"\nid = "lathe"\n'
+        f'port = "{machine.port}"\ntext = {{ pattern = "RPN (?P<v>.*)" }}\n'
+        'signals = [{ asset = "lathe", signal = "v" }]\n'
+    )
+    options = ["--connect", "--timeout-s", "1"] if command == "check" else ["--timeout-s", "1"]
+    asking = asyncio.create_task(
+        asyncio.to_thread(CliRunner().invoke, group, [command, str(file), *options, "--json"])
+    )
+    while not asking.done():
+        if speaks:
+            machine.say(b"RPM 1500\n")
+        await asyncio.sleep(0.05)
+    output = asking.result().output
+    assert ("pattern, last heard: b'RPM 1500" in output) == speaks
+    assert ("nothing was heard" in output) != speaks
