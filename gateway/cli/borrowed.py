@@ -51,9 +51,13 @@ def context_for(source: str, kind: str, folder: Path) -> "SourceContext":
     return context
 
 
+def errors_of(context: "SourceContext") -> list[str]:
+    """What was counted against the source, most of it first."""
+    return [f"{n} {kind}" for kind, n in context.meter.errors.most_common(3)]
+
+
 def heard(context: "SourceContext") -> str:
     """What came and was of no use: the difference between a dead line and a wrong setting."""
-    counted = [f"{n} {kind}" for kind, n in context.meter.errors.most_common(3)]
     came = [frame.data for frame in context.tap.frames() if not frame.sent]
     last = f"last heard: {came[-1][-HEARD_BYTES:]!r}" if came else "nothing was heard"
-    return ", ".join([*counted, last])
+    return ", ".join([*errors_of(context), last])

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gateway.cli.borrowed import borrowed, context_for, heard
+from gateway.cli.borrowed import borrowed, context_for, errors_of, heard
 
 if TYPE_CHECKING:
     from gateway.config import Config
@@ -176,9 +176,11 @@ async def _read(source: "SourceConfig", timeout_s: float, kept: Path) -> _Result
                 result.error = f"no answer within {timeout_s:g} s ({heard(context)})"
         except GatewayError as error:
             result.error = str(error)
+    errors = ", ".join(errors_of(context))
+    errors = f" (counted: {errors})" if errors else ""
     for number, name in wanted.items():
         if not seen.get(number):
-            why = "answered BAD" if number in seen else "did not answer"
+            why = ("answered BAD" if number in seen else "did not answer") + errors
             result.bad[name] = context.meter.quarantined.get(name, why)
     return result
 

@@ -22,8 +22,6 @@ from protocols.mqtt.messages import UNREADABLE_MIN, Messages
 from protocols.mqtt.settings import Settings
 from protocols.reach import unreached
 
-PORT = 1883
-PORT_TLS = 8883
 FILTERS_PER_REQUEST = 100
 REFUSED_CODES = frozenset({1, 2, 4, 5, 128, 132, 133, 134, 135, 138, 140})
 """CONNACK codes of 3.1.1 and 5 that a person must act on: name, password, rights, version."""
@@ -155,7 +153,7 @@ class MqttSession:
                 )
         except aiomqtt.MqttError as error:
             raise LinkTimeout(
-                f"broker {self._config.host} did not answer our subscription: {error}"
+                f"broker {self._config.broker} did not answer our subscription: {error}"
             ) from error
         self._filters = set(wanted)
 
@@ -165,7 +163,7 @@ class MqttSession:
             await anext(aiter(self._client.messages))
         except aiomqtt.MqttError as error:
             self._lost = LinkLost(
-                f"broker {self._config.host} is gone: {error.__cause__ or error}; "
+                f"broker {self._config.broker} is gone: {error.__cause__ or error}; "
                 "see that it runs, and that no other client has our client_id"
             )
         self._inbox.changed.set()
@@ -242,7 +240,7 @@ def _client(config: Settings, inbox: Inbox) -> aiomqtt.Client:
         properties.SessionExpiryInterval = 0xFFFF_FFFF
     client = aiomqtt.Client(
         config.host,
-        config.port or (PORT_TLS if config.tls is not None else PORT),
+        config.port_number,
         username=config.username or None,
         password=_password(config),
         identifier=config.client_id or f"forewarn-{config.id}",
@@ -266,7 +264,7 @@ def _password(config: Settings) -> str | None:
         return config.password.reveal() if config.password is not None else None
     except ConfigError as error:
         # One missing secret is one source that is refused; the others run.
-        raise LinkRefused(f"broker {config.host}: {error}") from error
+        raise LinkRefused(f"broker {config.broker}: {error}") from error
 
 
 def _tls(config: Settings) -> ssl.SSLContext | None:
@@ -279,7 +277,7 @@ def _tls(config: Settings) -> ssl.SSLContext | None:
             context.load_cert_chain(tls.certificate_file, tls.key_file or None)
     except (OSError, ssl.SSLError) as error:
         raise LinkRefused(
-            f"broker {config.host}: a file of [source.tls] cannot be read as a certificate or "
+            f"broker {config.broker}: a file of [source.tls] cannot be read as a certificate or "
             f"key: {error}"
         ) from error
     return context
@@ -289,24 +287,24 @@ def _refusal(config: Settings, error: MqttConnectError) -> LinkError:
     code = error.rc if isinstance(error.rc, int) else getattr(error.rc, "value", 0)
     if code in REFUSED_CODES:
         return LinkRefused(
-            f"broker {config.host} refuses us: {error}; see username, password, client_id "
+            f"broker {config.broker} refuses us: {error}; see username, password, client_id "
             "and the broker's access list"
         )
-    return LinkError(f"broker {config.host} cannot serve us now: {error}")
+    return LinkError(f"broker {config.broker} cannot serve us now: {error}")
 
 
 def _failure(config: Settings, error: aiomqtt.MqttError) -> LinkError:
     text = str(error)
     if "CERTIFICATE_VERIFY_FAILED" in text:
         return LinkRefused(
-            f"broker {config.host}: its certificate is not trusted ({text}); see tls.ca_file"
+            f"broker {config.broker}: its certificate is not trusted ({text}); see tls.ca_file"
         )
     if "timed out" in text:
         return LinkTimeout(
-            f"broker {config.host} did not answer in {config.open_timeout_s:g} s; "
+            f"broker {config.broker} did not answer in {config.open_timeout_s:g} s; "
             "see its address and the firewall"
         )
-    return LinkError(f"broker {config.host} cannot be reached: {unreached(error)}")
+    return LinkError(f"broker {config.broker} cannot be reached: {unreached(error)}")
 
 
 def _payload(payload: object) -> bytes:

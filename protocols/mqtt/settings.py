@@ -164,6 +164,16 @@ class Settings(SourceConfig):
             raise ValueError("username: must be given with a password")
         return self
 
+    @property
+    def port_number(self) -> int:
+        """Where the broker listens: as written, or as the standard has it."""
+        return self.port or (8883 if self.tls is not None else 1883)
+
+    @property
+    def broker(self) -> str:
+        """Where it is, as an operator reads it."""
+        return f"{self.host}:{self.port_number}"
+
     def topic_of(self, signal: MqttSignal) -> str:
         """The one topic that carries the signal."""
         return _fill(signal.topic or self.topic, signal)

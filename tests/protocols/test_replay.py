@@ -2,6 +2,7 @@
 
 import asyncio
 import gzip
+import json
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -9,11 +10,13 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 from pyarrow import parquet
 from structlog.testing import capture_logs
 
+from gateway.cli import group
 from gateway.core.batch import Batch, Quality
 from gateway.core.errors import DataError, LinkRefused
 from gateway.core.source import Session
@@ -249,3 +252,14 @@ def test_the_delimiter_is_found(text: str, delimiter: str) -> None:
 
 def test_module_conforms() -> None:
     check_module("replay", libraries=["pyarrow", "pandas"])
+
+
+def test_check_says_what_was_counted_against_a_signal_that_is_bad(file: Path) -> None:
+    put(file, "x\n1,5\n")
+    config = file.with_name("forewarn.toml")
+    config.write_text(
+        f'[gateway]\ndata_dir = "{file.parent}"\n[[source]]\nkind = "replay"\nid = "r"\n'
+        f'files = ["{file}"]\ndelimiter = ";"\nsignals = [{{ asset = "m", signal = "x" }}]\n'
+    )
+    result = CliRunner().invoke(group, ["check", str(config), "--connect", "--json"])
+    assert json.loads(result.stdout)["read"][0]["bad"] == {"m/x": "answered BAD (counted: 1 value)"}
