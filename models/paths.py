@@ -23,7 +23,7 @@ def unreadable(path: Path, error: OSError, *endings: str) -> str:
         return f"no such file: there is no folder {folder.absolute()}"
     close = get_close_matches(path.name, _names(folder), n=1, cutoff=0.75)
     if close:
-        return f"no such file; did you mean {folder / close[0]}?"
+        return f"no such file (did you mean {folder / close[0]}?)"
     return f"no such file in {folder.absolute()}{_there(folder, endings)}"
 
 

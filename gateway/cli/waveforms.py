@@ -31,6 +31,8 @@ def columns_of(path: Path, data: bytes) -> dict[str, Floats]:
     """
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as inner:
+            if "xl/workbook.xml" in inner.namelist():
+                raise RecordError(f"{path}: is an Excel workbook; save its sheet as CSV")
             if sum(info.file_size for info in inner.infolist()) > BYTES_MAX:
                 raise RecordError(f"{path}: must unpack to at most {BYTES_MAX} bytes")
         with np.load(io.BytesIO(data), allow_pickle=False) as held:

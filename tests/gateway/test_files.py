@@ -1,6 +1,7 @@
 """Tables as they come: any delimiter, header or none, times of all kinds, and clear refusals."""
 
 import gzip
+import zipfile
 from contextlib import suppress
 from pathlib import Path
 
@@ -198,7 +199,7 @@ def test_wrong_names_are_answered_with_those_that_are_there(tmp_path: Path) -> N
         load(tmp_path, "a,b\n1,2\n", Columns(rows=(5, 9)))
     with pytest.raises(RecordError, match=r"no such file in .*, which holds a\.csv$"):
         read([tmp_path / "none.csv"], Columns())
-    with pytest.raises(RecordError, match=r"no such file; did you mean .*/a\.csv\?"):
+    with pytest.raises(RecordError, match=r"no such file \(did you mean .*/a\.csv\?\)"):
         read([tmp_path / "aa.csv"], Columns())
     with pytest.raises(RecordError, match="there is no folder"):
         read([tmp_path / "no" / "a.csv"], Columns())
@@ -284,4 +285,12 @@ def test_arrays_that_are_no_bursts_are_refused(
         read([path], Columns())
     path.write_bytes(path.read_bytes()[:40])
     with pytest.raises(RecordError, match="cannot be read"):
+        read([path], Columns())
+
+
+def test_a_workbook_is_told_apart(tmp_path: Path) -> None:
+    path = tmp_path / "a.xlsx"
+    with zipfile.ZipFile(path, "w") as book:
+        book.writestr("xl/workbook.xml", "<workbook/>")
+    with pytest.raises(RecordError, match=r"a\.xlsx: is an Excel workbook; save its sheet as CSV"):
         read([path], Columns())
