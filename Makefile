@@ -30,7 +30,7 @@ servers:  # The real servers that tests talk to; only root on Debian can have th
 	@bash tests/install_servers.sh
 
 test: install servers  ## Prove that it works
-	$(ONE_THREAD) $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
+	$(ONE_THREAD) $(BIN)/python -m pytest -n $(WORKERS) --no-loadscope-reorder
 
 lint: install  ## ruff, mypy strict, import-linter
 	$(BIN)/ruff format --check .

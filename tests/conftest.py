@@ -1,22 +1,31 @@
-"""Deals tests out to workers: a file goes to one, files that share a slow fixture too."""
+"""Deals tests out to workers: a file goes to one, and files that share a slow fixture do."""
 
-from pathlib import Path
+from pathlib import PurePath
+from typing import TYPE_CHECKING
 
 import pytest
 
-DEBIAN = "debian"
-"""The group of the files that need a Debian of their own, and the images made of it."""
-TOGETHER = dict.fromkeys(("test_box.py", "test_compose.py", "test_image.py"), DEBIAN)
+if TYPE_CHECKING:
+    from xdist.remote import Producer
+    from xdist.scheduler import LoadFileScheduling
+
+DEBIAN = ("test_box.py", "test_compose.py", "test_image.py")
+"""They need a Debian of their own, and an image made of it."""
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Name the group of each test; the longest first, or one worker ends alone with it."""
-    groups = {item: TOGETHER.get(item.path.name, _file(item)) for item in items}
-    for item, group in groups.items():
-        item.add_marker(pytest.mark.xdist_group(group))
-    items.sort(key=lambda item: groups[item] != DEBIAN)
+    """The longest comes first, or one worker would end alone with it."""
+    items.sort(key=lambda item: item.path.name not in DEBIAN)
 
 
-def _file(item: pytest.Item) -> str:
-    return str(item.path.relative_to(Path(item.config.rootpath)))
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: "Producer") -> "LoadFileScheduling":
+    """By file. `--dist loadgroup` has no effect: pytest 9.2 forgets the groups of xdist 3.8."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class Together(LoadFileScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            return "debian" if PurePath(file).name in DEBIAN else file
+
+    return Together(config, log)
