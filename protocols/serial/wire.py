@@ -257,9 +257,15 @@ class PumpedWire:
 
 
 def _lost(name: str, error: OSError) -> LinkLost:
-    # EIO is what Linux says of a terminal whose other end, or whose USB plug, is gone.
-    why = "it was unplugged" if error.errno in (errno.EIO, errno.ENXIO, errno.ENODEV) else error
-    return LinkLost(f"port {name} is gone: {why}; plug it in again")
+    why = str(error)
+    if error.errno in (errno.EIO, errno.ENXIO, errno.ENODEV):
+        # EIO is what Linux says of a terminal whose other end, or whose USB plug, is gone.
+        why = "it was unplugged; plug it in again"
+    elif error.errno == errno.ETIMEDOUT:
+        why = "the other end answers no more; see its cable and its power"
+    elif "reader thread died" in why:  # By which pyserial means either.
+        why = "the other end closed it, or the other end answers no more; see its cable and power"
+    return LinkLost(f"port {name} is gone: {why}")
 
 
 def _open_device(config: "Settings", clock: Clock, tap: Tap) -> Wire:
@@ -296,10 +302,15 @@ async def _open_socket(config: "Settings", clock: Clock, tap: Tap) -> Wire:
         ) from None
     except OSError as error:
         raise LinkError(f"port {config.port} cannot be reached: {unreached(error)}") from error
+    _keep_alive(raw)
+    return FdWire(config.port, raw.fileno(), clock, tap, raw.close)
+
+
+def _keep_alive(raw: socket.socket) -> None:
+    """Let TCP find out that nobody is there any more: a device may be silent, and is not asked."""
     raw.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for option, value in KEEPALIVE:
         raw.setsockopt(socket.IPPROTO_TCP, option, value)
-    return FdWire(config.port, raw.fileno(), clock, tap, raw.close)
 
 
 async def _connect(host: str, number: int) -> socket.socket:
@@ -339,6 +350,7 @@ async def _open_rfc2217(config: "Settings", clock: Clock, tap: Tap) -> Wire:
     def open_port() -> None:
         # A thread cannot be stopped: one that nobody waits for any more closes what it opened.
         port.open()
+        _keep_alive(port._socket)  # type: ignore[attr-defined]  # noqa: SLF001  # No other way.
         if abandoned.is_set():
             port.close()
 

@@ -3,17 +3,14 @@
 import asyncio
 import gc
 import os
-import shutil
-import subprocess
 import tracemalloc
 import tty
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import pytest
 from pyModbusTCP.server import ModbusServer
 
 from gateway.core.batch import Batch, Quality
@@ -25,35 +22,10 @@ from tests.faults.modbus_device import Asked, Device, Write, on_tcp
 from tests.faults.test_modbus_link import config, supervised
 from tests.protocols.modbus_peers import make_context
 from tests.servers import free_port
+from tests.sim.black_hole import black_hole, needs_black_hole
 
 
-@contextmanager
-def black_hole(port: int) -> Iterator[None]:
-    """Packets to and from this port of the loopback vanish, as behind a pulled cable."""
-    rules = [
-        ["INPUT", "-i", "lo", "-p", "tcp", side, str(port), "-j", "DROP"]
-        for side in ("--dport", "--sport")
-    ]
-    for rule in rules:
-        subprocess.run(["iptables", "-w", "-I", *rule], check=True, capture_output=True)
-    try:
-        yield
-    finally:
-        for rule in rules:
-            subprocess.run(["iptables", "-w", "-D", *rule], check=True, capture_output=True)
-
-
-def can_drop_packets() -> bool:
-    """Whether this machine lets us: root, iptables, and a kernel that has it."""
-    if os.geteuid() != 0 or shutil.which("iptables") is None:
-        return False
-    return (
-        subprocess.run(["iptables", "-w", "-L", "-n"], check=False, capture_output=True).returncode
-        == 0
-    )
-
-
-@pytest.mark.skipif(not can_drop_packets(), reason="needs root and a working iptables")
+@needs_black_hole
 async def test_a_black_hole_is_found_and_left_again(tmp_path: Path) -> None:
     device = Device()
     async with on_tcp(device) as url:

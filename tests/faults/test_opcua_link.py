@@ -1,13 +1,10 @@
 """OPC UA links that fail: what the operator sees, and that nothing the server kept is lost."""
 
 import asyncio
-import os
-import shutil
 import struct
-import subprocess
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -29,6 +26,7 @@ from protocols.opcua import Config
 from ..conformance import Bench, bench
 from ..eventually import eventually
 from ..protocols.opcua_plant import Plant, plant, signal, source
+from ..sim.black_hole import black_hole, needs_black_hole
 from ..sim.proxy import Proxy, proxy
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -222,31 +220,7 @@ async def test_a_server_that_accepts_and_says_nothing_is_given_up(
                 pass
 
 
-@contextmanager
-def black_hole(port: int) -> Iterator[None]:
-    """Drop every packet to and from one port of the loopback, and nothing else."""
-    rules = [["-i", "lo", "-p", "tcp", f"--{side}", str(port)] for side in ("dport", "sport")]
-    made: list[list[str]] = []
-    try:
-        for rule in rules:
-            done = subprocess.run(
-                ["iptables", "-w", "5", "-I", "INPUT", *rule, "-j", "DROP"],
-                capture_output=True,
-                text=True,
-                check=False,
-            )
-            if done.returncode != 0:
-                pytest.skip(f"iptables does not work here: {done.stderr.strip()[:80]}")
-            made.append(rule)
-        yield
-    finally:
-        for rule in made:
-            subprocess.run(["iptables", "-w", "5", "-D", "INPUT", *rule, "-j", "DROP"], check=True)
-
-
-@pytest.mark.skipif(
-    os.geteuid() != 0 or shutil.which("iptables") is None, reason="needs root and iptables"
-)
+@needs_black_hole
 async def test_a_black_hole_is_found_and_its_gap_is_filled(
     historian: Plant, tmp_path: Path
 ) -> None:
