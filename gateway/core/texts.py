@@ -13,6 +13,8 @@ from gateway.core.errors import ConfigError, DataError
 
 ENGLISH = "en"
 SUFFIX = ".toml"
+FAULTS_SHOWN = 20
+"""Of a language that lacks more, so many are named."""
 
 Value = Union[str, int, float, "Phrase", tuple["Phrase", ...]]
 
@@ -96,7 +98,7 @@ class Texts:
     language: str
     table: Mapping[str, str]
 
-    def __call__(self, key: str, **values: object) -> str:
+    def __call__(self, key: str, /, **values: object) -> str:
         text = self.table.get(key)
         if text is not None and not values:
             return text
@@ -155,9 +157,6 @@ def load(language: str) -> Texts:
         lines = "\n".join(f"{language}: {fault}" for fault in faults[:FAULTS_SHOWN])
         raise ConfigError(f"must hold every text of English, with the same braces:\n{lines}{more}")
     return Texts(Path(language).name.removesuffix(SUFFIX), table)
-
-
-FAULTS_SHOWN = 20
 
 
 def _faults(table: Mapping[str, str]) -> Iterator[str]:

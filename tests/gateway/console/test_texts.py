@@ -224,7 +224,9 @@ def test_a_phrase_that_was_kept_says_the_same_when_it_is_read_again() -> None:
     kept = Phrase("trial.short", why=why)
     assert Phrase.load(kept.dump()) == kept
     assert str(Phrase.load("an older version's own words")) == "an older version's own words"
-    assert str(Phrase.load({"key": "no.such", "values": {"a": 1, "b": "x"}})) == "no.such 1 x"
+    assert str(Phrase.load({"key": "no.such", "values": {"key": 1, "self": "x"}})) == "no.such 1 x"
+    assert str(Phrase.load({"key": "lesson.training", "values": {}})) == "training{detail}"
+    assert str(Phrase("forecast.within", other=1)) == "forecast.within 1"
     wrongs: list[object] = [None, 3, {"key": 1, "values": {}}, {"key": "a", "values": []}]
     for wrong in wrongs:
         with pytest.raises(DataError, match="phrase: must be a key"):
