@@ -24,9 +24,9 @@ HOW = {
 }
 
 
-ROWS_AT_ONCE, ROWS_AT_ONCE_SMALL = 128, 1024
+ROWS_AT_ONCE, ROWS_AT_ONCE_SMALL = 128, 256
 """A CPU works in parts, so that what lies between two layers stays in its cache."""
-SMALL_BYTES = 32_000
+SMALL_BYTES = 150_000
 """Of the float32 graph; what lies between the layers of a smaller one is small too."""
 ARENA_BYTES = 1 << 18
 """What the arena begins with; it grows by what is asked for."""
