@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from models.bundle import Bundle, Manifest
 from models.errors import RecordError
+from models.ewma import Ewma
 from models.features.plan import FeaturePlan
 from models.follow import Bounds, Follow, turn_of
 from models.record import RUNNING, Record
@@ -29,7 +30,8 @@ class Scored:
     """The verdict on each of `n` rows.
 
     Attributes:
-        score: float32[n]; NaN before the first full window and where there is too little data.
+        score: float32[n], with what is remembered of the rows before; NaN before the first full
+            window and where there is too little data.
         limit: float32[n], what the score is compared with; lower while the verdict stands.
         coverage: float32[n], share of cells that hold a sample; NaN before the first full window.
         contribution: float32[n, k], share of the score by signal.
@@ -118,15 +120,18 @@ def score(
     sensors = Sensors.unpack(held_sensors) if held_sensors else None
     x, coverage = features(mine, plan, grid, sensors=sensors)
     cover = coverage.mean(axis=1)
-    ready = np.flatnonzero((cover >= COVERAGE_MIN) & ~stood(record, manifest, grid))
+    ready = (cover >= COVERAGE_MIN) & ~stood(record, manifest, grid)
+    ewma = Ewma.of(manifest)
     session = open_session(bundle, device, precision=precision)
     try:
-        for at, follower in _chunks(ready, mine, _bounds(bundle, mine) if follow else None):
+        for at, follower, level in _chunks(
+            ready, mine, _bounds(bundle, mine) if follow else None, ewma
+        ):
             seen = np.ascontiguousarray(x[at])
             if follower is not None:
                 seen = follower.corrected(np.zeros(len(at), np.int64), seen)
             made = session.run(seen)
-            out[at] = made["score"]
+            out[at] = made["score"] if ewma is None else ewma.along(level, made["score"])
             contribution[at] = made["contribution"]
             direction[at] = np.sign(made["direction"]).astype(np.int8)
             if follower is not None:
@@ -176,21 +181,23 @@ def _bounds(bundle: Bundle, record: Record) -> Bounds:
 
 
 def _chunks(
-    ready: NDArray[np.int64], record: Record, bounds: Bounds | None
-) -> Iterator[tuple[NDArray[np.int64], Follow | None]]:
-    """The rows to score, some at a time; where change is followed, one step of it at a time."""
-    if bounds is None:
-        for start in range(0, len(ready), CHUNK_ROWS):
-            yield ready[start : start + CHUNK_ROWS], None
-        return
-    assert record.time_s is not None
+    ready: NDArray[np.bool_], record: Record, bounds: Bounds | None, ewma: Ewma | None
+) -> Iterator[tuple[NDArray[np.int64], Follow | None, NDArray[np.float64]]]:
+    """The rows to score, some of one sequence at a time, and what follows and remembers it.
+
+    Where change is followed, one step of it at a time.
+    """
     for _, rows in record.sequences():
-        mine = rows[np.isin(rows, ready)]
-        turn = turn_of((record.time_s[mine] * 1e9).astype(np.int64))
-        follower = Follow(bounds, 1)
-        for part in np.split(mine, np.flatnonzero(np.diff(turn)) + 1):
+        mine = rows[ready[rows]]
+        follower = Follow(bounds, 1) if bounds is not None else None
+        cut = np.arange(CHUNK_ROWS, len(mine), CHUNK_ROWS)
+        if follower is not None:
+            assert record.time_s is not None
+            cut = np.flatnonzero(np.diff(turn_of((record.time_s[mine] * 1e9).astype(np.int64)))) + 1
+        level = ewma.begin(1) if ewma is not None else np.empty(0)
+        for part in np.split(mine, cut):
             if len(part):
-                yield part, follower
+                yield part, follower, level
 
 
 def held(score: NDArray[np.float32], limit: float) -> NDArray[np.float32]:

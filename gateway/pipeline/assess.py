@@ -14,6 +14,7 @@ from gateway.pipeline.following import Following
 from gateway.pipeline.past import Past, signature
 from gateway.pipeline.windows import Windows
 from models.bundle import Bundle, Manifest
+from models.ewma import Ewma
 from models.explain import drivers, healthy_of
 from models.features.plan import FeaturePlan
 from models.operating import Operating
@@ -79,6 +80,7 @@ class Judge:
         failure_at: Sequence[float] = (),
         life_h: Sequence[float | None] = (),
         follow: Sequence[bool] = (),
+        hop_cells: int | None = None,
     ) -> None:
         """Judge `assets` by `bundle`.
 
@@ -90,6 +92,7 @@ class Judge:
             failure_at: For each asset, the probability at which a failure mode alarms.
             life_h: For each asset, the remaining hours at which it alarms; None for the default.
             follow: For each asset, whether its slow healthy change is followed; all by default.
+            hop_cells: From one window to the next; the bundle's own by default.
         """
         manifest = bundle.manifest
         n = len(assets)
@@ -117,6 +120,9 @@ class Judge:
             manifest.detail.get("explained") or [0.0] * len(self.plan.signals)
         )
         self._faulty = np.zeros((len(assets), len(self.plan.signals)), dtype=np.uint8)
+        self._ewma = Ewma.of(manifest)
+        self._level = self._ewma.begin(n) if self._ewma is not None else np.empty(0)
+        self._hop_cells = hop_cells or self.plan.hop_cells
         self.following = None if self.shadow else Following.of(manifest, assets, follow)
 
     @property
@@ -161,6 +167,11 @@ class Judge:
             abstained[windows.running < 0] = REASONS.index(Abstained.UNKNOWN)
             abstained[windows.running == 0] = REASONS.index(Abstained.STOPPED)
         silent = abstained != REASONS.index(Abstained.NO)
+        score = np.where(silent, np.float32(np.nan), score).astype(np.float32)
+        if self._ewma is not None:
+            level = self._level[windows.rows]
+            score = self._ewma.next(level, score, self._hop_cells)
+            self._level[windows.rows] = level
         row_s = float(manifest.detail.get("row_s") or self.plan.period_s)
         names, output = _head(manifest, outputs, row_s)
         if output is not None and silent.any():
@@ -172,7 +183,7 @@ class Judge:
             shadow=self.shadow,
             assets=tuple(self.assets[row] for row in windows.rows.tolist()),
             t_ns=windows.end_ns,
-            score=np.where(silent, np.float32(np.nan), score).astype(np.float32),
+            score=score,
             limit=np.full(n, limit, dtype=np.float32),
             coverage=coverage,
             abstained=tuple(REASONS[code] for code in abstained.tolist()),

@@ -128,6 +128,7 @@ def muster(
                     failure_at=[asset.failure_at for asset in fitting],
                     life_h=[asset.life_h for asset in fitting],
                     follow=[asset.follow for asset in fitting],
+                    hop_cells=_hop_cells(fitting[0], bundle.manifest),
                 )
                 posts.append(_post(judge, fitting, named, sources_of, signals))
         except ModelError as error:
@@ -146,7 +147,6 @@ def _post(
 ) -> Post:
     bundle, plan, first = judge.bundle, judge.plan, assets[0]
     period_ns = round(plan.period_s * 1e9)
-    hop_cells = max(1, round(first.hop_s / plan.period_s)) if first.hop_s else plan.hop_cells
     stale_s = first.stale_s or bundle.manifest.window.stale_s or STALE_CELLS * plan.period_s
     keys = [
         [named[asset.id].get(signal.name) for signal in bundle.manifest.signals] for asset in assets
@@ -161,12 +161,20 @@ def _post(
         sources=tuple(tuple(sorted({sources_of[key] for key in row if key})) for row in keys),
         period_ns=period_ns,
         cells=plan.cells,
-        hop_cells=hop_cells,
+        hop_cells=_hop_cells(first, bundle.manifest),
         stale_ns=round(stale_s * 1e9),
         lateness_ns=round(first.lateness_s * 1e9),
         running=np.array(numbers, dtype=np.int32) if any(states) else None,
     )
     return Post(judge, watch, np.array([asset.coverage_min for asset in assets]))
+
+
+def _hop_cells(asset: AssetConfig, manifest: Manifest) -> int:
+    """Cells from one window to the next: as configured, else as the bundle was trained."""
+    window = manifest.window
+    if not asset.hop_s:
+        return window.hop_cells
+    return max(1, round(asset.hop_s / (window.period_s or 1.0)))
 
 
 def _differences(manifest: Manifest, config: AssetConfig, named: Mapping[str, Signal]) -> list[str]:

@@ -127,6 +127,7 @@ def train(
             "conditions": [round(share, 4) for share in states.share],
             "operating": operating(states, plan),
             "follow": following(states, plan),
+            "ewma": learned.ewma.pack() if learned.ewma else None,
             "explained": [round(float(v), 4) for v in explained(states, plan)],
             "sensors": _sensors(learned.screened, grid).pack(),
             "independent": {

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.errors import RecordError
+from models.ewma import Ewma
 from models.features.catalogue import recent_cells
 from models.features.plan import FeaturePlan
 from models.record import Record
@@ -45,6 +46,7 @@ class Learned:
         scores: float64[n_i] each, by models that had not seen the window.
         states: The detector.
         limit: Where healthy ends.
+        ewma: What strangeness that lasts counts for; None where the record is too short to say.
         notes: What was found and done, in words.
     """
 
@@ -55,6 +57,7 @@ class Learned:
     scores: tuple[NDArray[np.float64], ...]
     states: Conditions
     limit: limits.Limit
+    ewma: Ewma | None
     notes: tuple[str, ...]
 
 
@@ -90,20 +93,35 @@ def learn(
         notes.append(f"{len(states.parts)} operating conditions are told apart")
     longest = max(map(len, sequences))
     window_s = None if grid.period_s is None else grid.period_s * grid.cells
-    settled, told = _settled(scores)
-    notes += told
+    settled, seen = _settled(scores)
+    notes += seen
+    windows = longest / reach + 1
     chosen = limits.limit(
         settled,
-        windows=longest / per_window + 1 if per_window else float(longest),
-        per_window=max(1, per_window),
+        windows=windows,
+        per_window=reach,
         window_s=window_s,
         promise=false_alarms,
         seed=seed,
     )
-    chosen, notes = _check_forward(chosen, sequences, floor, blocks, reach, count, notes)
+    ewma = limits.lasting(
+        settled,
+        chosen.value,
+        windows=windows,
+        per_window=reach,
+        cells=grid.cells,
+        fewest=float(states.whole.independent.min()),
+    )
+    early, late = _parted(sequences, reach)
+    if early and late:
+        model = conditions.fit_conditions(early, floor, blocks, count, reach)
+        told = [model.score(s).astype(np.float32) for s in late]
+        if ewma is not None:
+            told = [ewma.along(ewma.begin(1), s, grid.cells / reach) for s in told]
+        chosen, notes = _check_forward(chosen, np.concatenate(told), notes)
     chosen, notes = _check_steady(chosen, states.whole, plan, notes, found)
     return Learned(
-        screened, grid, plan, tuple(sequences), tuple(scores), states, chosen, tuple(notes)
+        screened, grid, plan, tuple(sequences), tuple(scores), states, chosen, ewma, tuple(notes)
     )
 
 
@@ -249,23 +267,21 @@ def _settled(
     return [scores[0][len(scores[0]) // 2 :]], [text]
 
 
-def _check_forward(
-    chosen: limits.Limit,
-    sequences: Sequence[NDArray[np.float32]],
-    floor: NDArray[np.float64],
-    blocks: tuple[NDArray[np.bool_], ...],
-    reach: int,
-    count: int,
-    notes: list[str],
-) -> tuple[limits.Limit, list[str]]:
-    """Would a model of the first 70 % have raised alarms in the last 30 %?"""
+def _parted(
+    sequences: Sequence[NDArray[np.float32]], reach: int
+) -> tuple[list[NDArray[np.float32]], list[NDArray[np.float32]]]:
+    """The first 70 % to learn from and the last 30 % to try it on; empty where too few are left."""
     early = [s[: int(0.7 * len(s))] for s in sequences]
     late = [s[int(0.7 * len(s)) + reach :] for s in sequences]
-    early = [s for s in early if len(s)]
-    if sum(map(len, early)) < 3 or not sum(map(len, late)):
-        return chosen, notes
-    model = conditions.fit_conditions(early, floor, blocks, count, reach)
-    flagged = np.concatenate([model.score(s) for s in late if len(s)]) > chosen.value
+    early, late = [s for s in early if len(s)], [s for s in late if len(s)]
+    return (early, late) if sum(map(len, early)) > 2 else ([], [])
+
+
+def _check_forward(
+    chosen: limits.Limit, told: NDArray[np.float32], notes: list[str]
+) -> tuple[limits.Limit, list[str]]:
+    """Would a model of the first 70 % have raised alarms in the last 30 %?"""
+    flagged = told > chosen.value
     if flagged.mean() > 0.005 and chosen.supported:
         doubt = limits.Doubt("forward", {"share": f"{flagged.mean():.1%}"})
         chosen = replace(chosen, supported=False, doubt=doubt)

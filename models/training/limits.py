@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 from scipy.stats import nct, norm
 
 from models.errors import RecordError
+from models.ewma import Ewma, average
 from models.score import DEADBAND
 from models.training.conditions import fit_conditions
+from models.training.detector import inflation
 from models.training.folds import folds
 
 WINDOWS_MIN = 20
@@ -31,6 +33,10 @@ REACH = 10.0
 """A record supports statements about a span so many times its own length, and no longer."""
 DRAWS = 200
 TAIL_MIN = 5
+WAYS = 2
+"""To be found strange, at once or lastingly; each gets its share of the promise."""
+LASTING_MAX = 8.0
+"""Windows over which strangeness is averaged at most; longer, and it is told too late."""
 
 Floats = NDArray[np.float64]
 _BUDGET = re.compile(r"^\s*(\d+)\s*/\s*(\d+(?:\.\d+)?)\s*(s|min|h|d|y)\s*$")
@@ -163,7 +169,7 @@ def limit(
     # A promise that is kept reaches as far as it says; one that cannot be, as far as it may.
     turns = REACH * len(maxima)
     if not why and span_s is not None:
-        turns = len(maxima) * per_alarm_s / span_s
+        turns = min(turns, WAYS * len(maxima) * per_alarm_s / span_s)
     turns = max(turns, 2.0)
     # So that a verdict, which falls back only below its deadband, ends when the machine is well.
     value = max(_level(maxima, turns), float(every.max()) / (1.0 - DEADBAND))
@@ -175,6 +181,43 @@ def limit(
         f" carried on to {turns:.0f} blocks; the largest held-out score lies below its deadband"
     )
     return Limit(value, not why, confidence, how, why, tuple(float(m) for m in maxima))
+
+
+def lasting(
+    scores: Sequence[Floats],
+    limit: float,
+    *,
+    windows: float,
+    per_window: int,
+    cells: int,
+    fewest: float,
+) -> Ewma | None:
+    """How far strangeness that lasts counts; None where the record is too short to say.
+
+    Averages over a twentieth of the record, so that it holds as many of them as a limit needs
+    windows. They are few, and a signal that drifts gives fewer still that tell anything new: the
+    distance from the usual score to the limit of the average grows as Student's t does.
+
+    Args:
+        scores: As `held_out` gives them.
+        limit: Of the score itself.
+        windows: As for `limit`.
+        per_window: As for `limit`.
+        cells: Of a window.
+        fewest: Independent windows of the slowest feature.
+    """
+    if windows < WINDOWS_MIN:
+        return None
+    over = min(windows / WINDOWS_MIN, LASTING_MAX)
+    known = [np.maximum(s[np.isfinite(s)], 1e-9) for s in scores]
+    usual = float(np.median(np.concatenate(known)))
+    keep = float(np.exp(-1.0 / (over * per_window)))
+    averages = [np.exp(average(np.log(s), keep, np.log(usual))) for s in known]
+    maxima = _maxima(averages, round(2 * over * per_window))
+    value = max(_level(maxima, REACH * len(maxima)), float(maxima.max()) / (1.0 - DEADBAND))
+    further = float(inflation(np.array([min(fewest, windows / (2 * over))]))[0])
+    gain = limit / (usual * (value / usual) ** further)
+    return Ewma(over * cells, usual, gain) if gain > 1.0 else None
 
 
 def _why_not(

@@ -36,6 +36,8 @@ def verdicts(learned: Learned, whole: Record, first: int) -> NDArray[np.bool_]:
     """Of every row after `first`, by the float32 detector."""
     x, _ = features(whole, learned.plan, replace(learned.grid, hop_cells=1))
     score = learned.states.score(x).astype(np.float32)
+    if learned.ewma is not None:
+        score = learned.ewma.along(learned.ewma.begin(1), score)
     out: NDArray[np.bool_] = (score > held(score, learned.limit.value))[first:]
     return out
 
@@ -63,3 +65,24 @@ def test_noise_that_grows_is_found_under_changing_load(name: str) -> None:
     late = slice(rig.rows + 500, None)
     values[late, 1] += np.random.default_rng(0).normal(0, 6 * rig.noise[1], len(values[late]))
     assert verdicts(learned, replace(whole, values=values), rig.rows + 1500).mean() > 0.5
+
+
+@pytest.mark.parametrize(("name", "size"), [("recipes", 2), ("building", 4)])
+def test_a_little_is_found_where_it_lasts(name: str, size: float) -> None:
+    """Seldom past the limit by itself, whatever the window; past that of the average."""
+    rig, whole, learned = taught(name)
+    values = whole.values.copy()
+    values[rig.rows + 500 :, 1] += size * rig.noise[1]
+    fault = replace(whole, values=values)
+    assert verdicts(replace(learned, ewma=None), fault, rig.rows + 1500).mean() < 0.1
+    assert verdicts(learned, fault, rig.rows + 1500).mean() > 0.5
+
+
+def test_what_lasted_is_no_longer_told_when_it_is_over() -> None:
+    """A window's length, as without a memory, and its deadband."""
+    rig, whole, learned = taught("recipes")
+    values = whole.values.copy()
+    values[rig.rows + 500 : rig.rows + 1500, 1] += 2 * rig.noise[1]
+    told = verdicts(learned, replace(whole, values=values), rig.rows)
+    assert told[1000:1500].mean() > 0.9
+    assert not told[1500 + 2 * learned.grid.cells :].any()

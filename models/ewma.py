@@ -1,0 +1,108 @@
+"""Remembers how strange a machine has been: a little strange for many windows is an anomaly too."""
+
+from dataclasses import asdict, dataclass
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.bundle import Manifest
+
+SCORE_MIN = 1e-6
+BLOCK = 64
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Ewma:
+    """An exponentially weighted moving average of a score's logarithm, and what it counts for.
+
+    What lasts averages the machine's own ups and downs out, so its limit lies lower. It counts no
+    more than the present score does: what is over is not told any longer.
+
+    Attributes:
+        cells: After so many cells of the grid what was weighs e times less.
+        usual: Score at which a machine begins, the median of its healthy record.
+        gain: Limit of the score over the limit of its average.
+
+    Source:
+        Roberts 1959, Control chart tests based on geometric moving averages.
+    """
+
+    cells: float
+    usual: float
+    gain: float
+
+    @classmethod
+    def of(cls, manifest: Manifest) -> Self | None:
+        """What a bundle holds; None where its record was too short to tell."""
+        held = manifest.detail.get("ewma")
+        return cls(**held) if held else None
+
+    def pack(self) -> dict[str, float]:
+        """For `manifest.detail["ewma"]`."""
+        return asdict(self)
+
+    def begin(self, machines: int) -> Floats:
+        """float64[machines], the averages of machines that nothing is known of."""
+        return np.full(machines, np.log(self.usual))
+
+    def next(
+        self, level: Floats, score: NDArray[np.float32], cells: float = 1.0
+    ) -> NDArray[np.float32]:
+        """float32[n], the scores with what is remembered of each machine.
+
+        Args:
+            level: float64[n], the machines' averages; one that has no score keeps its own.
+            score: float32[n], the next score of each; NaN where there is none.
+            cells: From one score to the next.
+        """
+        keep, known = np.exp(-cells / self.cells), np.isfinite(score)
+        level[known] = keep * level[known] + (1.0 - keep) * _log(score[known])
+        return self._with(level, score)
+
+    def along(
+        self, level: Floats, score: NDArray[np.float32], cells: float = 1.0
+    ) -> NDArray[np.float32]:
+        """The same for many scores of one machine, oldest first.
+
+        Args:
+            level: float64[1], its average, which is carried on.
+            score: float32[n].
+            cells: As for `next`.
+        """
+        known = np.isfinite(score)
+        if not known.any():
+            return score
+        past = average(_log(score[known]), np.exp(-cells / self.cells), level[0])
+        level[0] = past[-1]
+        out = score.copy()
+        out[known] = self._with(past, score[known])
+        return out
+
+    def _with(self, level: Floats, score: NDArray[np.float32]) -> NDArray[np.float32]:
+        lasting = np.float32(self.gain) * np.minimum(score, np.exp(level).astype(np.float32))
+        return np.maximum(score, lasting)
+
+
+def average(x: Floats, keep: float, start: float) -> Floats:
+    """float64[n]: each is `keep` of the one before (first `start`) and the rest of `x`.
+
+    >>> average(np.array([1.0, 1.0, 0.0]), 0.5, 0.0)
+    array([0.5  , 0.75 , 0.375])
+    """
+    out = np.empty(len(x))
+    power = keep ** np.arange(BLOCK + 1)
+    lag = np.subtract.outer(np.arange(BLOCK), np.arange(BLOCK))
+    weight = (1.0 - keep) * np.where(lag >= 0, power[np.abs(lag)], 0.0)
+    for at in range(0, len(x), BLOCK):
+        part = x[at : at + BLOCK]
+        n = len(part)
+        out[at : at + n] = weight[:n, :n] @ part + power[1 : n + 1] * start
+        start = out[at + n - 1]
+    return out
+
+
+def _log(score: NDArray[np.float32]) -> Floats:
+    return np.log(np.maximum(score.astype(np.float64), SCORE_MIN))
