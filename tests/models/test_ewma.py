@@ -84,7 +84,7 @@ def test_the_gateway_remembers_what_the_replay_does(made: Bundle) -> None:
     grid = Grid(window.rows, window.period_s, window.cells)
     laid = lay(record.values, record.time_s, grid)
     at = np.arange(window.cells - 1, len(record))
-    judge = Judge(made, open_session(made, "cpu"), ["motor-1"], shadow=False)
+    judge = Judge(made, open_session(made, "cpu"), ["motor-1"], shadow=False, hop_cells=1)
     told = []
     for cut in windows(laid, at, window.cells):
         seen = Windows(
