@@ -18,13 +18,17 @@ Floats = NDArray[np.float64]
 class Ewma:
     """An exponentially weighted moving average of a score's logarithm, and what it counts for.
 
-    What lasts averages the machine's own ups and downs out, so its limit lies lower. It counts no
-    more than the present score does: what is over is not told any longer.
+    What lasts averages the machine's own ups and downs out, so its limit lies lower. About the usual
+    score it is stretched to the score's own limit, so that a healthy machine looks as it did. It
+    counts no more than the present score does: what is over is not told any longer.
 
     Attributes:
         cells: After so many cells of the grid what was weighs e times less.
         usual: Score at which a machine begins, the median of its healthy record.
-        gain: Limit of the score over the limit of its average.
+        most: No score is remembered as higher, the limit: what passes it is told at once, and must
+            not make a machine suspect for long after.
+        stretch: How much further the limit lies from the usual than the limit of the average does,
+            as a ratio of logarithms; above 1.
 
     Source:
         Roberts 1959, Control chart tests based on geometric moving averages.
@@ -32,7 +36,8 @@ class Ewma:
 
     cells: float
     usual: float
-    gain: float
+    most: float
+    stretch: float
 
     @classmethod
     def of(cls, manifest: Manifest) -> Self | None:
@@ -59,7 +64,7 @@ class Ewma:
             cells: From one score to the next.
         """
         keep, known = np.exp(-cells / self.cells), np.isfinite(score)
-        level[known] = keep * level[known] + (1.0 - keep) * _log(score[known])
+        level[known] = keep * level[known] + (1.0 - keep) * self._log(score[known])
         return self._with(level, score)
 
     def along(
@@ -75,15 +80,18 @@ class Ewma:
         known = np.isfinite(score)
         if not known.any():
             return score
-        past = average(_log(score[known]), np.exp(-cells / self.cells), level[0])
+        past = average(self._log(score[known]), np.exp(-cells / self.cells), level[0])
         level[0] = past[-1]
         out = score.copy()
         out[known] = self._with(past, score[known])
         return out
 
     def _with(self, level: Floats, score: NDArray[np.float32]) -> NDArray[np.float32]:
-        lasting = np.float32(self.gain) * np.minimum(score, np.exp(level).astype(np.float32))
-        return np.maximum(score, lasting)
+        lasting = np.minimum(score, np.exp(level).astype(np.float32)) / np.float32(self.usual)
+        return np.maximum(score, np.float32(self.usual) * lasting ** np.float32(self.stretch))
+
+    def _log(self, score: NDArray[np.float32]) -> Floats:
+        return np.log(np.clip(score.astype(np.float64), SCORE_MIN, self.most))
 
 
 def average(x: Floats, keep: float, start: float) -> Floats:
@@ -102,7 +110,3 @@ def average(x: Floats, keep: float, start: float) -> Floats:
         out[at : at + n] = weight[:n, :n] @ part + power[1 : n + 1] * start
         start = out[at + n - 1]
     return out
-
-
-def _log(score: NDArray[np.float32]) -> Floats:
-    return np.log(np.maximum(score.astype(np.float64), SCORE_MIN))

@@ -209,15 +209,15 @@ def lasting(
     if windows < WINDOWS_MIN:
         return None
     over = min(windows / WINDOWS_MIN, LASTING_MAX)
-    known = [np.maximum(s[np.isfinite(s)], 1e-9) for s in scores]
+    known = [np.clip(s[np.isfinite(s)], 1e-9, limit) for s in scores]
     usual = float(np.median(np.concatenate(known)))
     keep = float(np.exp(-1.0 / (over * per_window)))
     averages = [np.exp(average(np.log(s), keep, np.log(usual))) for s in known]
     maxima = _maxima(averages, round(2 * over * per_window))
     value = max(_level(maxima, REACH * len(maxima)), float(maxima.max()) / (1.0 - DEADBAND))
     further = float(inflation(np.array([min(fewest, windows / (2 * over))]))[0])
-    gain = limit / (usual * (value / usual) ** further)
-    return Ewma(over * cells, usual, gain) if gain > 1.0 else None
+    stretch = float(np.log(limit / usual) / (further * np.log(value / usual)))
+    return Ewma(over * cells, usual, limit, stretch) if stretch > 1.0 else None
 
 
 def _why_not(

@@ -19,7 +19,7 @@ from models.training.limits import lasting
 from models.windows import Grid, lay, windows
 from tests.models.plants import NAMES, healthy, with_values
 
-EWMA = Ewma(cells=40.0, usual=1.0, gain=2.0)
+EWMA = Ewma(cells=40.0, usual=1.0, most=3.0, stretch=2.0)
 SCORES = st.lists(st.floats(0, 50, width=32) | st.just(float("nan")), min_size=1, max_size=300)
 
 
@@ -41,7 +41,16 @@ def test_nothing_counts_more_than_it_is_still_so(values: list[float]) -> None:
     known = np.isfinite(scores)
     np.testing.assert_array_equal(np.isfinite(told), known)
     assert (told[known] >= scores[known]).all()
-    assert (told[known] <= np.float32(EWMA.gain) * scores[known]).all()
+    assert (told[known] <= np.maximum(scores[known], 1) ** np.float32(EWMA.stretch * 1.0001)).all()
+    usual = known & (scores <= EWMA.usual)
+    np.testing.assert_array_equal(told[usual], scores[usual])
+
+
+def test_a_large_fault_leaves_no_more_behind_than_a_small_one() -> None:
+    large, small = EWMA.begin(1), EWMA.begin(1)
+    EWMA.along(large, np.full(5, 1000.0, np.float32))
+    EWMA.along(small, np.full(5, 3.0, np.float32))
+    assert large == small < np.log(1.2)
 
 
 def test_a_machine_with_no_score_keeps_what_is_remembered_of_it() -> None:
@@ -60,7 +69,7 @@ def test_a_drifting_signal_or_a_short_record_lets_less_count() -> None:
     steady, drifting = lasts(scores, 100, 80.0), lasts(scores, 100, 6.0)
     assert steady is not None
     assert drifting is not None
-    assert 1 < drifting.gain < steady.gain
+    assert 1 < drifting.stretch < steady.stretch
     assert lasts(scores, 100, 2.0) is None
     assert lasts([scores[0][:900]], 19, 80.0) is None
 
@@ -78,7 +87,7 @@ def test_the_gateway_remembers_what_the_replay_does(made: Bundle) -> None:
     values[500:, NAMES.index("vibration")] += np.random.default_rng(1).normal(0, 0.08, 1000)
     record = with_values(whole, values)
     replayed = score(made, record)
-    assert replayed.anomalous[-200:].all()
+    assert replayed.anomalous[-200:].mean() > 0.9
 
     window = made.manifest.window
     grid = Grid(window.rows, window.period_s, window.cells)
