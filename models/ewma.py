@@ -18,9 +18,9 @@ Floats = NDArray[np.float64]
 class Ewma:
     """An exponentially weighted moving average of a score's logarithm, and what it counts for.
 
-    What lasts averages the machine's own ups and downs out, so its limit lies lower. About the usual
-    score it is stretched to the score's own limit, so that a healthy machine looks as it did. It
-    counts no more than the present score does: what is over is not told any longer.
+    What lasts averages the machine's own ups and downs out, so its limit lies lower. About the
+    usual score it is stretched to the score's own limit, so that a healthy machine looks as it did.
+    It counts no more than the present score does: what is over is not told any longer.
 
     Attributes:
         cells: After so many cells of the grid what was weighs e times less.
