@@ -81,7 +81,9 @@ def train(
     learned = learn(record, window=window, hop=hop, false_alarms=false_alarms, seed=seed)
     plan, grid, states, chosen = learned.plan, learned.grid, learned.states, learned.limit
     x = np.concatenate(learned.sequences)
-    fp32, int8, parity = int8_of(states, plan, learned.sequences, chosen.value, precision, seed)
+    fp32, int8, parity = int8_of(
+        states, plan, learned.sequences, chosen.value, precision, seed, learned.ewma, learned.cells
+    )
     healthy = _healthy(plan, learned.screened.record, x)
     golden = _golden(fp32, int8, x, seed)
     when = created or datetime.now(UTC)

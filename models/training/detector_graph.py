@@ -7,6 +7,7 @@ import onnx
 from numpy.typing import NDArray
 
 from models.errors import ModelError
+from models.ewma import Ewma
 from models.features.plan import FeaturePlan
 from models.graph import Graph
 from models.quantise import quantise
@@ -151,6 +152,8 @@ def int8_of(
     limit: float,
     precision: str,
     seed: int,
+    ewma: Ewma | None = None,
+    cells: float = 1.0,
 ) -> tuple[bytes, bytes, Parity]:
     """The fp32 graph, the int8 graph that agrees with it best, and how far it does.
 
@@ -161,6 +164,8 @@ def int8_of(
         limit: Of the score.
         precision: `int8`; or `fp32`, which puts the same graph into both places.
         seed: Of the faults that are invented to compare both.
+        ewma: What the model remembers.
+        cells: From one window of a sequence to the next.
 
     Raises:
         ModelError: No int8 graph agrees well enough.
@@ -188,7 +193,8 @@ def int8_of(
                 if node.op_type == "MatMul" and node.input[0] not in rounded
             ],
         ).SerializeToString()
-        seen = measure(plain, made, sequences, states.whole.scale, limit, how=how, seed=seed)
+        seen = measure(plain, made, sequences, states.whole.scale, limit, how=how, seed=seed,
+                       ewma=ewma, cells=cells)  # fmt: skip
         if best is None or seen.worst < best[0].worst:
             best = seen, made
     assert best is not None

@@ -46,6 +46,7 @@ class Learned:
         scores: float64[n_i] each, by models that had not seen the window.
         states: The detector.
         limit: Where healthy ends.
+        cells: From one window of a sequence to the next.
         ewma: What strangeness that lasts counts for; None where the record is too short to say.
         notes: What was found and done, in words.
     """
@@ -57,6 +58,7 @@ class Learned:
     scores: tuple[NDArray[np.float64], ...]
     states: Conditions
     limit: limits.Limit
+    cells: float
     ewma: Ewma | None
     notes: tuple[str, ...]
 
@@ -95,7 +97,7 @@ def learn(
     window_s = None if grid.period_s is None else grid.period_s * grid.cells
     settled, seen = _settled(scores)
     notes += seen
-    windows = longest / reach + 1
+    windows, cells = longest / reach + 1, grid.cells / reach
     chosen = limits.limit(
         settled,
         windows=windows,
@@ -117,11 +119,20 @@ def learn(
         model = conditions.fit_conditions(early, floor, blocks, count, reach)
         told = [model.score(s).astype(np.float32) for s in late]
         if ewma is not None:
-            told = [ewma.along(ewma.begin(1), s, grid.cells / reach) for s in told]
+            told = [ewma.along(ewma.begin(1), s, cells) for s in told]
         chosen, notes = _check_forward(chosen, np.concatenate(told), notes)
     chosen, notes = _check_steady(chosen, states.whole, plan, notes, found)
     return Learned(
-        screened, grid, plan, tuple(sequences), tuple(scores), states, chosen, ewma, tuple(notes)
+        screened,
+        grid,
+        plan,
+        tuple(sequences),
+        tuple(scores),
+        states,
+        chosen,
+        cells,
+        ewma,
+        tuple(notes),
     )
 
 

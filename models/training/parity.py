@@ -1,11 +1,12 @@
 """Measures int8 against fp32 on the worst sequence: ranking and decisions, healthy and faulty."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from models.ewma import Ewma
 from models.quantise import run
 
 AUROC_LOSS_MAX = 0.01
@@ -14,6 +15,8 @@ SEQUENCES_MAX = 32
 ROWS_MAX = 2000
 SHIFTS = (1.0, 2.0, 4.0, 8.0)
 """Standard deviations by which invented faults move a few features, up and down."""
+LASTING_MAX = 3
+"""Features that are moved throughout, one at a time, by each of these."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +56,8 @@ def measure(
     *,
     how: str,
     seed: int,
+    ewma: Ewma | None = None,
+    cells: float = 1.0,
 ) -> Parity:
     """Compare two graphs.
 
@@ -64,11 +69,14 @@ def measure(
         limit: Of the score.
         how: Kept in the result.
         seed: Of the invented faults.
+        ewma: What lasts is compared as well, on the longest sequence, where the model remembers it.
+        cells: From one window of a sequence to the next.
     """
     loss, changed = 0.0, 0.0
     for index, sequence in enumerate(sequences[:SEQUENCES_MAX]):
         random = np.random.default_rng([seed, index])
-        x = sequence[:: max(1, len(sequence) // ROWS_MAX)]
+        step = max(1, len(sequence) // ROWS_MAX)
+        x = sequence[::step]
         faulty = invent(x, scale, random)
         both = np.concatenate([x, faulty]).astype(np.float32)
         label = np.concatenate([np.zeros(len(x), bool), np.ones(len(faulty), bool)])
@@ -76,6 +84,13 @@ def measure(
         good = np.isfinite(want)
         loss = max(loss, auroc(want[good], label[good]) - auroc(got[good], label[good]))
         changed = max(changed, float(np.mean((want > limit) != (got > limit))))
+        if ewma is not None and len(sequence) == max(map(len, sequences)):
+            for fault in _lasting(x, scale, random):
+                one, two = (
+                    ewma.along(ewma.begin(1), run(graph, fault)["score"], cells * step) > limit
+                    for graph in (fp32, int8)
+                )
+                changed = max(changed, float(np.mean(one != two)))
     return Parity(float(loss), changed, how)
 
 
@@ -88,6 +103,17 @@ def invent(
     size = random.choice(SHIFTS, (n, 1)) * random.choice([-1.0, 1.0], (n, d))
     out: NDArray[np.float32] = (x + moved * size * scale).astype(np.float32)
     return out
+
+
+def _lasting(
+    x: NDArray[np.float32], scale: NDArray[np.float64], random: np.random.Generator
+) -> Iterator[NDArray[np.float32]]:
+    """The same windows, each time with one feature moved throughout."""
+    for size in SHIFTS:
+        for at in random.choice(x.shape[1], min(LASTING_MAX, x.shape[1]), replace=False).tolist():
+            out = x.copy()
+            out[:, at] += np.float32(size * scale[at])
+            yield out
 
 
 def auroc(score: NDArray[np.floating], label: NDArray[np.bool_]) -> float:
