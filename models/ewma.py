@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 from models.bundle import Manifest
 
-SCORE_MIN = 1e-6
+LEAST = 0.1
+"""Of the limit; scores below are equally well, and remembered as this."""
 BLOCK = 64
 
 Floats = NDArray[np.float64]
@@ -91,7 +92,7 @@ class Ewma:
         return np.maximum(score, np.float32(self.usual) * lasting ** np.float32(self.stretch))
 
     def _log(self, score: NDArray[np.float32]) -> Floats:
-        return np.log(np.clip(score.astype(np.float64), SCORE_MIN, self.most))
+        return np.log(np.clip(score.astype(np.float64), LEAST * self.most, self.most))
 
 
 def average(x: Floats, keep: float, start: float) -> Floats:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy.stats import nct, norm
 
 from models.errors import RecordError
-from models.ewma import Ewma, average
+from models.ewma import LEAST, Ewma, average
 from models.score import DEADBAND
 from models.training.conditions import fit_conditions
 from models.training.detector import inflation
@@ -209,7 +209,7 @@ def lasting(
     if windows < WINDOWS_MIN:
         return None
     over = min(windows / WINDOWS_MIN, LASTING_MAX)
-    known = [np.clip(s[np.isfinite(s)], 1e-9, limit) for s in scores]
+    known = [np.clip(s[np.isfinite(s)], LEAST * limit, limit) for s in scores]
     usual = float(np.median(np.concatenate(known)))
     keep = float(np.exp(-1.0 / (over * per_window)))
     averages = [np.exp(average(np.log(s), keep, np.log(usual))) for s in known]
