@@ -18,6 +18,7 @@ from gateway.core.errors import Refused
 from gateway.core.signals import Signal
 from gateway.core.texts import Phrase, Texts, load
 from gateway.demo.configuration import ARTIFACTS
+from gateway.demo.record import healthy
 from gateway.store.log import Log
 from tests.eventually import eventually
 from tests.gateway import brackets
@@ -41,6 +42,14 @@ def loose(text: str, *names: str) -> list[str]:
     for name in names:
         rest = rest.replace(name, " ")
     return WORD.findall(rest)
+
+
+def test_what_is_wrong_with_a_sensor(log: Log, texts: Texts) -> None:
+    columns = healthy("conveyor", hours=150 / 3600, seed=5)
+    columns["vibration"][len(columns["vibration"]) // 3 :] = columns["vibration"].mean()
+    alarms = alarms_of(log, ARTIFACTS / "conveyor.fwm", columns, texts=texts)
+    said = {alarm.text for alarm in alarms if alarm.cause is Cause.DATA_QUALITY}
+    assert said == {"⟦vibration of conveyor-1 does not move any more⟧"}
 
 
 @pytest.mark.parametrize(
