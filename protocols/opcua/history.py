@@ -87,7 +87,9 @@ class GapFiller:
         self._outbox = outbox
         self._intake = intake
         self._resume = resume
+        self._away_since_ns = resume.heard_ns
         self._losses = Losses(context, intake, away_since_ns=resume.heard_ns)
+        self._cut: set[str] = set()
         self._open: list[Gap] = []
 
     def resumed(self, name: str) -> tuple[int, float]:
@@ -146,6 +148,7 @@ class GapFiller:
         """From each mark to the first sample that came after it."""
         oldest_ns = self._context.clock.wall_ns() - round(self._config.history_span_s_max * 1e9)
         first_ns = self._intake.columns.first_ns
+        cut: list[tuple[Item, int]] = []
         for item in items:
             end_ns = int(first_ns[item.handle])
             mark = self._resume.marks.get(item.name)
@@ -154,8 +157,15 @@ class GapFiller:
             del self._resume.marks[item.name]
             start_ns = max(mark.from_ns, oldest_ns)
             # A value that has not changed since has no gap behind it.
-            if end_ns > start_ns and end_ns != mark.t_ns:
+            if end_ns == mark.t_ns:
+                continue
+            if end_ns > start_ns:
                 self._resume.add_gap(item.name, Span(start_ns, end_ns, mark.doubtful))
+            if 0 < self._away_since_ns < oldest_ns:
+                cut.append((item, end_ns))
+        if cut and not no_use(self._config):
+            self._losses.count(cut, "it is longer than history_span_s_max")
+            self._cut |= {item.name for item, _ in cut}
 
     def _take_gaps(self, items: Mapping[str, Item]) -> list[Gap]:
         """The gaps of those signals that can be asked for now."""
@@ -205,7 +215,7 @@ class GapFiller:
         for gap in gaps:
             if not gap.known:
                 gap.reason = gap.reason or refused or NONE_KEPT
-        lost = [gap for gap in gaps if gap.reason]
+        lost = [gap for gap in gaps if gap.reason and gap.item.name not in self._cut]
         if lost:
             self._losses.count([(gap.item, gap.end_ns) for gap in lost], lost[0].reason)
 

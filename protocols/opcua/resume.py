@@ -142,7 +142,6 @@ class Resume:
 
     def _take(self, kept: dict[str, Any]) -> None:
         other = kept.get("process") != PROCESS
-        oldest_ns = self.context.clock.wall_ns() - round(self.config.history_span_s_max * 1e9)
         names = {str(signal.key()) for signal in self.config.signals}
         self.heard_ns = int(kept.get("heard_ns", 0))
         self.per_call = 0 if other else int(kept["per_call"])
@@ -151,8 +150,7 @@ class Resume:
             self.handles = [str(name) for name in kept["handles"]]
         for name in names & kept["marks"].keys():
             t_ns, value, doubtful = kept["marks"][name]
-            if t_ns >= oldest_ns:
-                self.marks[name] = self.mark(int(t_ns), float(value), doubtful=doubtful or other)
+            self.marks[name] = self.mark(int(t_ns), float(value), doubtful=doubtful or other)
         for name in names & kept["gaps"].keys():
             self.gaps[name] = [Span(int(a), int(b), c or other) for a, b, c in kept["gaps"][name]]
         for name, (start_ns, end_ns, doubtful), last_ns in kept["passed"]:

@@ -506,6 +506,25 @@ async def test_a_gap_that_cannot_be_filled_is_counted_with_its_reason(
         await eventually(lambda: not (tmp_path / "resume.json").exists())
 
 
+async def test_what_an_outage_loses_beyond_the_longest_span_is_counted(
+    made: Plant, tmp_path: Path
+) -> None:
+    await made.historize("speed")
+    await made.set("speed", 1.0)
+    config = source(made.url, signal("speed"), history_span_s_max=0.05, timeout_s=0.3)
+    world = bench("p1", "opcua", tmp_path)
+    async with config.open(world.context) as session:
+        await read_until(session, world, lambda got: latest(got) == {"speed": 1.0})
+    await made.set("speed", 2.0)
+    await asyncio.sleep(0.1)  # Longer than the span.
+    await made.set("speed", 3.0)
+    async with config.open(world.context) as session:
+        await read_until(session, world, lambda got: latest(got) == {"speed": 3.0})
+        await eventually(lambda: world.meter.gaps_unfilled > 0)
+    assert world.meter.gaps_unfilled == 1
+    assert world.meter.gap_text.endswith("not filled: it is longer than history_span_s_max")
+
+
 async def test_the_servers_limits_are_read(made: Plant, tmp_path: Path) -> None:
     limit = ua.ObjectIds.Server_ServerCapabilities_OperationLimits_MaxMonitoredItemsPerCall
     await made.server.write_attribute_value(

@@ -175,6 +175,21 @@ def test_a_broken_publication_is_a_data_error_and_nothing_else(
             pass
 
 
+@given(st.lists(data_values(st.one_of(numbers, others)), min_size=1, max_size=5), st.data())
+def test_a_broken_read_is_a_data_error_and_nothing_else(
+    values: list[ua.DataValue], data: st.DataObject
+) -> None:
+    response = ua.ReadResponse()
+    response.Results = values
+    whole = bytearray(struct_to_binary(response))
+    for _ in range(data.draw(st.integers(0, 3))):
+        whole[data.draw(st.integers(0, len(whole) - 1))] ^= 1 << data.draw(st.integers(0, 7))
+    try:
+        decode_read(bytes(whole[: data.draw(st.integers(0, len(whole)))]), decode_slowly)
+    except DataError:
+        pass
+
+
 @given(st.binary(max_size=200))
 def test_junk_is_a_data_error_and_nothing_else(junk: bytes) -> None:
     for decode in (

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pyarrow as pa
@@ -222,6 +223,21 @@ async def test_what_cannot_be_replayed_says_why(
 def test_junk_is_a_data_error_at_most(junk: bytes) -> None:
     try:
         for block in blocks_of(junk):
+            assert all(len(cells) == block.rows for cells in block.columns.values())
+    except (DataError, OSError):
+        pass
+
+
+@given(st.sampled_from(sorted(WRITERS)), st.data())
+def test_a_damaged_recording_is_a_data_error_at_most(kind: str, data: st.DataObject) -> None:
+    with TemporaryDirectory() as folder:
+        WRITERS[kind](path := Path(folder) / "r", rows(30))
+        whole = bytearray(path.read_bytes())
+    for _ in range(data.draw(st.integers(1, 4))):
+        whole[data.draw(st.integers(0, len(whole) - 1))] ^= 1 << data.draw(st.integers(0, 7))
+    damaged = bytes(whole[: data.draw(st.integers(0, len(whole)))])
+    try:
+        for block in blocks_of(damaged):
             assert all(len(cells) == block.rows for cells in block.columns.values())
     except (DataError, OSError):
         pass

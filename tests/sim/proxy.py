@@ -1,9 +1,9 @@
-"""A TCP relay that can stall, reset or close: what a bad cable does, without a bad cable."""
+"""A TCP relay that can stall, reset, close or spoil: a bad cable, without a bad cable."""
 
 import asyncio
 import socket
 import struct
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 
@@ -14,6 +14,8 @@ class Proxy:
         self.target = target
         self.port = 0
         self.links = 0
+        self.spoil: Callable[[bytes], bytes] | None = None
+        """What becomes of bytes on their way from the target."""
         self._open = asyncio.Event()
         self._open.set()
         self._writers: set[asyncio.StreamWriter] = set()
@@ -48,15 +50,17 @@ class Proxy:
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._relay(reader, peer_writer))
-                tasks.create_task(self._relay(peer_reader, writer))
+                tasks.create_task(self._relay(peer_reader, writer, answers=True))
         finally:
             self._writers -= {writer, peer_writer}
 
-    async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _relay(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, answers: bool = False
+    ) -> None:
         try:
             while data := await reader.read(65536):
                 await self._open.wait()
-                writer.write(data)
+                writer.write(self.spoil(data) if answers and self.spoil else data)
                 await writer.drain()
         except OSError:
             pass  # The other end is gone, which ends this one too.
