@@ -11,7 +11,7 @@ from gateway.cloud.summary import Spread, Summary, encode
 from gateway.cloud.sync import BACKOFF_S_MAX, Sync, Waiting
 from gateway.cloud.target import Delivery
 from gateway.core.errors import LinkError, PeerError
-from tests.sim.loop import simulate
+from tests.sim.loop import LoopClock, simulate
 
 BEGIN_S = 1_767_225_600  # 2026-01-01T00:00:00Z
 WIDTH_S = 900
@@ -19,18 +19,6 @@ WEEK_S = 7 * 86_400
 ASSETS = 5
 HEAD_BYTES = 250
 """What a request says besides its summaries."""
-
-
-class LoopClock:
-    """Both clocks on the loop's virtual time."""
-
-    def wall_ns(self) -> int:
-        """UTC nanoseconds."""
-        return BEGIN_S * 10**9 + self.mono_ns()
-
-    def mono_ns(self) -> int:
-        """Since the loop began."""
-        return round(asyncio.get_running_loop().time() * 1e9)
 
 
 class Waits:
@@ -106,7 +94,7 @@ def week_off(bytes_per_hour_max: int, after_s: float) -> tuple[Receiver, Waits]:
 
     async def main() -> None:
         sync = Sync(
-            receiver, waits, LoopClock(), Random(1), lambda _: None,
+            receiver, waits, LoopClock(BEGIN_S), Random(1), lambda _: None,
             interval_s=WIDTH_S, deliver_s=3600, bytes_per_hour_max=bytes_per_hour_max,
         )  # fmt: skip
         tasks = [asyncio.create_task(sync.run()), asyncio.create_task(waits.fill())]

@@ -7,6 +7,7 @@ import pytest
 from pymodbus.framer import FramerType
 
 from gateway.core.batch import Batch, Quality
+from protocols.modbus import group
 from tests.protocols.modbus_peers import (
     faults_of,
     make_config,
@@ -19,13 +20,16 @@ from tests.protocols.modbus_peers import (
 )
 
 
-async def test_a_hundred_registers_are_one_request_a_second(tmp_path: Path) -> None:
+async def test_a_hundred_registers_are_one_request_a_second(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     context = make_context(tmp_path)
     async with tcp_server(registers({0: range(100)})) as port:
         config = make_config(
             f"tcp://127.0.0.1:{port}", [{"address": f"holding:{i}"} for i in range(100)]
         )
         async with config.open(context) as session:
+            monkeypatch.setattr(group, "plan", None)  # It was planned when it was opened.
             for n in range(1, 4):
                 batch = await session.read()
                 assert isinstance(batch, Batch)
