@@ -166,6 +166,7 @@ class Gateway:
         if saved is not None:
             self.engine.restore(saved, mono_ns=mono_ns, wall_ns=wall_ns)
         warmed = await self.flow.warm_up(self._parts.source_of)
+        self._tell_language()
         _events.info(
             "gateway.start",
             id=self.config.settings.gateway.id,
@@ -254,6 +255,7 @@ class Gateway:
         if egress is not self.egress:
             await self._go_out(tasks, egress)
         await self.desk.follow(tasks, config.settings.console)
+        self._tell_language()
         self.waiting = waiting(self._fixed, config.as_table())
         _events.info(
             "config.reloaded",
@@ -291,6 +293,13 @@ class Gateway:
             self._tell("config.refused", refused, active=bool(error))
             waits = Phrase("system.config_waiting", settings=tuple(self.waiting))
             self._tell("config.waiting", waits, active=bool(self.waiting))
+
+    def _tell_language(self) -> None:
+        """A language that lacks texts is no reason not to run, and one to say so."""
+        console = self.config.settings.console
+        n = len(console.texts.lacks)
+        gaps = Phrase("system.language", n=n, language=console.language)
+        self._tell("language.incomplete", gaps, active=n > 0)
 
     def _tell(self, alarm: str, text: Phrase, *, active: bool) -> None:
         self.flow.report(

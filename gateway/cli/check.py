@@ -28,7 +28,8 @@ def command(*, config: Path, connect: bool, timeout_s: float, as_json: bool) -> 
 
     Where a gateway runs by it, what that one takes on only at its next start is told as well.
 
-    Exit code 0: it can run. 1: a source or signal does not answer. 2: the file is wrong.
+    Exit code 0: it can run. 1: it can, but a source or signal does not answer, or a language of
+    your own lacks texts. 2: the file is wrong.
 
     \b
     Examples:
@@ -56,21 +57,22 @@ def command(*, config: Path, connect: bool, timeout_s: float, as_json: bool) -> 
     results = asyncio.run(_read_all(settings, timeout_s)) if connect else []
     answered = all(result.ok for result in results)
     waits = _waiting(settings)
+    lacks = settings.settings.console.texts.lacks
     if as_json:
-        report = _report(settings, results, connect=connect)
+        report = _report(settings, results, connect=connect) | {"texts_lacking": lacks}
         if waits is not None:
             report["waits_for_restart"] = waits
         click.echo(json.dumps(report, ensure_ascii=False))
     else:
         _show(settings, results)
-        for line in waits or ():
+        for line in (*(waits or ()), *lacks):
             click.echo(line)
         if settings.settings.console.in_clear:
             click.echo(
                 f"console.host: {settings.settings.console.host} without tls_certificate: "
                 "passwords cross the network in clear; give it one, or put a proxy before it"
             )
-    sys.exit(0 if answered else 1)
+    sys.exit(0 if answered and not lacks else 1)
 
 
 def counted(n: int, noun: str) -> str:

@@ -59,7 +59,7 @@ class ConsoleConfig(BaseModel):
 
     @field_validator("language")
     @classmethod
-    def _complete(cls, language: str) -> str:
+    def _is_there(cls, language: str) -> str:
         try:
             load(language)
         except ConfigError as error:

@@ -13,8 +13,6 @@ from gateway.core.errors import ConfigError, DataError
 
 ENGLISH = "en"
 SUFFIX = ".toml"
-FAULTS_SHOWN = 20
-"""Of a language that lacks more, so many are named."""
 
 Value = Union[str, int, float, "Phrase", tuple["Phrase", ...]]
 
@@ -93,10 +91,12 @@ class Texts:
     Attributes:
         language: Its tag, as HTML wants it: `en`, `pt-BR`.
         table: Key -> template.
+        lacks: What its file lacks or has wrong, each with file and key; English stands there.
     """
 
     language: str
     table: Mapping[str, str]
+    lacks: tuple[str, ...] = ()
 
     def __call__(self, key: str, /, **values: object) -> str:
         text = self.table.get(key)
@@ -142,38 +142,40 @@ def english() -> Texts:
 def load(language: str) -> Texts:
     """A language that comes with the program, or a file of one's own: `/etc/forewarn/de.toml`.
 
+    What it lacks, as after an update that says more than the one before, is said in English.
+
     Raises:
-        ConfigError: There is none, or it lacks a text: each with file and key.
+        ConfigError: There is none, or it cannot be read.
     """
     if language == ENGLISH:
         return english()
     if not language.endswith(SUFFIX) and language not in languages():
         known = ", ".join(languages())
         raise ConfigError(f"must be one of {known}, or a file of your own such as de{SUFFIX}")
-    table = _read(language)
-    faults = list(_faults(table))
-    if faults:
-        more = f"\n… and {len(faults) - FAULTS_SHOWN} more" if len(faults) > FAULTS_SHOWN else ""
-        lines = "\n".join(f"{language}: {fault}" for fault in faults[:FAULTS_SHOWN])
-        raise ConfigError(f"must hold every text of English, with the same braces:\n{lines}{more}")
-    return Texts(Path(language).name.removesuffix(SUFFIX), table)
-
-
-def _faults(table: Mapping[str, str]) -> Iterator[str]:
-    """What a language lacks, or has too much; English is what there is to say."""
+    given = _read(language)
+    whole = dict(english().table)
+    lacks = []
     for key, text in english().table.items():
-        if key not in table:
-            yield f'{key} is missing; translate "{text}"'
-            continue
-        try:
-            given = fields(table[key])
-        except ValueError as error:
-            yield f"{key} is no template ({error}); write a brace of its own as {{{{"
-            continue
-        if given != fields(text):
-            yield f"{key} must hold {_list(fields(text))}, holds {_list(given)}"
-    for key in table.keys() - english().table.keys():
-        yield f"{key} is not known; take it out"
+        fault = _fault(key, text, given.get(key))
+        if fault:
+            lacks.append(f"{language}: {fault}")
+        else:
+            whole[key] = given[key]
+    lacks += [f"{language}: {key} is not known; take it out" for key in given.keys() - whole.keys()]
+    return Texts(Path(language).name.removesuffix(SUFFIX), whole, tuple(lacks))
+
+
+def _fault(key: str, text: str, given: str | None) -> str:
+    """Why what a language has for an English text cannot be said; "" where it can."""
+    if given is None:
+        return f'{key} is missing; translate "{text}"'
+    try:
+        holes = fields(given)
+    except ValueError as error:
+        return f"{key} is no template ({error}); write a brace of its own as {{{{"
+    if holes != fields(text):
+        return f"{key} must hold {_list(fields(text))}, holds {_list(holes)}"
+    return ""
 
 
 def fields(text: str) -> dict[str, str]:

@@ -165,3 +165,15 @@ async def test_a_running_gateway_goes_over_to_another_language(tmp_path: Path) -
         assert plant.own()["two"].startswith("⟦press-1: ⟦it has moved")
         (lesson,) = gateway.view.learning()
         assert lesson.text.startswith("⟦")
+
+        def incomplete() -> str:
+            alarms = gateway.engine.active(gateway.clock.mono_ns())
+            return next((a.text for a in alarms if a.alarm == "language.incomplete"), "")
+
+        assert not incomplete()
+        lacking = tmp_path / "xy.toml"
+        lacking.write_text(
+            path.read_text("utf-8").replace('"plant"."calm" =', '"plant"."calmer" =')
+        )
+        await plant.change(f'{learned}[console]\nenabled = false\nlanguage = "{lacking}"\n')
+        await eventually(lambda: f"{lacking}: 2." in incomplete())
