@@ -1,6 +1,7 @@
-"""Each protocol's page names every setting, and each of its samples is a valid source."""
+"""Each protocol's page names every setting and every error, and each sample is a valid source."""
 
 import inspect
+import re
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -52,3 +53,22 @@ def test_the_sample_is_valid(sample: Path) -> None:
     sources = tomllib.loads(sample.read_text())["source"]
     for table in sources:
         assert config_type(sample.parent.name).model_validate(table).id == table["id"]
+
+
+@pytest.mark.parametrize("kind", protocols.KINDS)
+def test_the_example_on_the_page_is_valid(kind: str) -> None:
+    page = (FOLDER / kind / f"{kind}.md").read_text()
+    fenced = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
+    indented = re.findall(r"^    \[\[source\]\]\n(?:    .*\n)+", page, re.MULTILINE)
+    for example in fenced + [re.sub("^    ", "", block, flags=re.MULTILINE) for block in indented]:
+        for table in tomllib.loads(example)["source"]:
+            assert config_type(kind).model_validate(table).id == table["id"]
+
+
+@pytest.mark.parametrize("kind", protocols.KINDS)
+def test_every_error_that_is_counted_is_on_the_page(kind: str) -> None:
+    page = (FOLDER / kind / f"{kind}.md").read_text()
+    code = "".join(file.read_text() for file in (FOLDER / kind).glob("*.py"))
+    counted = set(re.findall(r'\berrors\["(\w+)"\]', code))
+    assert counted
+    assert not {name for name in counted if f"`{name}`" not in page}
