@@ -308,7 +308,7 @@ class Flow:
         if following is None:
             return
         ails = np.array([self._engine.ails(asset) for asset in judged.assessments.assets])
-        for asset, state in following.saw(windows.rows, judged.assessments, ails):
+        for asset, state in following.saw(windows.rows, judged.assessments, ails, judged.alone):
             self._log.state_put("follow", f"{post.judge.bundle.id}/{asset}", state)
 
     def _device_conditions(self, bundle: str, error: str = "") -> list[Condition]:

@@ -137,8 +137,11 @@ def score(
             if follower is not None:
                 assert mine.time_s is not None
                 t_ns = (mine.time_s[at] * 1e9).astype(np.int64)
-                severity = out[at] / np.float32(manifest.limit.value)
-                follower.saw(np.zeros(len(at), np.int64), t_ns, severity, direction[at])
+                # By each window alone: a season must be followed before what lasts of it counts.
+                alone = made["score"] / np.float32(manifest.limit.value)
+                over = out[at] > manifest.limit.value
+                none = np.zeros(len(at), np.int64)
+                follower.saw(none, t_ns, alone, direction[at], alarmed=over)
     finally:
         session.close()
     limit = np.full(n, manifest.limit.value, np.float32)

@@ -41,11 +41,13 @@ class Judged:
         assessments: As they are recorded.
         features: float32[n, d], as measured; texts are made of it.
         sensors: uint8[n, k], `SensorFault` of each signal; None where the bundle cannot tell.
+        alone: float32[n], severity of each window by itself; None where nothing is remembered.
     """
 
     assessments: Assessments
     features: NDArray[np.float32]
     sensors: NDArray[np.uint8] | None = None
+    alone: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +170,9 @@ class Judge:
             abstained[windows.running == 0] = REASONS.index(Abstained.STOPPED)
         silent = abstained != REASONS.index(Abstained.NO)
         score = np.where(silent, np.float32(np.nan), score).astype(np.float32)
+        severity = None
         if self._ewma is not None:
+            severity = score / np.float32(self._ewma.most)
             level = self._level[windows.rows]
             score = self._ewma.next(level, score, self._hop_cells)
             self._level[windows.rows] = level
@@ -200,7 +204,7 @@ class Judge:
             faults[alone & above[:, None] & (faults == SensorFault.NONE)] = SensorFault.LONELY
         if output is not None and not self.shadow:
             self._weigh_signals(made, windows.rows, features, row_s)
-        return Judged(made, features, faults)
+        return Judged(made, features, faults, severity)
 
     def _weigh_signals(
         self,

@@ -40,7 +40,11 @@ class Following:
         return self._follow.corrected(rows, features)
 
     def saw(
-        self, rows: NDArray[np.int64], a: Assessments, ails: NDArray[np.bool_]
+        self,
+        rows: NDArray[np.int64],
+        a: Assessments,
+        ails: NDArray[np.bool_],
+        alone: NDArray[np.float32] | None = None,
     ) -> Iterator[tuple[str, bytes]]:
         """Take one set of verdicts.
 
@@ -48,14 +52,17 @@ class Following:
             rows: int64[n], which of the assets each verdict is of.
             a: The verdicts.
             ails: bool[n], whether an alarm stands on the machine.
+            alone: float32[n], severity of each window by itself; the verdict's where not given.
 
         Yields:
             Asset and state, to be kept, of each asset for which a step was due.
         """
         mine = self._wanted[rows]
         before = list(self._follow.held)
+        severity = a.severity if alone is None else alone
+        alarmed = ails | (a.severity > 1)
         for step in self._follow.saw(
-            rows[mine], a.t_ns[mine], a.severity[mine], a.direction[mine], alarmed=ails[mine]
+            rows[mine], a.t_ns[mine], severity[mine], a.direction[mine], alarmed=alarmed[mine]
         ):
             asset = self._assets[step.row]
             if step.moved or step.held is not before[step.row]:
