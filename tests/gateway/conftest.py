@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import mkdtemp
 
 import pytest
 
@@ -24,11 +25,12 @@ def debian(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def store(debian: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+def store(debian: Path) -> Iterator[Store]:
     """A place for images with their base in it."""
     for program in ("buildah", "podman", "runc"):
         require(program)
-    made = Store.at(tmp_path_factory.mktemp("image"))
+    # podman takes no path longer than 50 characters for what runs.
+    made = Store.at(Path(mkdtemp(prefix="fw-")))
     try:
         made.fill(debian)
         yield made
