@@ -1,12 +1,13 @@
 """Remembers how strange a machine has been: a little strange for many windows is an anomaly too."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.bundle import Manifest
+from models.errors import BundleError
 
 LEAST = 0.1
 """Of the limit; scores below are equally well, and remembered as this."""
@@ -42,9 +43,27 @@ class Ewma:
 
     @classmethod
     def of(cls, manifest: Manifest) -> Self | None:
-        """What a bundle holds; None where its record was too short to tell."""
+        """What a bundle holds; None where its record was too short to tell.
+
+        Raises:
+            BundleError: It holds something else.
+        """
         held = manifest.detail.get("ewma")
-        return cls(**held) if held else None
+        if held is None:
+            return None
+        names = [field.name for field in fields(cls)]
+        if (
+            not isinstance(held, dict)
+            or sorted(held) != sorted(names)
+            or not all(
+                isinstance(value, int | float) and 0 < value < np.inf for value in held.values()
+            )
+        ):
+            raise BundleError(
+                f"{manifest.id}: detail.ewma must be {', '.join(names)}, all above 0, was {held!r};"
+                " train the model anew"
+            )
+        return cls(**held)
 
     def pack(self) -> dict[str, float]:
         """For `manifest.detail["ewma"]`."""

@@ -11,12 +11,14 @@ from gateway.core.assessment import Abstained
 from gateway.pipeline.assess import Judge
 from gateway.pipeline.windows import Windows
 from models.bundle import Bundle
+from models.errors import BundleError
 from models.ewma import Ewma
 from models.runtime import open_session
 from models.score import score
 from models.training.anomaly import train
 from models.training.limits import lasting
 from models.windows import Grid, lay, windows
+from tests.models.bundles import manifest
 from tests.models.plants import NAMES, healthy, with_values
 
 EWMA = Ewma(cells=40.0, usual=1.0, most=3.0, stretch=2.0)
@@ -72,6 +74,13 @@ def test_a_drifting_signal_or_a_short_record_lets_less_count() -> None:
     assert 1 < drifting.stretch < steady.stretch
     assert lasts(scores, 100, 2.0) is None
     assert lasts([scores[0][:900]], 19, 80.0) is None
+
+
+@pytest.mark.parametrize("held", [{"cells": 1.0}, {**EWMA.pack(), "cells": 0.0}, [1.0], "x"])
+def test_a_bundle_that_holds_something_else_is_refused(held: object) -> None:
+    assert Ewma.of(manifest(detail={"ewma": EWMA.pack()})) == EWMA
+    with pytest.raises(BundleError, match=r"detail\.ewma"):
+        Ewma.of(manifest(detail={"ewma": held}))
 
 
 @pytest.fixture(scope="module")
