@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+from asyncua import Client
 from click.testing import CliRunner
 
 from gateway.cli import group
@@ -20,7 +21,7 @@ from gateway.core.channel import Channel, WhenFull
 from gateway.core.errors import LinkError, LinkRefused
 from gateway.core.source import Session, Source
 from gateway.pipeline.supervise import Supervisor
-from protocols.opcua import Config
+from protocols.opcua import Config, link
 from protocols.opcua.certificates import first_certificate, pin
 from protocols.opcua.discover import endpoints_of
 from protocols.opcua.subscription import Subscription
@@ -186,6 +187,37 @@ async def test_security_and_password(
     with pytest.raises(LinkRefused, match="password"):
         async with config("env:FW_BAD").open(world.context):
             pass
+
+
+async def test_the_keys_of_a_link_that_lives_on_are_renewed(
+    peer: NodePeer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server ends a channel whose keys have grown too old; here within two seconds."""
+    monkeypatch.setattr(link, "CHANNEL_LIFETIME_S", 2.0)
+    renewed: list[bool] = []
+    open_channel = Client.open_secure_channel
+
+    async def watch(client: Client, renew: bool = False) -> None:
+        await open_channel(client, renew)
+        renewed.append(renew)
+
+    monkeypatch.setattr(Client, "open_secure_channel", watch)
+    endpoints = await endpoints_of(url_of(peer), timeout_s=5)
+    pin(first_certificate(bytes(endpoints[0].ServerCertificate)), tmp_path / "trusted")
+    config = source(
+        url_of(peer), signal("flow"), security_policy="Basic256Sha256", sampling_interval_s=0.01
+    )
+    world = bench("p1", "opcua", tmp_path)
+    seen: list[float] = []
+    async with config.open(world.context) as session, asyncio.timeout(30):
+        while sum(renewed) < 4:
+            value = float(next(NUMBERS))
+            await peer.send(name="flow", value=value)
+            while value not in seen:
+                item = await session.read()
+                assert isinstance(item, Batch)
+                seen += item.value.tolist()
+    assert not +world.meter.errors
 
 
 async def test_both_ends_are_trusted_by_a_person(tmp_path: Path) -> None:
