@@ -22,8 +22,8 @@ from gateway.store.trend_rows import WIDTHS_S, Rows, bucket, join
 WRITE_S_MIN = 2.0
 WRITE_S_MAX = 10.0
 """Between two writes while data flows; a console sees trends this old."""
-SIGNALS_PER_S = 1000
-"""Every write touches four rows of each signal, so many signals are written less often."""
+SIGNALS_PER_S = 250
+"""Every write touches four rows of each signal, so many signals are written once a bucket."""
 SAMPLES_MAX = 1 << 20
 RETRY_S = 5.0
 TIDY_S = 600.0
