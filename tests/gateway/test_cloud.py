@@ -27,7 +27,7 @@ from gateway.core.assessment import Abstained, Assessments, ModelKind
 from gateway.core.batch import Quality, make_batch
 from gateway.core.clock import SystemClock
 from gateway.core.signals import Signal
-from gateway.egress import Egress, LogHistory, current, waiting
+from gateway.egress import GRACE_S, Egress, LogHistory, current, waiting
 from gateway.store.config import StoreConfig
 from gateway.store.log import Log
 from gateway.store.reader import LogReader
@@ -237,14 +237,14 @@ async def egress(
             await task
 
 
-def past(intervals: int) -> int:
-    """Start of an interval that lies so many intervals of 300 s behind."""
-    now_s = SystemClock().wall_ns() // NS
-    return now_s - now_s % 300 - 300 * (intervals + 1)
+def past(intervals: int, *, grace_s: float = GRACE_S) -> int:
+    """Start of an interval of 300 s that so many others have followed; the last is due by now."""
+    due_s = SystemClock().wall_ns() // NS - round(grace_s)
+    return due_s - due_s % 300 - 300 * (intervals + 1)
 
 
 async def test_an_interval_is_summed_up_from_what_the_log_holds(tmp_path: Path, log: Log) -> None:
-    start_s = past(0)
+    start_s = past(0, grace_s=0)  # What is shown as the current one waits for nothing.
     fill(log, start_s, 5)
     await log.flush()
     reader = LogReader(log.path)
