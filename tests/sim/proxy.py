@@ -53,6 +53,9 @@ class Proxy:
                 tasks.create_task(self._relay(peer_reader, writer, answers=True))
         finally:
             self._writers -= {writer, peer_writer}
+            # A link that came while the test ended is cancelled, and would be left open.
+            writer.transport.abort()
+            peer_writer.transport.abort()
 
     async def _relay(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, answers: bool = False
