@@ -77,11 +77,17 @@ class Flow:
         self._busy = asyncio.Lock()
         self.on_verdict: Callable[[Transition], None] = lambda _transition: None
         self.on_judged: Callable[[Post, Judged], None] = lambda _post, _judged: None
+        self.posts: tuple[Post, ...] = ()
         self.station(posts, limits, derive, waves)
 
     def station(self, posts: Sequence[Post], limits: Limits, derive: Derive, waves: Waves) -> None:
         """Take up judges, watches, limits and what makes signals of others; windows are empty."""
         self._derive, self._waves = derive, waves
+        memory: dict[str, dict[str, float]] = {}
+        for judge in (post.judge for post in self.posts):
+            memory.setdefault(judge.bundle.id, {}).update(judge.memory())
+        for judge in (post.judge for post in posts):
+            judge.remember(memory.get(judge.bundle.id, {}))
         self.posts = tuple(posts)
         self.latest.forget(posts)
         for gone in self._failed.keys() - {post.judge.bundle.id for post in posts}:
@@ -204,6 +210,10 @@ class Flow:
             return await self._fill(sources_of)
 
     async def _fill(self, sources_of: Mapping[int, str]) -> int:
+        active = self._engine.active(self._clock.mono_ns())
+        standing = {(alarm.asset, alarm.alarm) for alarm in active}
+        for post in self.posts if standing else ():
+            post.judge.recall(standing)
         state = self._log.state_get("pipeline", "ends")
         if state is None or not self.posts:
             return 0

@@ -1,6 +1,6 @@
 """Turns windows into assessments, one inference call for all assets that share a bundle."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,6 +29,8 @@ SEVERITY_TOLD = 0.5
 REASONS = tuple(Abstained)
 SHARE_MIN = 0.1
 DRIVERS_MAX = 3
+DOUBTED = 255
+"""An earlier judge doubted a sensor; why, only its alarm knows."""
 RETOLD_FACTOR = 1.1
 """An anomaly is put into words anew when its severity moved so far, or another signal leads."""
 
@@ -136,6 +138,26 @@ class Judge:
     def device_fault(self) -> str:
         """Why its device is not used and the CPU goes on; "" where all is well."""
         return self.session.fault if isinstance(self.session, FallbackSession) else ""
+
+    def memory(self) -> dict[str, float]:
+        """How strange each machine has been; for the next judge by the same bundle."""
+        return dict(zip(self.assets, self._level.tolist(), strict=False))
+
+    def remember(self, memory: Mapping[str, float]) -> None:
+        """Go on where the last judge left off: that a gateway reloads is no news of a machine."""
+        for i in range(len(self._level)):
+            self._level[i] = memory.get(self.assets[i], self._level[i])
+
+    def recall(self, standing: Collection[tuple[str, str]]) -> None:
+        """Know of sensors that an earlier judge doubted, so that their alarms can end.
+
+        Args:
+            standing: (asset, alarm) of the alarms that stand.
+        """
+        for i, asset in enumerate(self.assets):
+            for k, signal in enumerate(self.plan.signals):
+                if (asset, f"{signal}.sensor") in standing:
+                    self._faulty[i, k] = DOUBTED
 
     def judge(self, windows: Windows, coverage_min: NDArray[np.float64]) -> Judged:
         """Assess windows.
@@ -271,13 +293,11 @@ class Judge:
                 active=bool(seen[row, column]),
                 t_ns=int(a.t_ns[row]),
                 priority=Priority.LOW,
-                text=wording.sensor(
-                    a.assets[row],
-                    a.signals[column],
-                    SensorFault(int(seen[row, column] or before[row, column])),
-                ),
+                text=wording.sensor(a.assets[row], a.signals[column], SensorFault(fault))
+                if (fault := int(seen[row, column] or before[row, column])) != DOUBTED
+                else None,
             )
-            for row, column in np.argwhere((seen > 0) | (before > 0)).tolist()
+            for row, column in np.argwhere(((seen > 0) | (before > 0)) & (seen != DOUBTED)).tolist()
         ]
 
     def _condition(

@@ -1,5 +1,6 @@
 """A sensor that cannot be believed is a data-quality alarm, and no alarm on the machine."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -54,6 +55,19 @@ def test_a_stuck_sensor_is_told_once_it_is_stuck_and_once_it_moves_again(judge: 
     (again,) = doubts(judge, good)
     assert again.active is False
     assert doubts(judge, good) == []
+
+
+def test_a_doubt_ends_under_another_judge_too(judge: Judge) -> None:
+    """After a restart or a reload, where the sensor was mended meanwhile."""
+    good = windows(healthy(2000, 5).values[500 : 500 + CELLS].T[None].copy())
+    alarm = f"{NAMES[3]}.sensor"
+    new = Judge(judge.bundle, judge.session, judge.assets, shadow=False)
+    new.recall({("press-1", alarm), ("press-1", "anomaly"), ("press-2", f"{NAMES[1]}.sensor")})
+    stands = replace(good, running=np.zeros(1, np.int8))
+    assert doubts(new, stands) == [], "what stands says nothing of its sensors"
+    (ended,) = doubts(new, good)
+    assert (ended.alarm, ended.active) == (alarm, False)
+    assert doubts(new, good) == []
 
 
 @pytest.fixture(scope="module")

@@ -104,15 +104,19 @@ def test_the_gateway_remembers_what_the_replay_does(made: Bundle) -> None:
     at = np.arange(window.cells - 1, len(record))
     judge = Judge(made, open_session(made, "cpu"), ["motor-1"], shadow=False, hop_cells=1)
     told = []
-    for cut in windows(laid, at, window.cells):
+    for number, cut in enumerate(windows(laid, at, window.cells)):
+        if number == 900:  # The gateway was reloaded.
+            memory, both = judge.memory(), ["new", "motor-1"]
+            judge = Judge(made, open_session(made, "cpu"), both, shadow=False, hop_cells=1)
+            judge.remember(memory)
         seen = Windows(
-            rows=np.array([0]),
+            rows=np.array([len(judge.assets) - 1]),
             end_ns=np.array([0]),
             value=cut[None],
             coverage=np.ones((1, len(NAMES))),
             full=np.array([True]),
         )
-        assessed = judge.judge(seen, np.array([0.5])).assessments
+        assessed = judge.judge(seen, np.array([0.5, 0.5])).assessments
         assert assessed.abstained == (Abstained.NO,)
         told.append(assessed.score[0])
     np.testing.assert_allclose(told, replayed.score[at], rtol=1e-3)
