@@ -186,8 +186,13 @@ def _show(held: "Bundle") -> None:
 def _rows(held: "Bundle") -> list[tuple[str, str]]:
     from rich.markup import escape
 
+    from models.ewma import Ewma
+
     manifest, window = held.manifest, held.manifest.window
-    cell = f" of {window.period_s:g} s" if window.period_s and not window.rows else ""
+    cell, ewma = "", Ewma.of(manifest)
+    if window.period_s and not window.rows:
+        every_s = window.hop_cells * window.period_s
+        cell = f" of {window.period_s:g} s, judged every {every_s:g} s by a gateway"
     rows = [
         ("bundle", manifest.id),
         ("kind", manifest.kind + (f" of {manifest.asset_class}" if manifest.asset_class else "")),
@@ -207,6 +212,10 @@ def _rows(held: "Bundle") -> list[tuple[str, str]]:
         rows.append(("promise", f"{limit.false_alarms} false alarms: {promise}{sure}"))
         if limit.reason:
             rows.append(("why", limit.reason))
+        lasts = (
+            f"what lasts counts, over {ewma.cells:.0f} cells" if ewma else "of each window alone"
+        )
+        rows.append(("verdict", lasts))
     notes = manifest.detail.get("notes", ())
     rows += [("found" if not i else "", str(note)) for i, note in enumerate(notes)]
     for name, held_part in (("measured", manifest.metrics), ("int8 and fp32", manifest.parity)):

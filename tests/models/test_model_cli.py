@@ -7,6 +7,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from gateway.cli import group
+from gateway.demo.configuration import ARTIFACTS
 from models.errors import BundleError
 from tests.models import bundles
 
@@ -29,6 +30,12 @@ def test_show(pump: Path) -> None:
     held = json.loads(call("model", "show", pump, "--json").output)
     assert held["kind"] == "failure"
     assert held["signer"] is None
+
+
+def test_how_often_a_model_judges_and_what_it_remembers_are_shown() -> None:
+    told = call("model", "show", ARTIFACTS / "pump.fwm").output
+    assert "64 cells of 0.25 s, judged every 2 s" in told
+    assert "what lasts counts, over 512 cells" in told
 
 
 def test_sign_and_verify(pump: Path, tmp_path: Path) -> None:
