@@ -238,7 +238,15 @@ class TrendReader:
                 if self._db is not None:
                     self._db.close()
                     self._db = None
-                raise StoreError(f"{self.path}: the trends cannot be read ({error})") from error
+                older = "; `forewarn run` brings an older file up to date" if _lacks(error) else ""
+                raise StoreError(
+                    f"{self.path}: the trends cannot be read ({error}){older}"
+                ) from error
+
+
+def _lacks(error: sqlite3.Error) -> bool:
+    """Whether a table is missing that a later version writes."""
+    return "no such table" in str(error)
 
 
 def _merge(table: NDArray[np.float64], width_s: int, points_max: int) -> Series:

@@ -39,7 +39,11 @@ async def identify(config: Settings, units: Sequence[int], timeout_s: float) -> 
             if not reply.isError() and (text := _text(reply.information)):
                 found[unit] = text
     finally:
+        transport = client.ctx.transport
         client.close()
+        if transport is not None and config.target().scheme == "tls":
+            # A farewell by TLS takes longer than a command's event loop lasts.
+            transport.abort()
     return found
 
 

@@ -1,6 +1,9 @@
 """Modbus Security: both ends show a certificate, and neither is taken on trust."""
 
 import asyncio
+import gc
+import socket
+import threading
 import tomllib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,7 +16,7 @@ from pymodbus.server import ModbusTlsServer
 
 from gateway.cli import scan
 from gateway.core.errors import ConfigError, LinkError, LinkRefused
-from protocols.modbus import Config
+from protocols.modbus import Config, identity
 from tests.authority import Authority
 from tests.protocols.modbus_peers import make_config, read_once, registers
 
@@ -88,3 +91,22 @@ async def test_a_scan_shows_a_certificate_too(tmp_path: Path) -> None:
     config = Config.model_validate(table)
     assert [signal.address for signal in config.signals] == ["holding:0", "holding:1", "holding:2"]
     assert config.tls_ca == authority.path
+
+
+def test_no_link_outlives_a_question_whose_peer_never_says_goodbye(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    certificate, key = authority.issue("gateway")
+    with socket.create_server(("127.0.0.1", 0)) as plain:
+        listener = authority.server("plc").wrap_socket(plain, server_side=True)
+        accepted: list[socket.socket] = []
+        peer = threading.Thread(target=lambda: accepted.append(listener.accept()[0]))
+        peer.start()
+        config = make_config(
+            f"tls://127.0.0.1:{listener.getsockname()[1]}", [{"address": "holding:0"}],
+            tls_ca=authority.path, tls_cert=certificate, tls_key=key,
+        )  # fmt: skip
+        assert asyncio.run(identity.identify(config, [1], timeout_s=0.1)) == {}
+        peer.join()
+        gc.collect()  # What is still open is told of here, and fails the test.
+        accepted[0].close()
+        listener.close()
