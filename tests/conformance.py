@@ -30,7 +30,7 @@ from gateway.core.meter import LinkState, SourceMeter
 from gateway.core.signals import SignalTable
 from gateway.core.source import Session, Source, SourceContext
 
-READ_TIMEOUT_S = 10.0
+READ_TIMEOUT_S = 30.0
 """Longest wait for anything that a check expects."""
 
 

@@ -136,4 +136,4 @@ def booted(root: Path) -> Iterator[Box]:
         yield box
     finally:
         process.send_signal(signal.SIGKILL)
-        process.wait(20)
+        process.wait(30)

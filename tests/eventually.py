@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 
 
-async def eventually(condition: Callable[[], bool], *, timeout_s: float = 10.0) -> None:
+async def eventually(condition: Callable[[], bool], *, timeout_s: float = 30.0) -> None:
     """Return as soon as `condition()` is true; fail the test when it never is."""
     loop = asyncio.get_running_loop()
     deadline_s = loop.time() + timeout_s
@@ -14,7 +14,7 @@ async def eventually(condition: Callable[[], bool], *, timeout_s: float = 10.0) 
         await asyncio.sleep(0.01)
 
 
-def eventually_blocking(condition: Callable[[], bool], *, timeout_s: float = 10.0) -> None:
+def eventually_blocking(condition: Callable[[], bool], *, timeout_s: float = 30.0) -> None:
     """The same for tests that watch a process and run no event loop."""
     deadline_s = time.monotonic() + timeout_s
     while not condition():

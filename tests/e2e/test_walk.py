@@ -82,8 +82,8 @@ def demo(folder: Path, *options: str) -> Iterator[str]:
             yield url
         finally:
             process.terminate()
-            process.wait(20)
-            drain.wait(20)
+            process.wait(30)
+            drain.wait(30)
 
 
 @pytest.fixture
@@ -103,7 +103,7 @@ def test_a_day_with_the_demo(tmp_path: Path, browser: Browser) -> None:
     with demo(tmp_path, "--learn", "--fault", f"pump-1:bearing_wear:{at_s}") as setup_url:
         base = setup_url.partition("/setup")[0]
         page = browser.new_page(viewport={"width": 1440, "height": 900}, locale="en-GB")
-        page.set_default_timeout(15_000)
+        page.set_default_timeout(30_000)
         others: list[str] = []
         faults: list[str] = []
         page.on(

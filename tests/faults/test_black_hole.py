@@ -43,7 +43,7 @@ async def test_a_device_that_speaks_by_itself_behind_a_serial_server(
     )
 
     async def say_until_heard(running: Any, value: int) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(30):
             while value not in running.good():
                 server.machine.say(b"v=%d\n" % value)
                 await asyncio.sleep(0.05)

@@ -19,7 +19,7 @@ from tests.faults.modbus_device import Asked, Behaviour, Device, Write, on_tcp, 
 from tests.faults.modbus_faults import bad_checksum, silence
 from tests.protocols.modbus_peers import make_config, make_context
 
-DEADLINE_S = 15
+DEADLINE_S = 30
 
 
 def config(url: str, units: Sequence[int] = (1,), **settings: Any) -> Config:

@@ -214,7 +214,7 @@ async def test_a_late_reply_is_never_taken_for_a_later_request(
     device = Device(TRANSPORTS[transport], behaviour=late)
     context = make_context(tmp_path)
     signals = [{"address": f"holding:{a}"} for a in ADDRESSES]
-    async with served(device, transport, tmp_path) as settings, asyncio.timeout(15):
+    async with served(device, transport, tmp_path) as settings, asyncio.timeout(30):
         config = make_config(
             settings.pop("url"), signals, timeout_s=0.1, unit_retry_s_max=0.1, **settings
         )

@@ -79,7 +79,7 @@ async def test_lost_repeated_and_cut_datagrams_are_no_values(tmp_path: Path) -> 
         port = transport.get_extra_info("sockname")[1]
         context = make_context(tmp_path)
         source = config(f"udp://127.0.0.1:{port}", timeout_retries=3, unit_retry_s_max=0.05)
-        async with asyncio.timeout(15), source.open(context) as session:
+        async with asyncio.timeout(30), source.open(context) as session:
             good = 0
             while good < 20:
                 batch = await session.read()

@@ -216,7 +216,7 @@ async def test_a_server_that_accepts_and_says_nothing_is_given_up(
         world = bench("p1", "opcua", tmp_path)
         config = behind(relay).model_copy(update={"timeout_s": 0.3})
         with pytest.raises(LinkTimeout, match=r"no answer within 0\.3 s"):
-            async with asyncio.timeout(5), config.open(world.context):
+            async with asyncio.timeout(30), config.open(world.context):
                 pass
 
 
@@ -307,7 +307,7 @@ async def test_what_is_no_server_is_left_alone(tmp_path: Path, junk: bytes) -> N
         config = source(url, signal("speed"), timeout_s=1.0, message_bytes_max=200_000)
         world = bench("p1", "opcua", tmp_path)
         with pytest.raises(LinkError):
-            async with asyncio.timeout(8), config.open(world.context):
+            async with asyncio.timeout(30), config.open(world.context):
                 pass
         assert sent < 100_000_000
 

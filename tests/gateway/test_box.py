@@ -113,7 +113,7 @@ def box(debian: Path, stick: Path, tmp_path_factory: pytest.TempPathFactory) -> 
             yield made
         finally:
             machine.kill()
-            machine.wait(10)
+            machine.wait(30)
     shutil.rmtree(root, ignore_errors=True)
 
 

@@ -135,6 +135,6 @@ async def test_a_broker_that_is_gone_or_a_stranger_is_a_link_error(tmp_path: Pat
                 pass
         broker.stop()
         with pytest.raises(LinkError):
-            async with asyncio.timeout(20), target(tmp_path / "own", port, "json").open():
+            async with asyncio.timeout(30), target(tmp_path / "own", port, "json").open():
                 pass
         assert heard == []

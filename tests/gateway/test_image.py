@@ -133,7 +133,7 @@ def box(store: Store, image: str, tmp_path: Path) -> Iterator[Box]:
                 store.podman("rm", "--force", name, check=False)
     finally:
         plant.send_signal(signal.SIGTERM)
-        plant.wait(10)
+        plant.wait(30)
 
 
 def test_it_is_hardened_writes_stops_in_time_and_loses_nothing(box: Box) -> None:

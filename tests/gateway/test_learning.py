@@ -238,17 +238,17 @@ def test_training_holds_up_nobody_and_a_failing_model_waits_for_no_look(
             one.learning.enroll([press, lathe], {})
             assert one.learning._pupils["press"].active.windows == 10, "it goes on counting"
             running = asyncio.create_task(one.learning.run(restation))
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 await begun.wait()
             # The lathe is being trained; the press's new model fails, and is taken back at once.
             reason = Abstained.NOT_FINITE.value
             one.say(np.nan, windows=10, name="0002.fwm", abstained=reason)
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 await restationed.wait()
             assert one.progress.bundle == "0001.fwm"
             restationed.clear()
             let_go.set()
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 await restationed.wait()
             progress = one.learning.progress("lathe")
             assert progress is not None

@@ -170,7 +170,7 @@ def test_a_planted_secret_is_nowhere(tmp_path: Path) -> None:
                 }
             finally:
                 process.send_signal(signal.SIGTERM)
-                process.wait(10)
+                process.wait(30)
     found["log of events"] = said.read_bytes()
     for path in (tmp_path / "data").rglob("*"):
         if path.is_file():

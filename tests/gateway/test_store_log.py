@@ -114,7 +114,7 @@ async def test_a_waiter_wakes_when_its_record_is_committed(tmp_path: Path) -> No
     async with opened(tmp_path) as log:
         waiting = asyncio.create_task(log.wait_for(Kind.SAMPLES, 1))
         log.append(numbered(0, 1))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await waiting
 
 

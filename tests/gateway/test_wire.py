@@ -256,7 +256,7 @@ def run_gateway(link_: Link, folder: Path, root: Path, sink: Sink, *, enabled: b
                 eventually_blocking(lambda: len(sink.summaries()) >= whole, timeout_s=15)
             samples = seen()
             gateway.send_signal(signal.SIGTERM)
-            assert gateway.wait(10) == 0
+            assert gateway.wait(30) == 0
         finally:
             if gateway.poll() is None:
                 gateway.kill()

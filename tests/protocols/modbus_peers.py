@@ -117,7 +117,7 @@ async def serial_server(
 
 async def read_once(config: Config, folder: Path) -> Batch:
     """The first batch of a source."""
-    async with asyncio.timeout(10), config.open(make_context(folder)) as session:
+    async with asyncio.timeout(30), config.open(make_context(folder)) as session:
         batch = await session.read()
         assert isinstance(batch, Batch)
         return batch

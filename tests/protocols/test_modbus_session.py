@@ -59,7 +59,7 @@ def test_whatever_is_illegal_every_legal_signal_is_good_in_every_sweep(
     async def main(folder: Path) -> None:
         device = Device(behaviour=refusing(illegal, count_max=count_max))
         context = make_context(folder)
-        async with on_tcp(device) as url, asyncio.timeout(20):
+        async with on_tcp(device) as url, asyncio.timeout(30):
             signals = [{"signal": str(a), "address": f"holding:{a}"} for a in sorted(wanted)]
             config = make_config(url, signals, poll_s=0.01, flush_s=5)
             async with config.open(context) as session:
@@ -85,7 +85,7 @@ async def test_many_refused_in_one_block_do_not_take_the_rest_along(tmp_path: Pa
     """Fifty illegal ones at the front and one at the end; what lies between is read."""
     device = Device(behaviour=refusing({*range(50), 99}))
     context = make_context(tmp_path)
-    async with on_tcp(device) as url, asyncio.timeout(10):
+    async with on_tcp(device) as url, asyncio.timeout(30):
         config = make_config(url, [{"address": f"holding:{a}"} for a in range(100)])
         async with config.open(context) as session:
             batch = await sweep(session)
@@ -96,7 +96,7 @@ async def test_many_refused_in_one_block_do_not_take_the_rest_along(tmp_path: Pa
 async def test_a_refused_address_is_tried_again_and_comes_back(tmp_path: Path) -> None:
     device = Device(behaviour=refusing({5}))
     context = make_context(tmp_path)
-    async with on_tcp(device) as url, asyncio.timeout(10):
+    async with on_tcp(device) as url, asyncio.timeout(30):
         signals = [{"address": f"holding:{a}"} for a in range(10)]
         config = make_config(url, signals, quarantine_retry_s=0.1)
         async with config.open(context) as session:
@@ -128,7 +128,7 @@ async def test_a_device_that_fails_while_it_starts_is_not_left_out_for_long(tmp_
 
     device = Device(behaviour=failing)
     context = make_context(tmp_path)
-    async with on_tcp(device) as url, asyncio.timeout(10):
+    async with on_tcp(device) as url, asyncio.timeout(30):
         config = make_config(url, [{"address": f"holding:{a}"} for a in range(3)], poll_s=0.02)
         async with config.open(context) as session:
             assert ((await sweep(session)).quality == Quality.BAD).all()
@@ -146,7 +146,7 @@ async def test_a_missing_table_is_refused_as_a_whole(tmp_path: Path) -> None:
 
     device = Device(behaviour=no_input)
     context = make_context(tmp_path)
-    async with on_tcp(device) as url, asyncio.timeout(10):
+    async with on_tcp(device) as url, asyncio.timeout(30):
         signals = [{"address": f"{t}:{a}"} for t in ("input", "holding") for a in range(60)]
         async with make_config(url, signals).open(context) as session:
             batch = await sweep(session)
@@ -158,7 +158,7 @@ async def test_a_missing_table_is_refused_as_a_whole(tmp_path: Path) -> None:
 async def test_rates_are_kept_apart(tmp_path: Path) -> None:
     device = Device()
     context = make_context(tmp_path)
-    async with on_tcp(device) as url, asyncio.timeout(10):
+    async with on_tcp(device) as url, asyncio.timeout(30):
         signals = [
             {"address": "holding:1", "poll_s": 0.03},
             {"address": "holding:2", "poll_s": 0.3},
@@ -184,7 +184,7 @@ async def test_a_line_too_slow_for_its_rate_leaves_slots_out_and_says_so(tmp_pat
 
     device = Device(behaviour=slow)
     context = make_context(tmp_path)
-    async with on_tcp(device) as url, asyncio.timeout(10):
+    async with on_tcp(device) as url, asyncio.timeout(30):
         config = make_config(url, [{"address": "holding:1"}], poll_s=0.01)
         async with config.open(context) as session:
             for _ in range(5):
@@ -199,7 +199,7 @@ async def test_a_long_sweep_hands_over_what_it_has(tmp_path: Path) -> None:
         await right(device, asked, write)
 
     device = Device(behaviour=slow)
-    async with on_tcp(device) as url, asyncio.timeout(10):
+    async with on_tcp(device) as url, asyncio.timeout(30):
         signals = [{"address": "holding:1", "unit_id": u} for u in range(1, 11)]
         config = make_config(url, signals, poll_s=10, spread=0, flush_s=0.08)
         async with config.open(make_context(tmp_path)) as session:
@@ -264,7 +264,7 @@ async def test_requests_under_way_at_once(tmp_path: Path) -> None:
 
     device = Device(behaviour=hold)
     context = make_context(tmp_path)
-    async with on_tcp(device) as url, asyncio.timeout(10):
+    async with on_tcp(device) as url, asyncio.timeout(30):
         signals = [{"address": f"holding:{100 * a}"} for a in range(8)]
         config = make_config(url, signals, in_flight=4)
         async with config.open(context) as session:
@@ -282,7 +282,7 @@ async def test_the_pause_of_a_slow_device_is_kept(tmp_path: Path) -> None:
         await right(device, asked, write)
 
     device = Device("rtu", behaviour=note)
-    async with on_tty(device) as url, asyncio.timeout(10):
+    async with on_tty(device) as url, asyncio.timeout(30):
         signals = [{"address": f"holding:{200 * a}"} for a in range(5)]
         devices = [{"unit_id": 1, "turnaround_s": 0.03}]
         config = make_config(url, signals, devices=devices, interframe_s=0.01)
@@ -305,7 +305,7 @@ async def test_the_silence_that_one_unit_wants_is_kept_for_it_alone(tmp_path: Pa
     profile = tmp_path / "slow.toml"
     profile.write_text('[device]\ninterframe_s = 0.04\n[[signal]]\nsignal = "x"\naddress = 40001\n')
     device = Device("rtu", behaviour=note)
-    async with on_tty(device) as url, asyncio.timeout(20):
+    async with on_tty(device) as url, asyncio.timeout(30):
         signals = [{"address": f"holding:{200 * a}", "unit_id": u} for u in (1, 2) for a in (0, 1)]
         devices = [{"unit_id": 2, "profile": str(profile), "asset": "meter"}]
         config = make_config(url, signals, devices=devices, spread=0)
@@ -335,7 +335,7 @@ async def test_the_patience_of_a_profile_is_that_of_its_device_alone(
     profile = tmp_path / "meter.toml"
     profile.write_text(f'[device]\n{setting}\n[[signal]]\nsignal = "x"\naddress = 40001\n')
     context = make_context(tmp_path)
-    async with on_tcp(Device(behaviour=sick)) as url, asyncio.timeout(20):
+    async with on_tcp(Device(behaviour=sick)) as url, asyncio.timeout(30):
         devices = [{"unit_id": 2, "profile": str(profile), "asset": "meter"}]
         config = make_config(
             url, [{"address": "holding:1"}], devices=devices, timeout_s=5, spread=0, flush_s=10
@@ -353,7 +353,7 @@ async def test_a_gateway_that_reports_a_silent_unit_is_believed(tmp_path: Path) 
 
     device = Device(behaviour=no_two)
     context = make_context(tmp_path)
-    async with on_tcp(device) as url, asyncio.timeout(10):
+    async with on_tcp(device) as url, asyncio.timeout(30):
         signals = [{"address": f"holding:{a}", "unit_id": u} for u in (1, 2) for a in (1, 500)]
         async with make_config(url, signals).open(context) as session:
             for _ in range(6):
@@ -381,7 +381,7 @@ async def test_a_reload_keeps_what_is_known(tmp_path: Path) -> None:
         {"signal": "refused", "address": "holding:5"},
         {"signal": "silent", "address": "holding:4", "unit_id": 2},
     ]
-    async with on_tcp(device) as url, asyncio.timeout(10):
+    async with on_tcp(device) as url, asyncio.timeout(30):
         config = make_config(url, before, timeout_s=0.1)
         async with config.open(context) as session:
             while len(context.meter.quarantined) < 2:
@@ -412,7 +412,7 @@ async def test_a_counter_goes_on_over_a_restart(tmp_path: Path) -> None:
 
     device = Device(behaviour=counting)
     context = make_context(tmp_path)
-    async with on_tcp(device) as url, asyncio.timeout(10):
+    async with on_tcp(device) as url, asyncio.timeout(30):
         signal = {"address": "holding:1", "counter": True, "scale": 0.5}
         config = make_config(url, [signal])
         for _ in range(2):  # The second time, another session with the same data directory.

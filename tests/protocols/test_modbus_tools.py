@@ -236,7 +236,7 @@ async def scanned(
     async with on_tty(device) if device.framing == "rtu" else on_tcp(device) as url:
         config = make_config(url, [{"address": "holding:0"}])
         async with (
-            asyncio.timeout(20),
+            asyncio.timeout(30),
             open_probe(config, make_context(folder), timeout_s=0.3, pause_s=0) as probe,
         ):
             await scan_units(probe, units, [Table.HOLDING], addresses, str, found, **how)

@@ -42,7 +42,7 @@ def hall(tmp_path: Path) -> Iterator[tuple[Broker, Publisher]]:
 async def take(session: Session, n: int) -> list[Batch | Waveform]:
     """Items until they hold `n` samples and waveforms together."""
     items: list[Batch | Waveform] = []
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while sum(len(i) if isinstance(i, Batch) else 1 for i in items) < n:
             items.append(await session.read())
     return items
@@ -390,5 +390,5 @@ async def test_a_killed_broker_is_lost(hall: tuple[Broker, Publisher], tmp_path:
         assert await samples(session, 1) == [(0, 1, 0)]
         running.kill()
         with pytest.raises(LinkLost, match="is gone"):
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 await session.read()

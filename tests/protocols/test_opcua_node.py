@@ -77,7 +77,7 @@ class NodePlantPeer:
 async def read_until(session: Session, world: Bench, wanted: set[str]) -> dict[str, float]:
     """Read until each of the wanted signals had a good value; give the last of each."""
     got: dict[str, float] = {}
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(30):
         while not wanted <= got.keys():
             item = await session.read()
             if isinstance(item, Batch):
@@ -254,7 +254,7 @@ async def test_it_keeps_a_percent_deadband_itself(
     world = bench("p1", "opcua", tmp_path)
     monkeypatch.setattr(Subscription, "_filter_here", None)  # The filter must not be refused.
     seen: dict[str, list[float]] = {"flow": [], "all": []}
-    async with config.open(world.context) as session, asyncio.timeout(20):
+    async with config.open(world.context) as session, asyncio.timeout(30):
         # Steps of 2 are 4 % of a span of 50; 16, 22 and 28 leave the band of 5 around the last one.
         for value in (10.0, 12.0, 14.0, 16.0, 18.0, 20.0, 22.0, 24.0, 26.0, 28.0):
             await peer.send(name="flow", value=value)
@@ -276,7 +276,7 @@ async def test_text_waveform_and_browsing(peer: NodePeer, tmp_path: Path) -> Non
     world = bench("p1", "opcua", tmp_path)
     waveform: Waveform | None = None
     got: dict[str, float] = {}
-    async with config.open(world.context) as session, asyncio.timeout(10):
+    async with config.open(world.context) as session, asyncio.timeout(30):
         while waveform is None or len(got) < 2:
             item = await session.read()
             if isinstance(item, Waveform):
@@ -310,7 +310,7 @@ async def test_the_gap_of_an_outage_is_filled(peer: NodePeer, tmp_path: Path) ->
 
     async def watch(last: float, past_wanted: int) -> None:
         world = bench("p1", "opcua", tmp_path)
-        async with config.open(world.context) as session, asyncio.timeout(10):
+        async with config.open(world.context) as session, asyncio.timeout(30):
             while last not in live or len(past) < past_wanted:
                 item = await session.read()
                 assert isinstance(item, Batch)
@@ -376,7 +376,7 @@ async def test_a_queue_that_overflows_is_counted(peer: NodePeer, tmp_path: Path)
         keep_alive_s=2.0,
     )
     world = bench("p1", "opcua", tmp_path)
-    async with config.open(world.context) as session, asyncio.timeout(15):
+    async with config.open(world.context) as session, asyncio.timeout(30):
         await session.read()
         while not world.meter.samples_lost:
             await peer.send(name="flow", value=float(next(NUMBERS)))

@@ -110,7 +110,7 @@ async def made(server: Secure) -> Secure:
 
 async def first_value(config: Config, folder: Path) -> float:
     world = bench(config.id, "opcua", folder)
-    async with asyncio.timeout(10), config.open(world.context) as session:
+    async with asyncio.timeout(30), config.open(world.context) as session:
         batch = await session.read()
     assert isinstance(batch, Batch)
     return float(batch.value[0])

@@ -49,7 +49,7 @@ async def test_status_and_clock_become_quality_and_time(made: Plant, tmp_path: P
     await made.set("old", 5.0, at=last_year)
     config = source(made.url, *(signal(name) for name in names))
     world = bench("p1", "opcua", tmp_path)
-    async with config.open(world.context) as session, asyncio.timeout(10):
+    async with config.open(world.context) as session, asyncio.timeout(30):
         batch = await session.read()
     assert isinstance(batch, Batch)
     assert [world.context.signals[i].name for i in batch.signal] == names

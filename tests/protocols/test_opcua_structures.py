@@ -81,7 +81,7 @@ async def read(config: Config, folder: Path) -> tuple[dict[str, float], dict[str
     world = bench("p1", "opcua", folder)
     got: dict[str, float] = {}
     seen: set[str] = set()
-    async with config.open(world.context) as session, asyncio.timeout(20):
+    async with config.open(world.context) as session, asyncio.timeout(30):
         while len(seen) < len(config.signals):
             item = await session.read()
             assert isinstance(item, Batch)

@@ -151,7 +151,7 @@ async def test_silence_ends_the_link(machine: PtyMachine, tmp_path: Path) -> Non
     config = scale(machine, unanswered_rounds_max=2, answer_timeout_s=0.01)
     async with config.open(world.context) as session:
         with pytest.raises(LinkTimeout, match="no answer in 2 rounds"):
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 while True:
                     await session.read()
 
@@ -211,7 +211,7 @@ async def test_frames_with_a_burst_and_a_state(machine: PtyMachine, tmp_path: Pa
         machine.say(
             frame(1, 215) + bytes(broken) + frame(2, -32768) + b"\xaa\x55\xf0" + frame(1, 5)
         )
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             items = [await session.read() for _ in range(5)]
     batches = [item for item in items if isinstance(item, Batch)]
     waves = [item for item in items if isinstance(item, Waveform)]

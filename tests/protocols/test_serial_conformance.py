@@ -262,13 +262,13 @@ async def test_rfc2217(tmp_path: Path) -> None:
         async with config.open(world.context) as session:
             assert 19_200 in server.baud_rates
             machine.say(b"x=1 y=2\n")
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 batch = await session.read()
             assert isinstance(batch, Batch)
             assert batch.value.tolist() == [1, 2]
             await asyncio.to_thread(server.close)
             with pytest.raises(LinkError):
-                async with asyncio.timeout(10):
+                async with asyncio.timeout(30):
                     await session.read()
     finally:
         await asyncio.to_thread(server.close)

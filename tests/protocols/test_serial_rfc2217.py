@@ -93,7 +93,7 @@ async def test_line_settings_and_control_lines_reach_the_port(
     world = bench("m", "serial", tmp_path)
     line = server.line
     line.dtr, line.rts = not dtr, not rts
-    async with asyncio.timeout(20), config.open(world.context) as session:
+    async with asyncio.timeout(30), config.open(world.context) as session:
         await eventually(lambda: line.dtr is dtr and (flow == "rts_cts" or line.rts is rts))
         assert (line.baudrate, line.bytesize, line.parity, line.stopbits) == (38_400, 7, "E", 2)
         assert (line.rtscts, line.xonxoff) == (flow == "rts_cts", flow == "xon_xoff")

@@ -72,7 +72,7 @@ async def test_reads_asks_and_learns_the_end(server: tuple[Ser2net, str], tmp_pa
     table: dict[str, Any] = {"kind": "serial", "id": "m", "port": url, "baud_rate": 19_200}
     text = {"text": {"pattern": r"v=(?P<v>\d+)"}, "signals": [{"asset": "m", "signal": "v"}]}
     world = bench("m", "serial", tmp_path)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(30):
         async with Config.model_validate(table | text).open(world.context) as session:
             # ser2net opens the terminal when its client comes, and that takes it a moment.
             asked: list[float] = []

@@ -87,6 +87,33 @@ function order(keys) {
   }
 }
 
+function show(message) {
+  for (const key of message.del) find(key)?.remove();
+  for (const [key, html] of Object.entries(message.put)) put(key, html);
+  if (message.order) order(message.order);
+  applyFilter();
+}
+
+// Whatever is pressed stays where it is until it has been clicked: what arrives meanwhile waits.
+
+const PRESS_MS_MAX = 3000;
+let waiting = null;
+let pressTimer = 0;
+
+function release() {
+  const messages = waiting ?? [];
+  waiting = null;
+  messages.forEach(show);
+}
+
+function releaseIn(ms) {
+  clearTimeout(pressTimer);
+  pressTimer = setTimeout(release, ms);
+}
+
+addEventListener("pointerdown", () => { waiting ??= []; releaseIn(PRESS_MS_MAX); }, true);
+for (const end of ["pointerup", "pointercancel"]) addEventListener(end, () => releaseIn(50), true);
+
 let quietTimer = 0;
 
 function contact() {
@@ -106,10 +133,8 @@ function listen(topic) {
     contact();
     const message = JSON.parse(event.data);
     clockOffsetMs = message.now - Date.now();
-    for (const key of message.del) find(key)?.remove();
-    for (const [key, html] of Object.entries(message.put)) put(key, html);
-    if (message.order) order(message.order);
-    applyFilter();
+    if (waiting) waiting.push(message);
+    else show(message);
   };
   stream.addEventListener("signed-out", () => {
     stream.close();

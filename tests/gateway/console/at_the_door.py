@@ -1,8 +1,10 @@
 """What a person does at the console's door, in a browser: set it up, sign in."""
 
-from playwright.sync_api import Page
+from playwright.sync_api import Page, expect
 
 from tests.gateway.console.conftest import PASSWORD
+
+expect.set_options(timeout=30_000)  # Five seconds are little on a busy machine.
 
 
 def set_up(page: Page, setup_url: str, name: str) -> None:

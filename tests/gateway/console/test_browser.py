@@ -56,7 +56,7 @@ class Visit:
     def __init__(self, browser: Browser, console: Running, **context: Any) -> None:
         self.console = console
         self.context = browser.new_context(locale="en-GB", **context)
-        self.context.set_default_timeout(10_000)
+        self.context.set_default_timeout(30_000)
         self.page: Page = self.context.new_page()
         self.asked: list[Request] = []
         self.faults: list[str] = []
@@ -218,6 +218,49 @@ def test_names_and_notes_that_look_like_markup_stay_text(
     expect(page.locator(".alarm q")).to_have_text(NASTY)
     assert page.locator("main img").count() == 0
     assert title
+
+
+HEARING = """() => {
+  window.heard = 0;
+  const Stream = EventSource;
+  window.EventSource = class extends Stream {
+    constructor(url) {
+      super(url);
+      this.addEventListener("message", () => setTimeout(() => { window.heard += 1; }));
+    }
+  };
+}"""
+
+
+def test_a_press_is_not_lost_to_an_update(start: Start, visit: Callable[..., Visit]) -> None:
+    """A finger rests on a tile; meanwhile its machine fails, and tiles change places."""
+    console = start()
+    v = visit(console)
+    v.page.add_init_script(f"({HEARING})()")
+    page = v.sign_in("eva")
+    name = page.locator(".tile-name").last.inner_text()
+    tile = page.locator(f'[data-key="tile:{name}"]')
+    page.wait_for_function("heard > 0")
+    tile.scroll_into_view_if_needed()
+    heard = page.evaluate("heard")
+    tile.hover()
+    page.mouse.down()
+    console.call(lambda: console.plant.fail(name))
+    page.wait_for_function("before => heard > before", arg=heard)
+    page.mouse.up()
+    expect(page.get_by_role("heading", level=1)).to_have_text(name)
+    page.go_back()
+    expect(tile).to_have_attribute("data-state", "alarm")
+
+
+def test_a_press_without_an_end_holds_nothing_up(start: Start, visit: Callable[..., Visit]) -> None:
+    console = start()
+    page = visit(console).sign_in("eva")
+    name = page.locator(".tile-name").last.inner_text()
+    page.locator("h1").hover()
+    page.mouse.down()
+    console.call(lambda: console.plant.fail(name))
+    expect(page.locator(f'[data-key="tile:{name}"]')).to_have_attribute("data-state", "alarm")
 
 
 VISIBLE = """() => {
