@@ -199,7 +199,7 @@ def _rows(held: "Bundle") -> list[tuple[str, str]]:
         ("state", manifest.state),
         ("window", f"{window.cells} {'rows' if window.rows else 'cells'}{cell}"),
         ("features", f"{len(manifest.features)} of {len(manifest.signals)} signals"),
-        ("outputs", ", ".join((*manifest.outputs, *manifest.labels))),
+        ("outputs", ", ".join(dict.fromkeys(manifest.outputs + manifest.labels))),
         ("created", f"{manifest.created:%Y-%m-%d %H:%M %Z}"),
         ("signature", held.signer or "unsigned"),
         ("size", f"{len(held.int8) / 1e3:.0f} kB int8, {len(held.fp32) / 1e3:.0f} kB fp32"),

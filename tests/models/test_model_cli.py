@@ -38,6 +38,11 @@ def test_how_often_a_model_judges_and_what_it_remembers_are_shown() -> None:
     assert "what lasts counts, over 512 cells" in told
 
 
+def test_each_output_is_named_once() -> None:
+    told = call("model", "show", ARTIFACTS / "conveyor-life.fwm").output
+    assert "outputs        rul, low, high " in told
+
+
 def test_sign_and_verify(pump: Path, tmp_path: Path) -> None:
     key, public = tmp_path / "plant.pem", tmp_path / "plant.pub.pem"
     assert call("model", "verify", pump).exit_code == 0
