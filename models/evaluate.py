@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from models.training.parity import auroc
 
 SUSTAINED = 5
+CURVE_POINTS = 400
 TRIVIAL_ROW = 150
 """The second trivial rule calls everything from this test row on anomalous."""
 
@@ -144,20 +145,20 @@ def sustained(flag: Flags, rows: int) -> float | None:
     return float((rows - len(flag) + int(np.argmax(run)) + SUSTAINED) / rows)
 
 
-def roc(score: Floats, label: Flags, points: int = 400) -> tuple[Floats, Floats]:
-    """False-alarm and detection rates as the limit falls, thinned to so many points."""
+def roc(score: Floats, label: Flags) -> tuple[Floats, Floats]:
+    """False-alarm and detection rates as the limit falls, thinned to `CURVE_POINTS`."""
     order = np.argsort(-known(score), kind="stable")
     hit = np.cumsum(label[order]) / max(1, int(label.sum()))
     wrong = np.cumsum(~label[order]) / max(1, int((~label).sum()))
-    at = np.unique(np.linspace(0, len(order) - 1, min(points, len(order))).astype(int))
+    at = np.unique(np.linspace(0, len(order) - 1, min(CURVE_POINTS, len(order))).astype(int))
     return np.concatenate([[0.0], wrong[at]]), np.concatenate([[0.0], hit[at]])
 
 
-def precision_recall(score: Floats, label: Flags, points: int = 400) -> tuple[Floats, Floats]:
-    """Recall and precision as the limit falls, thinned to so many points."""
+def precision_recall(score: Floats, label: Flags) -> tuple[Floats, Floats]:
+    """Recall and precision as the limit falls, thinned to `CURVE_POINTS`."""
     order = np.argsort(-known(score), kind="stable")
     hit = np.cumsum(label[order])
-    at = np.unique(np.linspace(0, len(order) - 1, min(points, len(order))).astype(int))
+    at = np.unique(np.linspace(0, len(order) - 1, min(CURVE_POINTS, len(order))).astype(int))
     return hit[at] / max(1, int(label.sum())), hit[at] / (at + 1)
 
 

@@ -13,6 +13,9 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
+INT8_MAX = 127
+"""Of a symmetric weight or activation: -128 is not used."""
+
 
 @dataclass(frozen=True, slots=True)
 class Source:
@@ -41,7 +44,7 @@ def source_of(
     A layer whose bias is 128 steps lower is cut at -128 steps, where Relu cuts; the layer that
     follows has the 128 steps in its bias. All 256 steps then serve what Relu lets pass.
     """
-    plain = Source(name, max(peak, 1e-6) / 127.0)
+    plain = Source(name, max(peak, 1e-6) / INT8_MAX)
     maker = next((node for node in graph.node if node.output[0] == name), None)
     if maker is None:
         return plain
@@ -68,12 +71,9 @@ def source_of(
 class Builder:
     """Makes the Q/DQ nodes and their constants."""
 
-    def __init__(
-        self, graph: onnx.GraphProto, weights: dict[str, onnx.TensorProto], weight_max: int
-    ) -> None:
+    def __init__(self, graph: onnx.GraphProto, weights: dict[str, onnx.TensorProto]) -> None:
         self._graph = graph
         self._weights = weights
-        self._weight_max = weight_max
         self._done: dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]] = {}
 
     def activation(self, tensor: str, scale: float, name: str) -> list[onnx.NodeProto]:
@@ -112,13 +112,13 @@ class Builder:
         other = tuple(i for i in range(weight.ndim) if i != axis)
         if name not in self._done:
             top = np.abs(weight).max(axis=other if per_channel else None)
-            scale = np.maximum(top, 1e-12).astype(np.float64) / self._weight_max
-            if not per_channel and top <= self._weight_max and not (weight % 1).any():
+            scale = np.maximum(top, 1e-12).astype(np.float64) / INT8_MAX
+            if not per_channel and top <= INT8_MAX and not (weight % 1).any():
                 scale = np.ones(())  # whole numbers stay as they are
             shape = [1] * weight.ndim
             shape[axis] = -1
             spread = scale.reshape(shape) if per_channel else scale
-            held = np.clip(np.rint(weight / spread), -self._weight_max, self._weight_max)
+            held = np.clip(np.rint(weight / spread), -INT8_MAX, INT8_MAX)
             self._done[name] = np.atleast_1d(scale), (held * spread).sum(axis=other)
             self._add(f"{name}_q", held.astype(np.int8))
             self._add(f"{name}_scale", np.asarray(scale, np.float32))

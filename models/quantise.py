@@ -32,7 +32,6 @@ def quantise(
     widen: float = WIDEN,
     ranges: Mapping[str, float] | None = None,
     keep_fp32: Sequence[str] = (),
-    weight_bits_headroom: int = 0,
 ) -> onnx.ModelProto:
     """The same graph with int8 Gemm, MatMul and Conv.
 
@@ -43,7 +42,6 @@ def quantise(
         widen: Factor by which the range seen in calibration grows. 1 clips at what was seen.
         ranges: Known largest magnitudes, by tensor name; they win over calibration.
         keep_fp32: Names of output tensors of nodes that stay float32.
-        weight_bits_headroom: Bits of the weight left unused, for CPUs whose int16 sums saturate.
 
     Returns:
         A new model.
@@ -64,7 +62,7 @@ def quantise(
     ]
     inputs = list(dict.fromkeys(node.input[0] for node in heavy))
     peak = {**_peaks(model, calibration, inputs, widen), **(ranges or {})}
-    build = Builder(graph, weights, 127 >> weight_bits_headroom)
+    build = Builder(graph, weights)
     source = {name: source_of(graph, name, peak[name], heavy, weights) for name in inputs}
     lower = {each.tensor: each.shift for each in source.values()}
     nodes: list[onnx.NodeProto] = []

@@ -20,7 +20,6 @@ from models.bundle import Bundle
 from models.errors import BundleError
 
 WIDEN = 1.25
-HEAVY = frozenset({"Gemm", "MatMul"})
 _TYPES = {
     np.dtype(np.float32): schema.TensorType.FLOAT32,
     np.dtype(np.int8): schema.TensorType.INT8,

@@ -11,6 +11,8 @@ from gateway.core.alarm import AlarmKpis, AlarmView, Priority, Transition, Verdi
 
 WINDOW_NS = 600 * 10**9
 """Both standards count in 10 minutes."""
+FLOOD_COUNT = 10
+"""More new alarms than this in 10 minutes are a flood, by both."""
 LISTED_MAX = 50
 
 
@@ -29,7 +31,6 @@ def kpis(
     *,
     start_ns: int,
     end_ns: int,
-    flood_count: int = 10,
     chattering_count: int = 3,
     chattering_s: float = 60.0,
 ) -> AlarmKpis:
@@ -39,7 +40,6 @@ def kpis(
         transitions: Those of that time, in any order; others are left out.
         now: Every alarm that is not normal at its end.
         start_ns, end_ns: The time; `end_ns` is above `start_ns`.
-        flood_count: More new alarms than this in 10 minutes are a flood.
         chattering_count, chattering_s: So many activations within so long are chattering.
 
     Source:
@@ -70,7 +70,7 @@ def kpis(
         annunciated=n,
         per_hour=n / (span_s / 3600),
         peak_10min=int(_in_window(times).max(initial=0)),
-        flood_share=flood_share(times, start_ns=start_ns, end_ns=end_ns, flood_count=flood_count),
+        flood_share=_flood_share(times, start_ns=start_ns, end_ns=end_ns),
         priorities=(
             priorities[Priority.LOW] / n if n else 0.0,
             priorities[Priority.MEDIUM] / n if n else 0.0,
@@ -114,8 +114,8 @@ def _in_window(times: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.arange(1, len(times) + 1) - first
 
 
-def flood_share(times: NDArray[np.int64], *, start_ns: int, end_ns: int, flood_count: int) -> float:
-    """Share of the time, 0 to 1, in 10-minute slots that hold more than `flood_count` alarms.
+def _flood_share(times: NDArray[np.int64], *, start_ns: int, end_ns: int) -> float:
+    """Share of the time, 0 to 1, in 10-minute slots that hold more than `FLOOD_COUNT` alarms.
 
     Slots are counted from `start_ns`; the last one may be short, and weighs what it lasts.
     """
@@ -123,7 +123,7 @@ def flood_share(times: NDArray[np.int64], *, start_ns: int, end_ns: int, flood_c
         return 0.0
     slot = (times - start_ns) // WINDOW_NS
     counts = np.bincount(slot.astype(np.int64))
-    flooded = np.flatnonzero(counts > flood_count)
+    flooded = np.flatnonzero(counts > FLOOD_COUNT)
     begin = start_ns + flooded * WINDOW_NS
     lasted = np.minimum(begin + WINDOW_NS, end_ns) - begin
     return float(lasted.sum() / (end_ns - start_ns))

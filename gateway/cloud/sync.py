@@ -62,12 +62,10 @@ class EgressMeter:
     """
 
     summaries: int = 0
-    deliveries: int = 0
     payload_bytes: int = 0
     stayed_bytes: int = 0
     refused: int = 0
     errors: int = 0
-    last_ok_ns: int = 0
     state_text: str = ""
 
     @property
@@ -176,11 +174,9 @@ class Sync:
             return
         self._budget_bytes -= sent
         meter = self.meter
-        meter.deliveries += 1
         meter.payload_bytes += sent
         meter.summaries += len(waiting)
         meter.stayed_bytes += sum(item.summary.stayed_bytes for item in waiting)
-        meter.last_ok_ns = self._clock.wall_ns()
         for item in waiting:
             self._outbox.done(item)
 

@@ -24,7 +24,6 @@ class Abstained(StrEnum):
     WARMING_UP = "warming up"
     COVERAGE = "too few samples"
     NOT_FINITE = "model output is not a number"
-    NO_BUNDLE = "no model yet"
     STOPPED = "stopped"
     UNKNOWN = "not known whether it runs"
 

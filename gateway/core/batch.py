@@ -1,6 +1,5 @@
 """What flows: blocks of samples, column by column, and evenly sampled bursts."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -116,20 +115,4 @@ def bad_batch(source: str, signal: NDArray[np.int32], t_ns: int) -> Batch:
         value=np.full(n, np.nan),
         quality=np.full(n, Quality.BAD, dtype=np.uint8),
         received_ns=t_ns,
-    )
-
-
-def concatenate(batches: Sequence[Batch]) -> Batch:
-    """One batch of several; `source` and `received_ns` are the last one's."""
-    if len(batches) == 1:
-        return batches[0]
-    last = batches[-1]
-    return Batch(
-        source=last.source,
-        signal=np.concatenate([b.signal for b in batches]),
-        t_ns=np.concatenate([b.t_ns for b in batches]),
-        value=np.concatenate([b.value for b in batches]),
-        quality=np.concatenate([b.quality for b in batches]),
-        received_ns=last.received_ns,
-        history=last.history,
     )

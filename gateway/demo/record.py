@@ -1,7 +1,5 @@
 """Records of the demo's machines over many hours: what their models are trained on."""
 
-from pathlib import Path
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -43,16 +41,14 @@ def stretches(kind: str, columns: dict[str, Column]) -> NDArray[np.int64]:
     return np.where(runs, np.cumsum(begun) - 1, -1)
 
 
-def failing(
-    kind: str, fault: Fault, *, hours: float, seed: int, rate_hz: float = RATE_HZ
-) -> dict[str, Column]:
+def failing(kind: str, fault: Fault, *, hours: float, seed: int) -> dict[str, Column]:
     """The same with one fault that grows; adds `severity`, 0 while healthy."""
     random = np.random.default_rng(np.random.SeedSequence([seed, sorted(CLASSES).index(kind), 1]))
     machine = Machine(CLASSES[kind], random)
     machine.inject(fault)
-    n = round(hours * 3600 * rate_hz)
-    columns = machine.advance(n, 1 / rate_hz)
-    t_s = np.arange(1, n + 1, dtype=np.float64) / rate_hz
+    n = round(hours * 3600 * RATE_HZ)
+    columns = machine.advance(n, 1 / RATE_HZ)
+    t_s = np.arange(1, n + 1, dtype=np.float64) / RATE_HZ
     return {"time": EPOCH_S + t_s} | columns | {"severity": fault.severity(t_s)}
 
 
@@ -91,12 +87,3 @@ def lives(
             | {"severity": machine.faults[0].severity(t_s), "rul_h": life_h - t_s / 3600}
         )
     return {name: np.concatenate([life[name] for life in out]) for name in out[0]}
-
-
-def write_csv(columns: dict[str, Column], path: Path) -> None:
-    """Write columns as CSV with a header, each number as short as it can be said exactly."""
-    names = list(columns)
-    rows = zip(*(columns[name].tolist() for name in names), strict=True)
-    with path.open("w", encoding="utf-8", newline="\n") as file:
-        file.write(",".join(names) + "\n")
-        file.writelines(",".join([f"{value:.13g}" for value in row]) + "\n" for row in rows)

@@ -17,9 +17,6 @@ from numpy.typing import NDArray
 
 from gateway.core.batch import Batch, Quality
 
-CATCH_UP_WINDOWS_MAX = 100_000
-"""Windows that one call may close for one watch; a limit against a clock that jumps by years."""
-
 _GAP_STEPS = 4
 """Quarters of a ring: after so many, nothing from before the gap is left in it."""
 

@@ -58,7 +58,6 @@ _FORMS: tuple[tuple[int, float], ...] = (
     (_DOUBLE, 0.0),
 )
 """Forms in the order in which they are tried. Part of the file format: append only."""
-_FORM_DOUBLE = len(_FORMS) - 1
 _FORM_UNKNOWN = 255
 _INTEGER_MAX = float(1 << 53)
 _TIME_UNITS = (1_000_000_000, 1_000_000, 1_000, 1)

@@ -21,7 +21,6 @@ class Gate:
     Attributes:
         why: What shut it; "" while it is open.
         held: A person must act before it can open.
-        shut_since_ns: Monotonic ns when it was shut; 0 while it is open.
     """
 
     def __init__(self, clock: Clock, random: Random) -> None:
@@ -32,7 +31,6 @@ class Gate:
         self._backoff_ns = BACKOFF_NS_MIN
         self.why = ""
         self.held = False
-        self.shut_since_ns = 0
 
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:
@@ -49,7 +47,7 @@ class Gate:
     def open(self) -> bool:
         """The server took something. Returns whether it was shut."""
         was_shut = bool(self.why)
-        self.why, self.held, self.shut_since_ns = "", False, 0
+        self.why, self.held = "", False
         self._backoff_ns = BACKOFF_NS_MIN
         return was_shut
 
@@ -57,8 +55,6 @@ class Gate:
         """The server took nothing. Returns whether that is news."""
         now_ns = self._clock.mono_ns()
         news = not self.why or held != self.held
-        if not self.why:
-            self.shut_since_ns = now_ns
         self.why, self.held = why, held
         low, high = (HOLD_NS_MIN, HOLD_NS_MAX) if held else (BACKOFF_NS_MIN, BACKOFF_NS_MAX)
         backoff_ns = min(max(self._backoff_ns, low), high)

@@ -37,9 +37,9 @@ class Pending:
         self._queues: dict[Kind, deque[tuple[Item, int]]] = {kind: deque() for kind in Kind}
         self._next = Group()
         self.bytes = 0
+        """Waiting and being committed."""
         self.overflowing = False
         """Something was dropped since the disk last took everything."""
-        """Waiting and being committed."""
         self.generation = 0
         self.appended: Counter[Kind] = Counter()
         self.dropped: Counter[Kind] = Counter()
@@ -66,12 +66,6 @@ class Pending:
         with self._lock:
             self._next.cursors[name, kind] = (spans, missed)
             self.generation += 1
-
-    def count_dropped(self, kind: Kind, n: int) -> None:
-        """Record a drop that happened elsewhere (a retention pass, an unreadable record)."""
-        with self._lock:
-            self._next.dropped[kind] += n
-            self.dropped[kind] += n
 
     def __bool__(self) -> bool:
         with self._lock:
