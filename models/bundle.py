@@ -7,116 +7,32 @@ signature over the manifest covers all.
 
 import hashlib
 import io
-import json
 import os
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import numpy as np
-from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import ValidationError
 
+from models import signature
 from models.errors import BundleError
+from models.manifest import FORMAT, Manifest
 from models.onnx_wire import WireError, check
 from models.paths import unreadable
 
-FORMAT = 1
 MANIFEST, INT8, FP32, GOLDEN = "manifest.json", "model.int8.onnx", "model.fp32.onnx", "golden.npz"
 SIGNATURE = "signature.json"
 HASHED = (INT8, FP32, GOLDEN)
 BYTES_MAX = {MANIFEST: 4 << 20, INT8: 32 << 20, FP32: 64 << 20, GOLDEN: 16 << 20, SIGNATURE: 4096}
 FILE_BYTES_MAX = sum(BYTES_MAX.values())
 GOLDEN_ROWS_MAX = 1024
-SIGNED_AS = b"forewarn bundle manifest 1\n"
-"""Prefix of what is signed, so that a key used elsewhere signs nothing that reads as a bundle."""
-
 Floats = NDArray[np.float32]
-
-
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
-
-
-class Signal(_Part):
-    """One input quantity, by the asset's own name for it."""
-
-    name: str = Field(min_length=1, max_length=200)
-    unit: str = ""
-    low: float | None = None
-    high: float | None = None
-    """Range seen while healthy; None where none was seen or it has no meaning."""
-    categories: tuple[str, ...] = ()
-    """For a text column: its words; the value is the index of the word."""
-
-
-class Window(_Part):
-    """The grid on which the features are computed."""
-
-    rows: bool = False
-    """True: a cell is one row whatever its time; `period_s` is then only what was seen."""
-    period_s: float | None = Field(default=None, gt=0)
-    cells: int = Field(ge=1, le=10_000_000)
-    hop_cells: int = Field(ge=1)
-    stale_s: float | None = Field(default=None, gt=0)
-
-
-class Limit(_Part):
-    """The score above which a window counts as anomalous, and what that promises."""
-
-    value: float = Field(gt=0)
-    false_alarms: str = ""
-    """The promise, as the user wrote it: `1/30d`."""
-    supported: bool = False
-    confidence: float | None = Field(default=None, ge=0, le=1)
-    how: str = ""
-    reason: str = ""
-
-
-class Manifest(_Part):
-    """Everything about a model but its numbers."""
-
-    format: Literal[1] = 1
-    id: str = Field(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
-    kind: Literal["anomaly", "failure", "rul"]
-    asset_class: str = ""
-    created: datetime
-    state: Literal["shadow", "active"] = "shadow"
-    signals: tuple[Signal, ...] = Field(min_length=1, max_length=10_000)
-    window: Window
-    features: tuple[str, ...] = Field(min_length=1, max_length=100_000)
-    feature_version: int = Field(default=1, ge=1)
-    limit: Limit | None = None
-    """None for kinds without one."""
-    outputs: tuple[str, ...] = Field(min_length=1, max_length=64)
-    """Names of the graph's outputs, in the graph's order."""
-    labels: tuple[str, ...] = ()
-    """Names of the columns of a failure head."""
-    metrics: dict[str, Any] = Field(default_factory=dict)
-    parity: dict[str, Any] = Field(default_factory=dict)
-    """int8 against fp32, as measured when the bundle was made."""
-    detail: dict[str, Any] = Field(default_factory=dict)
-    """What only this kind needs: feature parameters, derived signals, regimes."""
-    data_sha256: str = ""
-    libraries: dict[str, str] = Field(default_factory=dict)
-    golden_tolerance: float = Field(default=0.02, gt=0, le=0.5)
-    """Largest difference on another device: a share of |expected| + mean |expected| per output."""
-    members: dict[str, str] = Field(default_factory=dict)
-    """sha256 of each other member, hex. Filled by `write`."""
-
-    @model_validator(mode="after")
-    def _fits(self) -> Self:
-        names = [signal.name for signal in self.signals]
-        if len(set(names)) != len(names):
-            raise ValueError("signals: names must differ")
-        if self.kind == "anomaly" and self.limit is None:
-            raise ValueError("limit: an anomaly model must have one")
-        return self
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -182,8 +98,6 @@ class Bundle:
     """Of the whole file, hex."""
     signer: str | None
     """Public key, hex, whose signature is valid; None where unsigned."""
-    trusted: bool
-    """The signer is one of the keys given to `read`."""
     path: Path | None = None
 
     @property
@@ -191,16 +105,8 @@ class Bundle:
         return self.manifest.id
 
 
-def write(
-    path: Path | str,
-    manifest: Manifest,
-    int8: bytes,
-    fp32: bytes,
-    golden: Golden,
-    *,
-    key: Ed25519PrivateKey | None = None,
-) -> Bundle:
-    """Write a bundle atomically and read it back, so that nothing unreadable is ever left.
+def write(path: Path, manifest: Manifest, int8: bytes, fp32: bytes, golden: Golden) -> Bundle:
+    """Write an unsigned bundle atomically, read back first: nothing unreadable is ever left.
 
     Raises:
         BundleError: The parts break a rule of `read`.
@@ -208,44 +114,33 @@ def write(
     members = {INT8: int8, FP32: fp32, GOLDEN: golden.pack()}
     hashes = {name: hashlib.sha256(data).hexdigest() for name, data in members.items()}
     text = manifest.model_copy(update={"members": hashes}).model_dump_json(indent=1).encode()
-    data = _zip({MANIFEST: text, **members, **_signature(text, key)}, manifest.created)
-    bundle = read(data)
-    _write_atomic(Path(path), data)
-    trusted = bundle.signer is not None
-    return replace(bundle, path=Path(path), trusted=trusted)
+    data = _zip({MANIFEST: text, **members}, manifest.created)
+    held = read(data)
+    _write_atomic(path, data)
+    return replace(held, path=path)
 
 
-def read(
-    source: Path | str | bytes,
-    *,
-    trusted_keys: Iterable[Ed25519PublicKey] | None = None,
-    require_signature: bool = False,
-) -> Bundle:
+def read(source: Path | bytes, *, trusted: Collection[Ed25519PublicKey] = ()) -> Bundle:
     """Read a bundle and check every rule that needs no device.
 
     Args:
         source: The file, or its bytes.
-        trusted_keys: Signers to trust. With `require_signature` any other is refused.
-        require_signature: Refuse a bundle without a valid signature of a trusted key.
+        trusted: Where there are any, one of them must have signed.
 
     Raises:
         BundleError: Names the file, the rule, what was found, and what to do.
     """
-    path = None if isinstance(source, bytes) else Path(source)
-    where = "bundle" if path is None else str(path)
+    path = None if isinstance(source, bytes) else source
     try:
-        data = source if isinstance(source, bytes) else _slurp(Path(source))
+        data = source if isinstance(source, bytes) else _slurp(source)
         members = _unzip(data)
         manifest = _manifest(members[MANIFEST])
         _check_members(manifest, members)
         _check_graphs(manifest, members)
         golden = Golden.unpack(members[GOLDEN])
-        signer = _verify(members[MANIFEST], members.get(SIGNATURE))
-        trusted = signer is not None and signer in {_hex(key) for key in trusted_keys or ()}
-        if require_signature:
-            _check_trust(signer, trusted)
+        signer = signature.verify(members[MANIFEST], members.get(SIGNATURE), trusted)
     except BundleError as error:
-        raise BundleError(f"{where}: {error}") from error.__cause__
+        raise BundleError(f"{path or 'bundle'}: {error}") from error.__cause__
     return Bundle(
         manifest=manifest,
         int8=members[INT8],
@@ -253,28 +148,18 @@ def read(
         golden=golden,
         sha256=hashlib.sha256(data).hexdigest(),
         signer=signer,
-        trusted=trusted,
         path=path,
     )
 
 
-def sign(path: Path | str, key: Ed25519PrivateKey, *, out: Path | str | None = None) -> Bundle:
+def sign(path: Path, key: Ed25519PrivateKey, *, out: Path | None = None) -> Bundle:
     """Sign a bundle in place (or into `out`), replacing any signature it had."""
-    members = _unzip(_slurp(Path(path)))
-    read(Path(path))
-    members.pop(SIGNATURE, None)
-    manifest = _manifest(members[MANIFEST])
-    data = _zip(members | _signature(members[MANIFEST], key), manifest.created)
-    target = Path(path if out is None else out)
-    _write_atomic(target, data)
-    return read(target, trusted_keys=[key.public_key()], require_signature=True)
-
-
-def with_manifest(path: Path | str, manifest: Manifest, *, out: Path | str | None = None) -> Bundle:
-    """Change what a bundle says of itself (its state, say). Its signature does not survive."""
-    bundle = read(path)
-    target = path if out is None else out
-    return write(target, manifest, bundle.int8, bundle.fp32, bundle.golden)
+    held = read(path)
+    members = _unzip(_slurp(path))
+    members[SIGNATURE] = signature.sign(members[MANIFEST], key)
+    target = out or path
+    _write_atomic(target, _zip(members, held.manifest.created))
+    return read(target, trusted=[key.public_key()])
 
 
 def _slurp(path: Path) -> bytes:
@@ -369,47 +254,6 @@ def _check_graphs(manifest: Manifest, members: Mapping[str, bytes]) -> None:
             raise BundleError(f"{name}: {error}") from error
         if tuple(asked.outputs) != manifest.outputs:
             raise BundleError(f"{name}: outputs must be {manifest.outputs}, were {asked.outputs}")
-
-
-def _hex(key: Ed25519PublicKey) -> str:
-    return key.public_bytes_raw().hex()
-
-
-def _signature(manifest: bytes, key: Ed25519PrivateKey | None) -> dict[str, bytes]:
-    if key is None:
-        return {}
-    held = {
-        "algorithm": "Ed25519",
-        "public_key": _hex(key.public_key()),
-        "signature": key.sign(SIGNED_AS + manifest).hex(),
-    }
-    return {SIGNATURE: json.dumps(held).encode()}
-
-
-def _verify(manifest: bytes, signature: bytes | None) -> str | None:
-    """The signer's public key; None where there is no signature. A wrong one is never ignored."""
-    if signature is None:
-        return None
-    try:
-        held = json.loads(signature)
-        if held["algorithm"] != "Ed25519":
-            raise BundleError(f"signature: algorithm must be Ed25519, was {held['algorithm']!r}")
-        key = Ed25519PublicKey.from_public_bytes(bytes.fromhex(held["public_key"]))
-        key.verify(bytes.fromhex(held["signature"]), SIGNED_AS + manifest)
-    except InvalidSignature as error:
-        raise BundleError("signature: does not fit the manifest; the bundle was altered") from error
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise BundleError(f"signature: cannot be read ({error})") from error
-    return _hex(key)
-
-
-def _check_trust(signer: str | None, trusted: bool) -> None:
-    if not trusted:
-        was = "unsigned" if signer is None else f"signed by {signer[:16]}…"
-        raise BundleError(
-            f"signature: must be by a trusted key, was {was}; sign it with `forewarn model sign`, "
-            "or add the key to the trusted ones"
-        )
 
 
 def _write_atomic(path: Path, data: bytes) -> None:

@@ -10,9 +10,10 @@ from sklearn.ensemble import HistGradientBoostingRegressor, RandomForestClassifi
 from sklearn.metrics import average_precision_score, f1_score
 from threadpoolctl import threadpool_limits
 
-from models.bundle import Bundle, Manifest
+from models.bundle import Bundle
 from models.features.plan import FeaturePlan
 from models.heads import answer, describe, grid_of
+from models.manifest import Manifest
 from models.record import Record
 
 YARDSTICK_TREES = 300

@@ -6,8 +6,8 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from models.bundle import Manifest
 from models.errors import BundleError
+from models.manifest import Manifest
 
 LEAST = 0.1
 """Of the limit; scores below are equally well, and remembered as this."""

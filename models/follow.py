@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.bundle import Manifest
+from models.manifest import Manifest
 
 WEEK_S = 7 * 86_400.0
 PACE_A_WEEK = 0.25

@@ -6,9 +6,10 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from models.bundle import Bundle, Manifest
+from models.bundle import Bundle
 from models.errors import RecordError
 from models.features.plan import FeaturePlan
+from models.manifest import Manifest
 from models.record import Record
 from models.runtime import Precision, open_session
 from models.windows import Grid, lay

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from models.bundle import Manifest
+from models.manifest import Manifest
 
 SPEEDS = ("rpm", "1/min", "min-1", "r/min", "Hz", "m/min", "m/s")
 LOADS = (

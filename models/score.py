@@ -7,11 +7,12 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from models.bundle import Bundle, Manifest
+from models.bundle import Bundle
 from models.errors import RecordError
 from models.ewma import Ewma
 from models.features.plan import FeaturePlan
 from models.follow import Bounds, Follow, turn_of
+from models.manifest import Manifest
 from models.record import RUNNING, Record
 from models.runtime import open_session
 from models.sensors import Sensors

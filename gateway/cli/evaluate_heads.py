@@ -95,7 +95,6 @@ def _train(
 ) -> "tuple[Bundle, tuple[str, ...]]":
     from tempfile import TemporaryDirectory
 
-    from models import bundle
     from models.training import failure, rul
 
     common = {"window": options["window"], "seed": options["seed"]}
@@ -105,9 +104,7 @@ def _train(
         else rul.train(record, cap=options["cap"], **common)
     )
     with TemporaryDirectory() as folder:
-        path = Path(folder) / "m.fwm"
-        held = bundle.write(path, made.manifest, made.int8, made.fp32, made.golden)
-    return held, made.notes
+        return made.write(Path(folder) / "m.fwm"), made.notes
 
 
 def _truth(bundle: "Bundle", test: "Record", truth: Path | None) -> Any:

@@ -87,7 +87,7 @@ def verify(path: Path, *, trust: tuple[Path, ...], device: str, as_json: bool) -
     keys = [_public(file) for file in trust]
     problem, off, signer = "", float("nan"), None
     try:
-        held = read(path, trusted_keys=keys, require_signature=bool(keys))
+        held = read(path, trusted=keys)
         signer = held.signer
         session = open_session(held, device)
         off = replay(session, held.golden, held.manifest.golden_tolerance).worst

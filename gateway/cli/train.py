@@ -132,12 +132,7 @@ def command(
             record = while_running(record) if running else record
         status.update(f"training on {len(record)} rows of {len(record.names)} signals")
         trained = _train(record, kind, columns, derive, running, options)
-        from models import bundle
-
-        try:
-            made = bundle.write(out, trained.manifest, trained.int8, trained.fp32, trained.golden)
-        except OSError as error:
-            raise click.BadParameter(f"--out {out}: cannot be written: {error.strerror}") from error
+        made = trained.write(out)
     if as_json:
         click.echo(json.dumps(_report(made, trained.notes), ensure_ascii=False))
     else:

@@ -14,11 +14,10 @@ import numpy as np
 from gateway.demo.configuration import ARTIFACTS
 from gateway.demo.machines import CLASSES
 from gateway.demo.record import EPOCH_S, healthy, lives, stretches
-from models import bundle
 from models.record import Record
 from models.training import failure, rul
-from models.training.anomaly import Trained, train
-from models.training.inputs import Trained as HeadTrained
+from models.training.anomaly import train
+from models.training.trained import Trained
 
 HOURS = 96.0
 """Of the long life; a false-alarm promise reaches a certain number of times so far."""
@@ -79,7 +78,7 @@ LIVES, LIFE_H, LIFE_RATE_HZ = 16, (1 / 3, 5 / 6), 0.5
 minutes where real ones are months, so that a remaining life can be watched as it runs out."""
 
 
-def train_life(kind: str = "conveyor", *, seed: int = 1) -> HeadTrained:
+def train_life(kind: str = "conveyor", *, seed: int = 1) -> Trained:
     """The remaining-life model of a class whose bearings wear."""
     columns = lives(
         kind, "bearing_wear", machines=LIVES, seed=seed, rate_hz=LIFE_RATE_HZ, hours=LIFE_H
@@ -113,7 +112,7 @@ COMING = 0.35
 """A failure is coming from this severity on; at 1 the machine is stopped."""
 
 
-def train_failures(kind: str = "conveyor", *, seed: int = 1) -> HeadTrained:
+def train_failures(kind: str = "conveyor", *, seed: int = 1) -> Trained:
     """The model that tells the failure modes of a class apart."""
     modes = tuple(CLASSES[kind].faults)
     runs = [
@@ -192,7 +191,7 @@ def main() -> None:
         for name, head in {"life": train_life, "failure": train_failures}.items():
             made = head("conveyor", seed=options.seed)
             path = options.out / f"conveyor-{name}.fwm"
-            bundle.write(path, made.manifest, made.int8, made.fp32, made.golden)
+            made.write(path)
             sys.stdout.write(f"{path}: {made.manifest.metrics}\n")
 
 

@@ -13,10 +13,11 @@ from gateway.pipeline import forecast, wording
 from gateway.pipeline.following import Following
 from gateway.pipeline.past import Past, signature
 from gateway.pipeline.windows import Windows
-from models.bundle import Bundle, Manifest
+from models.bundle import Bundle
 from models.ewma import Ewma
 from models.explain import drivers, healthy_of
 from models.features.plan import FeaturePlan
+from models.manifest import Manifest
 from models.operating import Operating
 from models.runtime import Session
 from models.runtime.fallback import FallbackSession

@@ -14,8 +14,9 @@ from gateway.pipeline.config import AssetConfig
 from gateway.pipeline.forecast import reach_h
 from gateway.pipeline.waves import parts_wanted
 from gateway.pipeline.windows import Watch
-from models.bundle import Bundle, Manifest, read
+from models.bundle import Bundle, read
 from models.errors import ModelError
+from models.manifest import Manifest
 from models.record import RUNNING
 from models.runtime import Session
 from models.runtime.fallback import open_lasting

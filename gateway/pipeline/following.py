@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from gateway.core.assessment import Assessments
 from gateway.core.texts import Phrase
-from models.bundle import Manifest
 from models.follow import SPREADS_MAX, Bounds, Follow, Held
+from models.manifest import Manifest
 
 _events = structlog.get_logger()
 

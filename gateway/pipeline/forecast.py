@@ -9,7 +9,7 @@ from gateway.core.alarm import Cause, Condition, Contribution, Priority
 from gateway.core.assessment import Assessments, ModelKind
 from gateway.core.texts import Phrase
 from gateway.pipeline import wording
-from models.bundle import Manifest
+from models.manifest import Manifest
 
 FAILURE_AT = 0.5
 LIFE_H = 24.0

@@ -12,8 +12,8 @@ from gateway.core.assessment import Abstained
 from gateway.core.texts import Phrase, as_said, english
 from gateway.pipeline.config import LearnConfig
 from gateway.pipeline.learn import Event, Progress, Stage
-from models.bundle import Manifest
 from models.follow import Held
+from models.manifest import Manifest
 
 COVERED = 0.95
 NOT_FINITE_MAX = 10

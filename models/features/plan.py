@@ -12,7 +12,7 @@ from models.features.partial import PARTIAL
 from models.features.regimes import Regimes
 
 if TYPE_CHECKING:
-    from models.bundle import Manifest
+    from models.manifest import Manifest
 
 CHUNK_CELLS = 1 << 22
 """Cells worked on at once, so that memory stays bounded however many windows are asked for."""

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from models.bundle import Bundle, Manifest
+from models.bundle import Bundle
 from models.errors import BundleError, DeviceError
+from models.manifest import Manifest
 from models.runtime.session import Precision, Replay, Session, proven, replay
 
 __all__ = [

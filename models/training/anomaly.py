@@ -1,18 +1,18 @@
 """Trains on healthy rows and writes one bundle."""
 
 import hashlib
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from models import bundle
+from models.bundle import Golden
 from models.features.catalogue import CATALOGUE
 from models.features.plan import FeaturePlan
+from models.manifest import Limit, Manifest, Signal, Window
 from models.quantise import golden_rows, run
 from models.record import Record
 from models.sensors import Sensors
@@ -21,30 +21,8 @@ from models.training.detector_graph import int8_of
 from models.training.grid import judged_cells
 from models.training.learn import learn
 from models.training.screen import Screened
+from models.training.trained import Trained
 from models.windows import Grid, lay
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Trained:
-    """A model that is ready to be written.
-
-    Attributes:
-        manifest: Without the members' hashes, which writing adds.
-        int8: The graph that runs.
-        fp32: The graph that it was made from.
-        golden: For the check at load.
-        notes: What training found in the record, in words.
-    """
-
-    manifest: bundle.Manifest
-    int8: bytes
-    fp32: bytes
-    golden: bundle.Golden
-    notes: tuple[str, ...]
-
-    def write(self, path: Path | str) -> bundle.Bundle:
-        """Write the bundle."""
-        return bundle.write(path, self.manifest, self.int8, self.fp32, self.golden)
 
 
 def train(
@@ -88,14 +66,14 @@ def train(
     golden = _golden(fp32, int8, x, seed)
     when = created or datetime.now(UTC)
     data_sha256 = _hash(learned.screened.record)
-    manifest = bundle.Manifest(
+    manifest = Manifest(
         id=f"{name}-{when:%Y%m%dT%H%M%S}-{data_sha256[:8]}",
         kind="anomaly",
         asset_class=asset_class,
         created=when,
         state="active" if chosen.supported else "shadow",
         signals=_signals(learned.screened.record),
-        window=bundle.Window(
+        window=Window(
             rows=grid.rows,
             period_s=grid.period_s,
             cells=grid.cells,
@@ -103,7 +81,7 @@ def train(
             stale_s=None if grid.period_s is None else grid.period_s * grid.stale_cells,
         ),
         features=plan.names,
-        limit=bundle.Limit(
+        limit=Limit(
             value=chosen.value,
             false_alarms=false_alarms,
             supported=chosen.supported,
@@ -146,12 +124,12 @@ def train(
 OUTPUTS = ("score", "contribution", "direction")
 
 
-def _golden(fp32: bytes, int8: bytes, x: NDArray[np.float32], seed: int) -> bundle.Golden:
+def _golden(fp32: bytes, int8: bytes, x: NDArray[np.float32], seed: int) -> Golden:
     rows = golden_rows(x, seed=seed)
     # Beyond the healthy range too, since that is where it matters.
     spread = np.nanstd(x, axis=0)
     rows = np.concatenate([rows, rows[: len(rows) // 2] + 5 * spread]).astype(np.float32)
-    return bundle.Golden(rows, run(int8, rows), run(fp32, rows))
+    return Golden(rows, run(int8, rows), run(fp32, rows))
 
 
 def _sensors(screened: Screened, grid: Grid) -> Sensors:
@@ -178,10 +156,10 @@ def _healthy(plan: FeaturePlan, record: Record, x: NDArray[np.float32]) -> list[
     return out
 
 
-def _signals(record: Record) -> tuple[bundle.Signal, ...]:
+def _signals(record: Record) -> tuple[Signal, ...]:
     low, high = np.nanquantile(record.values, [0.001, 0.999], axis=0)
     return tuple(
-        bundle.Signal(
+        Signal(
             name=name,
             unit=unit,
             low=float(low[index]),

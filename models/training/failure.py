@@ -16,7 +16,8 @@ from models.record import Record
 from models.training import grid as grids
 from models.training import label as labels_of
 from models.training import learners, mixture
-from models.training.inputs import Features, Inputs, Trained, choose, finish, pair_candidates
+from models.training.inputs import Features, Inputs, choose, finish, pair_candidates
+from models.training.trained import Trained
 from models.windows import Grid
 
 ROWS_MAX = 40_000
@@ -330,5 +331,4 @@ def _with_parity(trained: Trained, x: Features, y: Floats, labels: Sequence[str]
         "difference_max": float(np.abs(int8 - fp32).max()),
         "decisions_changed": float(((int8 > thresholds) != (fp32 > thresholds)).mean()),
     }
-    manifest = trained.manifest.model_copy(update={"parity": parity})
-    return Trained(manifest, trained.int8, trained.fp32, trained.golden, trained.notes)
+    return replace(trained, manifest=trained.manifest.model_copy(update={"parity": parity}))

@@ -20,14 +20,16 @@ from numpy.typing import NDArray
 from onnx import TensorProto
 
 from models import quantise
-from models.bundle import Golden, Manifest, Signal, Window
+from models.bundle import Golden
 from models.errors import RecordError
 from models.features.plan import FeaturePlan
 from models.features.regimes import Regimes
 from models.graph import Graph
 from models.heads import describe
+from models.manifest import Manifest, Signal, Window
 from models.record import Record
 from models.training.grid import judged_cells
+from models.training.trained import Trained
 from models.windows import Grid
 
 Features = NDArray[np.float32]
@@ -42,25 +44,6 @@ PAIR_SIGNALS_MAX = 10
 STATE = ("level", "level_4", "level_16", "noise", "rise", "rise_2")
 EVENT = ("total", "total_4", "since")
 GOLDEN_ROWS = 48
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Trained:
-    """A model that is ready to be written.
-
-    Attributes:
-        manifest: Without the members' hashes, which writing adds.
-        int8: The graph that runs.
-        fp32: The graph that it was made from.
-        golden: For the check at load.
-        notes: What training found, in words.
-    """
-
-    manifest: Manifest
-    int8: bytes
-    fp32: bytes
-    golden: Golden
-    notes: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -1,6 +1,7 @@
 """Learns from machines that ran until they failed how long another one has left."""
 
 import math
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -14,7 +15,8 @@ from models.graph import Graph
 from models.record import Record
 from models.training import grid as grids
 from models.training import learners, mixture
-from models.training.inputs import Features, Inputs, Trained, choose, finish
+from models.training.inputs import Features, Inputs, choose, finish
+from models.training.trained import Trained
 from models.windows import Grid
 
 ROWS_MAX = 30_000
@@ -189,8 +191,7 @@ def _with_parity(trained: Trained, x: Features, y: Floats) -> Trained:
         "difference_mean": float(np.abs(int8 - fp32).mean()),
         "difference_max": float(np.abs(int8 - fp32).max()),
     }
-    manifest = trained.manifest.model_copy(update={"parity": parity})
-    return Trained(manifest, trained.int8, trained.fp32, trained.golden, trained.notes)
+    return replace(trained, manifest=trained.manifest.model_copy(update={"parity": parity}))
 
 
 def _rmse(a: NDArray[Any], b: NDArray[Any]) -> float:

@@ -21,7 +21,7 @@ from gateway.core.clock import SystemClock
 from gateway.pipeline.learn import Progress, Stage
 from gateway.store.config import StoreConfig
 from gateway.store.log import Log
-from models.bundle import read, with_manifest
+from models import bundle
 from tests.e2e.processes import HERE
 from tests.gateway.console.at_the_door import set_up, sign_in
 from tests.gateway.console.test_browser import CHROMIUM, FLAGS
@@ -43,10 +43,11 @@ def learned_twice(data_dir: Path) -> tuple[str, str]:
     folder = data_dir / "models" / "lathe-1"
     folder.mkdir(parents=True)
     shipped = HERE / "models" / "artifacts" / "lathe.fwm"
-    ids = []
+    lathe, ids = bundle.read(shipped), []
     for name in ("second", "first"):
-        manifest = read(shipped).manifest.model_copy(update={"id": f"lathe-1-{name}"})
-        ids.append(with_manifest(shipped, manifest, out=folder / f"{name}.fwm").manifest.id)
+        manifest = lathe.manifest.model_copy(update={"id": f"lathe-1-{name}"})
+        out = folder / f"{name}.fwm"
+        ids.append(bundle.write(out, manifest, lathe.int8, lathe.fp32, lathe.golden).id)
     progress = Progress(Stage.ACTIVE, share=1.0, bundle="second.fwm", previous="first.fwm")
 
     async def keep() -> None:

@@ -25,8 +25,8 @@ from gateway.pipeline.learn import Event, Progress, Stage
 from gateway.store.config import StoreConfig, TrendBounds
 from gateway.store.log import Log
 from gateway.store.trends import Trends
-from models import bundle
 from models.follow import Held
+from models.manifest import Limit
 from tests.models import bundles
 
 SHADOW_S = 60.0
@@ -103,7 +103,7 @@ async def desk(
     )
     place = folder / "models" / "press"
     place.mkdir(parents=True)
-    limit = bundle.Limit(value=0.5, false_alarms="1/30d", supported=supported, reason="too short")
+    limit = Limit(value=0.5, false_alarms="1/30d", supported=supported, reason="too short")
     for name in ("0001.fwm", "0002.fwm"):
         bundles.make(place / name, kind="anomaly", limit=limit)
     log.state_put("learn", "press", progress.dump())
@@ -224,7 +224,7 @@ def test_training_holds_up_nobody_and_a_failing_model_waits_for_no_look(
             ) -> str:
                 begun.set()
                 await let_go.wait()
-                bundles.make(out, kind="anomaly", limit=bundle.Limit(value=0.5, supported=True))
+                bundles.make(out, kind="anomaly", limit=Limit(value=0.5, supported=True))
                 return ""
 
             async def restation() -> None:

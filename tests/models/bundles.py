@@ -1,12 +1,14 @@
 """A small real bundle for tests: random weights, both graphs, golden vectors."""
 
 from datetime import UTC, datetime
+from pathlib import Path
 
 import numpy as np
 
 from models import bundle, quantise
-from models.bundle import Golden, Limit, Manifest, Signal, Window
+from models.bundle import Golden
 from models.graph import Graph
+from models.manifest import Limit, Manifest, Signal, Window
 
 D = 12
 
@@ -44,5 +46,5 @@ def parts(seed: int = 0, hidden: int = 32) -> tuple[bytes, bytes, Golden]:
     return int8.SerializeToString(), fp32.SerializeToString(), golden
 
 
-def make(path: object, **changes: object) -> bundle.Bundle:
-    return bundle.write(str(path), manifest(**changes), *parts())
+def make(path: Path, **changes: object) -> bundle.Bundle:
+    return bundle.write(path, manifest(**changes), *parts())

@@ -11,9 +11,10 @@ from models.explain import drivers, healthy_of
 from models.record import Record, join
 from models.score import held, score
 from models.training import anomaly, detector_graph, limits
-from models.training.anomaly import Trained, train
+from models.training.anomaly import train
 from models.training.learn import _around_faults
 from models.training.parity import auroc
+from models.training.trained import Trained
 from tests.models.plants import NAMES, healthy, with_values
 
 HOURS = 4 * 3600

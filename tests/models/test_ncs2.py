@@ -36,7 +36,7 @@ def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     heavy = (values[:, 0] * values[:, 2] > 0.6).astype(float)
     record = Record(values, ("a", "pascal", "c", "d"), labels={"heavy": heavy})
     trained = failure.train(record, learn=["forest", "boosted"])
-    return bundle.write(path, trained.manifest, trained.int8, trained.fp32, trained.golden)
+    return trained.write(path)
 
 
 @pytest.fixture

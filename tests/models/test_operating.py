@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from models.bundle import Limit, Manifest, Signal
+from models.manifest import Limit, Manifest, Signal
 from models.operating import Operating
 from tests.models.bundles import manifest
 

@@ -49,7 +49,7 @@ def test_a_further_model_takes_little_memory(tmp_path: Path) -> None:
     label = (values[:, 0] * values[:, 1] + 0.3 * random.normal(size=2000) > 0.4).astype(float)
     made = failure.train(Record(values, ("a", "b", "c"), labels={"f": label}), learn=["forest"])
     path = tmp_path / "f.fwm"
-    bundle.write(path, made.manifest, made.int8, made.fp32, made.golden)
+    made.write(path)
     assert len(made.int8) > 400_000
     mb, _ = footprint(path)
     assert mb < 5

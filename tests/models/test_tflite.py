@@ -59,7 +59,7 @@ def test_trees_lose_nothing(tmp_path: Path) -> None:
     record = Record(values, ("a", "b", "c"), labels={"heavy": heavy})
     made = failure.train(record, learn=["forest", "boosted"])
     path = tmp_path / "f.fwm"
-    held = bundle.write(path, made.manifest, made.int8, made.fp32, made.golden)
+    held = made.write(path)
     x = random.normal(size=(300, 3)).astype(np.float32)
     (got,) = _run(_export(held, tmp_path), x)
     np.testing.assert_allclose(got, quantise.run(held.int8, x)["probability"], atol=1e-4)

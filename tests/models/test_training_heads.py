@@ -7,7 +7,7 @@ import pytest
 from sklearn.ensemble import HistGradientBoostingRegressor, RandomForestClassifier
 from sklearn.metrics import average_precision_score
 
-from models import bundle, heads, quantise
+from models import heads, quantise
 from models.errors import RecordError
 from models.features import regimes
 from models.features.partial import PARTIAL
@@ -55,7 +55,7 @@ def _left(record: Record, cap: float) -> np.ndarray[tuple[int], np.dtype[np.floa
 @pytest.mark.parametrize("conditions", [1, 3])
 def test_remaining_life(conditions: int, tmp_path: Path) -> None:
     made = rul.train(_fleet(16, 1, conditions=conditions), cap=60, seed=1)
-    held = bundle.write(tmp_path / "r.fwm", made.manifest, made.int8, made.fp32, made.golden)
+    held = made.write(tmp_path / "r.fwm")
     test = _fleet(8, 2, conditions=conditions)
     got = heads.answer(held, test)
     assert got.columns == ("rul", "low", "high")
@@ -79,7 +79,7 @@ def test_remaining_life(conditions: int, tmp_path: Path) -> None:
 
 def test_a_row_sees_only_rows_up_to_it(tmp_path: Path) -> None:
     made = rul.train(_fleet(6, 1), cap=60)
-    held = bundle.write(tmp_path / "r.fwm", made.manifest, made.int8, made.fp32, made.golden)
+    held = made.write(tmp_path / "r.fwm")
     test = _fleet(1, 3)
     whole = heads.answer(held, test).values
     part = heads.answer(held, test.rows(slice(0, 40))).values
@@ -109,7 +109,7 @@ def _milling(n: int, seed: int) -> Record:
 def test_failures_of_single_rows(tmp_path: Path) -> None:
     train, test = _milling(800, 1), _milling(1500, 2)
     made = failure.train(train, ["power", "heat"])
-    held = bundle.write(tmp_path / "f.fwm", made.manifest, made.int8, made.fp32, made.golden)
+    held = made.write(tmp_path / "f.fwm")
     assert held.manifest.window.cells == 1
     got = heads.answer(held, test)
     assert got.columns == ("p_power", "p_heat")
@@ -156,7 +156,7 @@ def test_failures_announced_by_events(tmp_path: Path) -> None:
     )
     train, test = record.rows(record.group < 6), record.rows(record.group >= 6)
     made = failure.train(train, ["fails"])
-    held = bundle.write(tmp_path / "e.fwm", made.manifest, made.int8, made.fp32, made.golden)
+    held = made.write(tmp_path / "e.fwm")
     assert held.manifest.window.cells >= 12
     assert "error:since" in held.manifest.features
     got = heads.answer(held, test)

@@ -30,9 +30,9 @@ from gateway.core.meter import LinkState
 from gateway.core.texts import Phrase, as_said, english, fields, languages, load
 from gateway.pipeline.learn import Stage
 from gateway.pipeline.trial import unsupported
-from models.bundle import Limit
 from models.features.catalogue import CATALOGUE
 from models.follow import Held
+from models.manifest import Limit
 from models.sensors import SensorFault
 from models.training.limits import WORDS, limit
 from tests.commands import blocks
