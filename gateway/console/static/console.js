@@ -8,12 +8,15 @@ let clockOffsetMs = 0;
 // Times: ages count up by themselves, moments are shown in local time.
 
 const relative = new Intl.RelativeTimeFormat(document.documentElement.lang, { numeric: "always", style: "narrow" });
+const now = new Intl.RelativeTimeFormat(document.documentElement.lang, { numeric: "auto", style: "narrow" }).format(0, "second");
 const moment = new Intl.DateTimeFormat(undefined, { month: "short", day: "numeric", hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
 const day = new Intl.DateTimeFormat(undefined, { year: "numeric", month: "short", day: "numeric" });
 const today = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
 
 function age(ms) {
   const seconds = Math.max(0, Math.round((Date.now() + clockOffsetMs - ms) / 1000));
+  // Digits that change each second on every tile draw the eye to where nothing happens.
+  if (seconds < 10) return now;
   if (seconds < 90) return relative.format(-seconds, "second");
   if (seconds < 5400) return relative.format(-Math.round(seconds / 60), "minute");
   if (seconds < 129600) return relative.format(-Math.round(seconds / 3600), "hour");
@@ -274,8 +277,7 @@ document.addEventListener("click", async (event) => {
     for (const other of button.parentElement.children) other.setAttribute("aria-pressed", String(other === button));
     applyFilter();
   } else if (button.id === "theme") {
-    const dark = document.documentElement.dataset.theme ? document.documentElement.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
-    document.documentElement.dataset.theme = dark ? "light" : "dark";
+    document.documentElement.dataset.theme = document.documentElement.dataset.theme === "dark" ? "light" : "dark";
     localStorage.setItem("theme", document.documentElement.dataset.theme);
     dispatchEvent(new Event("themechange"));
   } else if (dialog && button.hasAttribute("value")) {
@@ -299,8 +301,6 @@ document.addEventListener("submit", async (event) => {
   } else location.reload();
 });
 
-// An empty list shows its own words; whitespace from the template must not hide them.
-for (const list of document.querySelectorAll(".alarms")) if (!list.firstElementChild) list.replaceChildren();
 dress(document);
 tick();
 setInterval(tick, 1000);
