@@ -360,19 +360,69 @@ def test_losing_the_gateway_is_said_and_coming_back_is_seen(
     expect(page.locator('[data-key="tile:pump-1"]')).to_have_attribute("data-state", "alarm")
 
 
-def test_big_targets_on_a_phone(start: Start, visit: Callable[..., Visit]) -> None:
+SMALL = """() => [...document.querySelectorAll("a, button, input, select, summary")]
+  .filter(el => !el.matches(".skip, h2 a") && el.checkVisibility({visibilityProperty: true}))
+  .map(el => [el.innerText || el.name, Math.min(el.getBoundingClientRect().height, 44)])
+  .filter(([, height]) => height > 0 && height < 43)"""
+"""What a glove would miss; 44 px and a rounding."""
+
+
+@pytest.mark.parametrize("size", [(390, 844), (800, 1280), (1280, 800)], ids=str)
+def test_a_glove_finds_everything(
+    start: Start, visit: Callable[..., Visit], size: tuple[int, int]
+) -> None:
+    """On a phone and on a tablet held either way, with as many badges as there can be."""
     console = start()
-    console.call(lambda: console.plant.fail("pump-1"))
-    v = visit(console, viewport={"width": 390, "height": 844}, has_touch=True)
-    page = v.sign_in("otto")
-    for path in ("/", "/alarms", "/asset?id=pump-1"):
+    for priority, asset in ((Priority.HIGH, "pump-1"), (Priority.MEDIUM, "lathe-1")):
+        console.call(partial(console.plant.fail, asset, 1.2, priority))
+    console.call(lambda: console.plant.fail("conveyor-1", 1.2, Priority.LOW))
+    v = visit(console, viewport={"width": size[0], "height": size[1]}, has_touch=True)
+    page = v.sign_in("eva")
+    for path in (
+        *("/", "/alarms", "/asset?id=pump-1", "/alarms/history", "/alarms/figures"),
+        *("/sources", "/models", "/outgoing", "/settings"),
+    ):
         page.goto(console.url + path)
         wide = page.evaluate("document.documentElement.scrollWidth")
-        assert wide <= 390, f"{path} scrolls sideways"
-        for button in page.get_by_role("button").all():
-            box = button.bounding_box()
-            if box is not None and button.is_visible():
-                assert box["height"] >= 44, (path, button.inner_text())
+        assert wide <= size[0], f"{path} scrolls sideways"
+        assert page.evaluate(SMALL) == [], path
+        menu = page.get_by_role("navigation", name="Main menu").bounding_box()
+        assert menu is not None
+        assert menu["height"] <= 68, "the menu wraps"
+
+
+def test_at_night_one_alarm_and_its_button_are_all_on_the_phone(
+    start: Start, visit: Callable[..., Visit]
+) -> None:
+    console = start()
+    console.call(lambda: console.plant.fail("pump-1"))
+    page = visit(console, viewport={"width": 390, "height": 844}, has_touch=True).sign_in("otto")
+    page.goto(f"{console.url}/alarms")
+    button = page.get_by_role("button", name="Acknowledge", exact=True).bounding_box()
+    menu = page.get_by_role("navigation", name="Main menu").bounding_box()
+    assert button is not None
+    assert menu is not None
+    assert button["y"] + button["height"] < menu["y"]
+
+
+def test_a_wall_shows_who_needs_attention_without_a_hand(
+    start: Start, visit: Callable[..., Visit]
+) -> None:
+    """Nobody scrolls a wall: with 200 machines the last one's alarm is in sight, too."""
+    console = start(plant=FakePlant([(f"press-{n}", "press", "line 1") for n in range(1, 201)]))
+    console.call(lambda: console.plant.fail("press-200"))
+    page = visit(console, viewport={"width": 1920, "height": 1080}).sign_in("vera")
+    page.goto(f"{console.url}/?wall=1")
+    tile = page.locator('[data-key="tile:press-200"]')
+    expect(tile).to_be_in_viewport(ratio=1)
+    expect(tile).to_contain_text("vibration 7.9 mm/s, high")
+
+
+def test_a_plant_without_machines_is_not_called_well(
+    start: Start, visit: Callable[..., Visit]
+) -> None:
+    page = visit(start(plant=FakePlant([]))).sign_in("eva")
+    expect(page.get_by_role("heading", level=1)).to_have_text("Nothing is watched yet")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
