@@ -200,6 +200,7 @@ class Gateway:
                 await asyncio.wait([flow])
                 if self.channel.samples:
                     await self.flow.take(await self.channel.receive())
+                self.flow.keep()
                 try:
                     async with asyncio.timeout(STOP_S_MAX):
                         await self.log.flush()

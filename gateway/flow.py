@@ -31,6 +31,9 @@ from models.errors import DeviceError
 WARM_UP_NS_MAX = 6 * 3600 * 1_000_000_000
 """Longest stretch of the log that is read again at start to fill the windows."""
 
+KEEP_NS = 60 * 1_000_000_000
+"""How often it is kept how strange machines have been; a crash forgets no more."""
+
 _events = structlog.get_logger()
 
 
@@ -75,6 +78,7 @@ class Flow:
         self._starting: dict[str, int] = {}
         self._past = _past(log)
         self._busy = asyncio.Lock()
+        self._keep_ns = 0
         self.on_verdict: Callable[[Transition], None] = lambda _transition: None
         self.on_judged: Callable[[Post, Judged], None] = lambda _post, _judged: None
         self.posts: tuple[Post, ...] = ()
@@ -83,11 +87,12 @@ class Flow:
     def station(self, posts: Sequence[Post], limits: Limits, derive: Derive, waves: Waves) -> None:
         """Take up judges, watches, limits and what makes signals of others; windows are empty."""
         self._derive, self._waves = derive, waves
-        memory: dict[str, dict[str, float]] = {}
-        for judge in (post.judge for post in self.posts):
-            memory.setdefault(judge.bundle.id, {}).update(judge.memory())
+        memory = self._memory()
         for judge in (post.judge for post in posts):
-            judge.remember(memory.get(judge.bundle.id, {}))
+            if judge.bundle.id not in memory:
+                kept = self._log.state_get("strange", judge.bundle.id)
+                memory[judge.bundle.id] = {} if kept is None else json.loads(kept)
+            judge.remember(memory[judge.bundle.id])
         self.posts = tuple(posts)
         self.latest.forget(posts)
         for gone in self._failed.keys() - {post.judge.bundle.id for post in posts}:
@@ -193,6 +198,23 @@ class Flow:
         mono_ns, wall_ns = self._clock.mono_ns(), self._clock.wall_ns()
         self._record(self._engine.tick(mono_ns=mono_ns, wall_ns=wall_ns))
         self._lift(mono_ns)
+        if mono_ns >= self._keep_ns:
+            self.keep()
+
+    def keep(self) -> None:
+        """Keep how strange each machine has been, for judges after a restart."""
+        self._keep_ns = self._clock.mono_ns() + KEEP_NS
+        for bundle, levels in self._memory().items():
+            if levels:
+                rounded = {asset: round(level, 4) for asset, level in levels.items()}
+                self._log.state_put("strange", bundle, json.dumps(rounded).encode())
+
+    def _memory(self) -> dict[str, dict[str, float]]:
+        """How strange each machine has been, by bundle."""
+        memory: dict[str, dict[str, float]] = {}
+        for judge in (post.judge for post in self.posts):
+            memory.setdefault(judge.bundle.id, {}).update(judge.memory())
+        return memory
 
     def command(self, command: Command) -> list[Transition]:
         """Do what a person asks of an alarm. Raises Refused where it makes no sense."""

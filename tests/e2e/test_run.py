@@ -38,6 +38,7 @@ def test_four_transports_reach_the_log_and_sigterm_ends_it_in_order(running: Gat
     with running.log() as log:
         signal_, t_ns, value, quality = log.samples(0, 1 << 62)
         table = log.signals().signals()
+        assert log.state("strange"), "how strange machines have been is kept for the next start"
         names = {(s.asset, s.name) for s in table}
     # Nothing that was taken is missing from the log. That a machine runs is made here, not taken.
     taken = [number for number, s in enumerate(table) if s.name != RUNNING]

@@ -135,3 +135,21 @@ def test_a_restart_goes_on_without_a_gap(tmp_path: Path) -> None:
         second.log.close()
 
     asyncio.run(main())
+
+
+def test_a_restart_remembers_how_strange_a_machine_has_been(tmp_path: Path) -> None:
+    async def main() -> None:
+        first = Bench(tmp_path)
+        await first.pour(0, 400)
+        first.flow.keep()
+        await first.log.flush()
+        before = first.flow.posts[0].judge.memory()
+        unknown = first.posts()[0].judge.memory()
+        assert abs(before["lathe-1"] - unknown["lathe-1"]) > 0.01
+        first.log.close()
+        second = Bench(tmp_path)
+        after = second.flow.posts[0].judge.memory()
+        assert abs(after["lathe-1"] - before["lathe-1"]) < 0.001
+        second.log.close()
+
+    asyncio.run(main())
