@@ -4,11 +4,10 @@ import asyncio
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -55,31 +54,30 @@ class Figure:
     unit: str
     budget: float | None = None
 
-    def as_table(self) -> dict[str, Any]:
-        return asdict(self)
 
-
-def measure_all(*, runs: int, scale: float, bundle: Path | None) -> list[Figure]:
-    """Every figure, in the order in which data pass."""
+def measure(
+    stages: Collection[str], *, runs: int, scale: float, bundle: Path | None
+) -> list[Figure]:
+    """The figures of those stages, one after another."""
     from rich.console import Console
     from rich.progress import Progress
 
     loaded = read(bundle or _shipped())
     figures: list[Figure] = []
-    steps: list[tuple[str, Callable[[], list[Figure]]]] = [
-        ("pipeline", lambda: _pipeline(loaded, runs, scale)),
-        ("growth", lambda: _growth(loaded, runs, scale)),
-        ("features", lambda: _features(runs)),
-        ("models", lambda: _models(loaded, runs)),
-        ("wire", lambda: _wire(loaded, scale)),
-        ("alarm", lambda: _alarm(scale)),
-        ("process", lambda: _process(scale)),
-    ]
+    steps: dict[str, Callable[[], list[Figure]]] = {
+        "pipeline": lambda: _pipeline(loaded, runs, scale),
+        "growth": lambda: _growth(loaded, runs, scale),
+        "features": lambda: _features(runs),
+        "models": lambda: _models(loaded, runs),
+        "wire": lambda: _wire(loaded, scale),
+        "alarm": lambda: _alarm(scale),
+        "process": lambda: _process(scale),
+    }
     with Progress(console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("measuring", total=len(steps))
-        for name, step in steps:
+        task = progress.add_task("measuring", total=len(stages))
+        for name in stages:
             progress.update(task, description=name)
-            figures += step()
+            figures += steps[name]()
             progress.advance(task)
     return figures
 

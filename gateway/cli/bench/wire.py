@@ -67,12 +67,12 @@ def _configuration(
     units: int,
     registers: int,
     bundle: Path | None,
-    signals: Mapping[str, float],
+    signals: Mapping[str, tuple[float, str]],
     poll_s: float = 1.0,
 ) -> str:
     """`units` units of `registers` registers; every `len(signals)` registers are one asset.
 
-    `signals` names each signal's scale.
+    `signals` names each signal's scale and unit.
     """
     k, names = len(signals), list(signals)
     lines, assets = [], []
@@ -80,9 +80,10 @@ def _configuration(
         for register in range(registers):
             asset = f"u{unit}-{register // k}"
             name = names[register % k]
+            scale, measured_in = signals[name]
             lines.append(
-                f'{{ asset = "{asset}", signal = "{name}", unit_id = {unit}, '
-                f'address = "holding:{register}", scale = {signals[name]:.9g} }},'
+                f'{{ asset = "{asset}", signal = "{name}", unit = "{measured_in}", '
+                f'unit_id = {unit}, address = "holding:{register}", scale = {scale:.9g} }},'
             )
         assets += [f"u{unit}-{i}" for i in range(registers // k)]
     # The console costs what browsers ask of it, and its start would be counted with the samples.
@@ -99,17 +100,18 @@ def _configuration(
 @contextlib.contextmanager
 def _healthy_device(
     bundle: Bundle, folder: str, registers: int
-) -> Iterator[tuple[int, dict[str, float]]]:
-    """A device whose machines are healthy; gives its port and each signal's scale."""
-    names = [signal.name for signal in bundle.manifest.signals]
+) -> Iterator[tuple[int, dict[str, tuple[float, str]]]]:
+    """A device whose machines are healthy; gives its port and each signal's scale and unit."""
+    signals = bundle.manifest.signals
     values = rows(bundle, ROWS)
     scale = np.maximum(np.abs(values).max(axis=0), 1e-6) / REGISTER_TOP
     words = np.round(np.abs(values) / scale).astype(">u2")
-    words = np.tile(words, (1, registers // len(names)))
+    words = np.tile(words, (1, registers // len(signals)))
     path = Path(folder) / "rows"
     path.write_text("\n".join(row.tobytes().hex() for row in words))
     with _device(str(path), str(period_s(bundle))) as port:
-        yield port, dict(zip(names, scale.tolist(), strict=True))
+        scales = zip(signals, scale.tolist(), strict=True)
+        yield port, {signal.name: (each, signal.unit) for signal, each in scales}
 
 
 def modbus_to_score(bundle: Bundle, seconds: float, registers_per_s: int) -> Wire:
@@ -123,20 +125,13 @@ def modbus_to_score(bundle: Bundle, seconds: float, registers_per_s: int) -> Wir
     structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
     with (
         tempfile.TemporaryDirectory() as folder,
-        _healthy_device(bundle, folder, REGISTERS) as (
-            port,
-            scales,
-        ),
+        _healthy_device(bundle, folder, REGISTERS) as (port, signals),
     ):
-        # Units are left out of the comparison: the bench's signals have none.
         path = Path(folder) / "bench.fwm"
         assert bundle.path is not None
         path.write_bytes(bundle.path.read_bytes())
-        units_of = {signal.name: signal.unit for signal in bundle.manifest.signals}
-        used = REGISTERS - REGISTERS % len(scales)
-        text = _configuration(port, units, used, path, scales, poll_s)
-        for name, unit in units_of.items():
-            text = text.replace(f'signal = "{name}",', f'signal = "{name}", unit = "{unit}",')
+        used = REGISTERS - REGISTERS % len(signals)
+        text = _configuration(port, units, used, path, signals, poll_s)
         gateway = Gateway(parse(text, Path(folder) / "forewarn.toml"))
         return asyncio.run(_watch(gateway, seconds))
 
@@ -157,7 +152,7 @@ def sample_to_alarm_ms(seconds: float, units: int, registers: int) -> list[float
         served = Path(folder) / "rows"
         served.write_text("\n".join((n.to_bytes(2, "big") * registers).hex() for n in (LOW, HIGH)))
         with _device(str(served), "1.0") as port:
-            text = _configuration(port, units, registers, None, {"level": 1.0})
+            text = _configuration(port, units, registers, None, {"level": (1.0, "")})
             limit = f"{{ signal = 'level', high = {HIGH // 2}, on_delay_s = 0, off_delay_s = 0 }}"
             for unit in range(1, units + 1, max(1, units // LIMITED_UNITS)):
                 text += f'[[asset]]\nid = "u{unit}-0"\nlimits = [{limit}]\n'
@@ -211,7 +206,7 @@ def gateway_process(signals: int) -> Process:
     with _device() as port, tempfile.TemporaryDirectory() as folder:
         config = Path(folder) / "forewarn.toml"
         config.write_text(
-            _configuration(port, signals // 100, 100, None, dict.fromkeys("abcde", 0.01))
+            _configuration(port, signals // 100, 100, None, dict.fromkeys("abcde", (0.01, "")))
         )
         start_s = time.monotonic()
         # As it is installed: with its bytecode written, whatever the shell that asks wants.
