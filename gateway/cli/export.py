@@ -138,8 +138,8 @@ def _trends(
     end_ns: int,
     points: int,
 ) -> Iterator[tuple[Any, ...]]:
-    from gateway.store.trend_file import FILE_NAME
     from gateway.store.trend_reader import TrendReader
+    from gateway.store.trend_tables import FILE_NAME
 
     trends = TrendReader(folder / FILE_NAME)
     try:

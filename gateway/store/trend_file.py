@@ -1,15 +1,10 @@
-"""The tables of trends.
-
-The newest buckets are rows, because they still change; they lie by time, so that a write of all
-signals touches few pages of the disk. Behind them, 360 buckets of a signal are one page, packed as
-samples are: a bucket takes some 7 bytes there instead of 45. Assessments go the same way: the
-`recent` ones lie by time, and settle by asset. See decision 076.
-"""
+"""Writes trends, and keeps them small: packs, thins and drops what has grown old."""
 
 import json
 import sqlite3
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
@@ -30,49 +25,12 @@ from gateway.store.trend_rows import (
     unpack_page,
     widen,
 )
+from gateway.store.trend_tables import FAR_S, by_time, open_tables
 
-FILE_NAME = "trends.db"
-APPLICATION_ID = 0x46575452
-"""`FWTR`."""
-VERSION = 3
-UNSORTED = 2
-"""The version whose rows lay by signal."""
-FAR_S = 1 << 40
 THIN_NS = 600 * 1_000_000_000
 DAY_NS = 86_400 * 1_000_000_000
 SIGNALS_PER_STEP = 64
 """Signals packed in one transaction: some 23,000 rows."""
-
-_TABLES = (
-    *(
-        f"""CREATE TABLE trend_{width} (
-            signal INTEGER NOT NULL, t INTEGER NOT NULL, n INTEGER NOT NULL, total REAL NOT NULL,
-            least REAL NOT NULL, greatest REAL NOT NULL, PRIMARY KEY (t, signal)) WITHOUT ROWID"""
-        for width in WIDTHS_S
-    ),
-    *(
-        f"""CREATE TABLE page_{width} (
-            signal INTEGER NOT NULL, page INTEGER NOT NULL, body BLOB NOT NULL,
-            PRIMARY KEY (signal, page)) WITHOUT ROWID"""
-        for width in WIDTHS_S
-    ),
-    *(f"CREATE INDEX page_{width}_page ON page_{width} (page)" for width in WIDTHS_S),
-    *(
-        f"""CREATE TABLE {table} (
-        asset TEXT NOT NULL, t INTEGER NOT NULL, bundle TEXT NOT NULL, score REAL, max_score REAL,
-        coverage REAL, abstained TEXT NOT NULL, shape INTEGER NOT NULL, contribution BLOB NOT NULL,
-        direction BLOB NOT NULL, output BLOB NOT NULL,
-        PRIMARY KEY ({key}, bundle)) WITHOUT ROWID"""
-        for table, key in (("assessment", "asset, t"), ("recent", "t, asset"))
-    ),
-    "CREATE INDEX assessment_t ON assessment (t)",
-    "CREATE TABLE shape (id INTEGER PRIMARY KEY, head TEXT NOT NULL UNIQUE)",
-    """CREATE TABLE transition (
-        seq INTEGER PRIMARY KEY, t INTEGER NOT NULL, asset TEXT NOT NULL, body TEXT NOT NULL)""",
-    "CREATE INDEX transition_t ON transition (t)",
-    "CREATE TABLE position (kind TEXT PRIMARY KEY, seq INTEGER NOT NULL) WITHOUT ROWID",
-    "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
-)
 
 _UPSERT = {
     width: f"""INSERT INTO trend_{width} VALUES (?, ?, ?, ?, ?, ?)
@@ -80,17 +38,6 @@ _UPSERT = {
         least = min(least, excluded.least), greatest = max(greatest, excluded.greatest)"""  # noqa: S608
     for width in WIDTHS_S
 }
-
-
-def by_time(table: str, where: str) -> str:
-    """A query for some rows of a table that lies by time: :start <= t < :end and `where`.
-
-    It goes from one time to the next and asks at each; a scan would read all the others' rows.
-    """
-    return f"""WITH RECURSIVE step(at) AS (
-        SELECT min(t) FROM {table} WHERE t >= :start AND t < :end UNION ALL
-        SELECT (SELECT min(t) FROM {table} WHERE t > at AND t < :end) FROM step WHERE at IS NOT NULL
-    ) SELECT {table}.* FROM step JOIN {table} ON t = at WHERE {where}"""  # noqa: S608
 
 
 def transition_body(transition: Transition) -> str:
@@ -116,7 +63,7 @@ class TrendFile:
         self._lock = threading.Lock()
         self._closed = False
         try:
-            self._db = _open(path, epoch)
+            self._db = open_tables(path, epoch)
         except sqlite3.Error as error:
             raise StoreError(f"{path}: the trends cannot be opened ({error})") from error
 
@@ -141,45 +88,34 @@ class TrendFile:
         Raises:
             StoreError: Nothing was written.
         """
-        try:
-            with self._lock, self._transaction():
-                if rows is not None:
-                    for width in WIDTHS_S:
-                        rows = widen(rows, width)
-                        self._db.executemany(
-                            _UPSERT[width], zip(*(c.tolist() for c in rows), strict=True)
-                        )
-                for block in assessments:
-                    self._put_assessments(block)
-                self._db.executemany(
-                    "INSERT OR REPLACE INTO transition VALUES (?, ?, ?, ?)",
-                    (
-                        (seq, item.t_ns, item.asset, transition_body(item))
-                        for seq, item in transitions
-                    ),
-                )
-                self._db.executemany(
-                    "INSERT OR REPLACE INTO position VALUES (?, ?)", positions.items()
-                )
-        except sqlite3.Error as error:
-            raise StoreError(f"{self.path}: the trends cannot be written ({error})") from error
+        with self._writing():
+            if rows is not None:
+                for width in WIDTHS_S:
+                    rows = widen(rows, width)
+                    self._db.executemany(
+                        _UPSERT[width], zip(*(c.tolist() for c in rows), strict=True)
+                    )
+            for block in assessments:
+                self._put_assessments(block)
+            self._db.executemany(
+                "INSERT OR REPLACE INTO transition VALUES (?, ?, ?, ?)",
+                ((seq, item.t_ns, item.asset, transition_body(item)) for seq, item in transitions),
+            )
+            self._db.executemany("INSERT OR REPLACE INTO position VALUES (?, ?)", positions.items())
 
     def pack(self, width_s: int, before_s: int) -> int:
         """Pack the buckets of whole pages before `before_s`; returns how many buckets."""
         page_s = width_s * PAGE_BUCKETS
         before_s = before_s // page_s * page_s
         packed = 0
-        try:
-            with self._lock:
-                (last,) = self._db.execute(
-                    f"SELECT max(signal) FROM trend_{width_s} WHERE t < ?",  # noqa: S608
-                    (before_s,),
-                ).fetchone()
-            for first in range(0, -1 if last is None else last + 1, SIGNALS_PER_STEP):
-                with self._lock, self._transaction():
-                    packed += self._pack(width_s, page_s, before_s, first)
-        except sqlite3.Error as error:
-            raise StoreError(f"{self.path}: the trends cannot be written ({error})") from error
+        with self._writing():
+            (last,) = self._db.execute(
+                f"SELECT max(signal) FROM trend_{width_s} WHERE t < ?",  # noqa: S608
+                (before_s,),
+            ).fetchone()
+        for first in range(0, -1 if last is None else last + 1, SIGNALS_PER_STEP):
+            with self._writing():
+                packed += self._pack(width_s, page_s, before_s, first)
         return packed
 
     def _pack(self, width_s: int, page_s: int, before_s: int, first: int) -> int:
@@ -212,55 +148,44 @@ class TrendFile:
 
     def settle(self) -> None:
         """Put the recent assessments to the others of their asset."""
-        try:
-            with self._lock, self._transaction():
-                self._db.execute(
-                    "INSERT OR REPLACE INTO assessment SELECT * FROM recent ORDER BY asset, t"
-                )
-                self._db.execute("DELETE FROM recent")
-        except sqlite3.Error as error:
-            raise StoreError(f"{self.path}: the trends cannot be written ({error})") from error
+        with self._writing():
+            self._db.execute(
+                "INSERT OR REPLACE INTO assessment SELECT * FROM recent ORDER BY asset, t"
+            )
+            self._db.execute("DELETE FROM recent")
 
     def drop_page(self, width_s: int, before_s: int) -> bool:
         """Delete the oldest page of this width if all of it is before `before_s`."""
         page_s = width_s * PAGE_BUCKETS
-        try:
-            with self._lock, self._transaction():
-                (oldest,) = self._db.execute(f"SELECT min(page) FROM page_{width_s}").fetchone()  # noqa: S608
-                if oldest is None or (oldest + 1) * page_s > before_s:
-                    return False
-                self._db.execute(f"DELETE FROM page_{width_s} WHERE page = ?", (oldest,))  # noqa: S608
-                return True
-        except sqlite3.Error as error:
-            raise StoreError(f"{self.path}: the trends cannot be written ({error})") from error
+        with self._writing():
+            (oldest,) = self._db.execute(f"SELECT min(page) FROM page_{width_s}").fetchone()  # noqa: S608
+            if oldest is None or (oldest + 1) * page_s > before_s:
+                return False
+            self._db.execute(f"DELETE FROM page_{width_s} WHERE page = ?", (oldest,))  # noqa: S608
+            return True
 
     def thin(self, before_ns: int) -> int:
         """Keep of old assessments the most severe of each ten minutes; returns how many went.
 
         One day's worth at most in a call; where it left off is kept in the file.
         """
-        try:
-            with self._lock, self._transaction():
-                (oldest,) = self._db.execute("SELECT min(t) FROM assessment").fetchone()
-                rows = self._db.execute("SELECT value FROM meta WHERE key = 'thinned'").fetchall()
-                start_ns = max(int(rows[0][0]) if rows else 0, oldest or 0)
-                start_ns = start_ns // THIN_NS * THIN_NS
-                end_ns = min(before_ns // THIN_NS * THIN_NS, start_ns + DAY_NS)
-                if oldest is None or end_ns <= start_ns:
-                    return 0
-                done = self._db.execute(
-                    "DELETE FROM assessment WHERE (asset, t, bundle) IN ("
-                    "SELECT asset, t, bundle FROM (SELECT asset, t, bundle, row_number() OVER ("
-                    "PARTITION BY asset, bundle, t / ? ORDER BY score / max_score DESC, t) AS p "
-                    "FROM assessment WHERE t >= ? AND t < ?) WHERE p > 1)",
-                    (THIN_NS, start_ns, end_ns),
-                )
-                self._db.execute(
-                    "INSERT OR REPLACE INTO meta VALUES ('thinned', ?)", (str(end_ns),)
-                )
-                return done.rowcount
-        except sqlite3.Error as error:
-            raise StoreError(f"{self.path}: the trends cannot be written ({error})") from error
+        with self._writing():
+            (oldest,) = self._db.execute("SELECT min(t) FROM assessment").fetchone()
+            rows = self._db.execute("SELECT value FROM meta WHERE key = 'thinned'").fetchall()
+            start_ns = max(int(rows[0][0]) if rows else 0, oldest or 0)
+            start_ns = start_ns // THIN_NS * THIN_NS
+            end_ns = min(before_ns // THIN_NS * THIN_NS, start_ns + DAY_NS)
+            if oldest is None or end_ns <= start_ns:
+                return 0
+            done = self._db.execute(
+                "DELETE FROM assessment WHERE (asset, t, bundle) IN ("
+                "SELECT asset, t, bundle FROM (SELECT asset, t, bundle, row_number() OVER ("
+                "PARTITION BY asset, bundle, t / ? ORDER BY score / max_score DESC, t) AS p "
+                "FROM assessment WHERE t >= ? AND t < ?) WHERE p > 1)",
+                (THIN_NS, start_ns, end_ns),
+            )
+            self._db.execute("INSERT OR REPLACE INTO meta VALUES ('thinned', ?)", (str(end_ns),))
+            return done.rowcount
 
     def drop_oldest_assessments(self) -> bool:
         """Delete the oldest hour of assessments. Returns whether there was one."""
@@ -281,17 +206,21 @@ class TrendFile:
 
     def drop_before(self, table: str, column: str, t: int) -> int:
         """Delete rows older than `t`; returns how many."""
-        try:
-            with self._lock, self._transaction():
-                done = self._db.execute(f"DELETE FROM {table} WHERE {column} < ?", (t,))  # noqa: S608
-                return done.rowcount
-        except sqlite3.Error as error:
-            raise StoreError(f"{self.path}: the trends cannot be written ({error})") from error
+        with self._writing():
+            done = self._db.execute(f"DELETE FROM {table} WHERE {column} < ?", (t,))  # noqa: S608
+            return done.rowcount
 
-    def _transaction(self) -> Transaction:
-        if self._closed:
-            raise StoreError(f"{self.path}: the trends are closed")
-        return Transaction(self._db)
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """One transaction, by one thread; raises `StoreError` where nothing of it was written."""
+        with self._lock:
+            if self._closed:
+                raise StoreError(f"{self.path}: the trends are closed")
+            try:
+                with Transaction(self._db):
+                    yield
+            except sqlite3.Error as error:
+                raise StoreError(f"{self.path}: the trends cannot be written ({error})") from error
 
     def _put_assessments(self, block: Assessments) -> None:
         head = json.dumps(
@@ -337,49 +266,3 @@ def _read_page(signal: int, body: bytes) -> Rows:
         return unpack_page(signal, body)
     except DataError:
         return rows_of(())
-
-
-def _open(path: Path, epoch: str) -> sqlite3.Connection:
-    db = _connect(path)
-    (version,) = db.execute("PRAGMA user_version").fetchone()
-    (tables,) = db.execute("SELECT count(*) FROM sqlite_master").fetchone()
-    rows = db.execute("SELECT value FROM meta WHERE key = 'epoch'").fetchall() if version else []
-    if version == UNSORTED and rows == [(epoch,)]:
-        _sort(db)
-    elif tables and (version != VERSION or rows != [(epoch,)]):
-        # Trends of another log cannot be continued. They are kept beside, for export.
-        db.close()
-        path.replace(path.with_suffix(".db.old"))
-        for suffix in ("-wal", "-shm"):
-            path.with_name(path.name + suffix).unlink(missing_ok=True)
-        db = _connect(path)
-        tables = 0
-    if not tables:
-        with Transaction(db):
-            for statement in _TABLES:
-                db.execute(statement)
-            db.execute("INSERT INTO meta VALUES ('epoch', ?)", (epoch,))
-            db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-            db.execute(f"PRAGMA user_version = {VERSION}")
-    return db
-
-
-def _sort(db: sqlite3.Connection) -> None:
-    """Lay the rows of a file of the version before by time."""
-    with Transaction(db):
-        for width in WIDTHS_S:
-            db.execute(f"ALTER TABLE trend_{width} RENAME TO unsorted")
-            db.execute(_TABLES[WIDTHS_S.index(width)])
-            db.execute(f"INSERT INTO trend_{width} SELECT * FROM unsorted ORDER BY t, signal")  # noqa: S608
-            db.execute("DROP TABLE unsorted")
-        db.execute(next(statement for statement in _TABLES if "TABLE recent" in statement))
-        db.execute(f"PRAGMA user_version = {VERSION}")
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=2)
-    db.execute("PRAGMA journal_mode = WAL")
-    db.execute("PRAGMA synchronous = NORMAL")
-    db.execute("PRAGMA cache_size = -4096")
-    db.execute("PRAGMA journal_size_limit = 16777216")
-    return db

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from gateway.core.errors import DataError, StoreError
 from gateway.store.schema import connect_reader
-from gateway.store.trend_file import FAR_S, by_time
 from gateway.store.trend_rows import PAGE_BUCKETS, WIDTHS_S, Rows, join, rows_of, unpack_page
+from gateway.store.trend_tables import FAR_S, by_time
 
 ROWS_MAX = 1_000_000
 NUMBER_MAX = 2**63 - 1

@@ -15,9 +15,10 @@ from gateway.store.cursor import Cursor
 from gateway.store.log import Log
 from gateway.store.reader import LogReader
 from gateway.store.record import Kind, Record
-from gateway.store.trend_file import FAR_S, FILE_NAME, TrendFile, transition_body
+from gateway.store.trend_file import TrendFile, transition_body
 from gateway.store.trend_reader import NUMBER_MAX, AssessmentHistory, Series, TrendReader
 from gateway.store.trend_rows import WIDTHS_S, Rows, bucket, join
+from gateway.store.trend_tables import FAR_S, FILE_NAME
 
 WRITE_S_MIN = 2.0
 WRITE_S_MAX = 10.0

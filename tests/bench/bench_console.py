@@ -30,7 +30,8 @@ import httpx
 from gateway.core.clock import SystemClock
 from gateway.store.config import StoreConfig
 from gateway.store.log import Log
-from gateway.store.trend_file import FILE_NAME, TrendFile
+from gateway.store.trend_file import TrendFile
+from gateway.store.trend_tables import FILE_NAME
 from gateway.store.trends import Trends
 
 ASSETS = 200

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from gateway.store.trend_file import FILE_NAME, TrendFile
+from gateway.store.trend_file import TrendFile
 from gateway.store.trend_reader import TrendReader
 from gateway.store.trend_rows import WIDTHS_S, Rows
+from gateway.store.trend_tables import FILE_NAME
 
 from .storing import SECOND_NS, T0_NS, assessments
 

@@ -9,7 +9,8 @@ from gateway.core.batch import make_batch
 from gateway.core.clock import SystemClock
 from gateway.store.config import TrendBounds
 from gateway.store.log import Log
-from gateway.store.trend_file import FILE_NAME, TrendFile
+from gateway.store.trend_file import TrendFile
+from gateway.store.trend_tables import FILE_NAME
 from gateway.store.trends import Trends, take_in, tidy
 
 from ..eventually import eventually
