@@ -32,13 +32,17 @@ class AssetState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class SignalView:
-    """The latest of one signal. `value` is NaN where the last sample was BAD or none came."""
+    """The latest of one signal. `value` is NaN where the last sample was BAD or none came.
+
+    `limits` are its static ones: `high_high`, `high`, `low` or `low_low`, and where.
+    """
 
     signal: str
     unit: str
     value: float
     t_ns: int
     quality: int
+    limits: tuple[tuple[str, float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """The past of one machine as curves: its signals, how far from healthy, its failures, its life."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,9 @@ from gateway.store.trends import Trends
 
 FAILURE = "@failure:"
 LIFE = ("hours", "low", "high")
+GAP_NS = 60 * 1_000_000_000
+GAP_STEPS = 5
+"""A curve is broken where nothing came for this long and for so many of its usual steps."""
 
 
 def curves(
@@ -35,7 +39,7 @@ def curves(
         signals: Name of each signal of the machine -> its number and unit.
         verdicts: What each bundle said of it last, by the bundle's id.
         start_ns, end_ns: UTC ns.
-        points_max: Of each curve; what is thinned keeps its worst points.
+        points_max: Of each curve, besides its gaps; what is thinned keeps its worst points.
     """
     out = []
     history = None
@@ -50,7 +54,23 @@ def curves(
             curve = _of_models(name, history, verdicts, points_max)
             if curve is not None:
                 out.append(curve)
-    return out
+    return [_broken(curve) for curve in out]
+
+
+def _broken(curve: Series) -> Series:
+    """The same with NaN where nothing came: no line may be drawn over an outage."""
+    step_ns = np.diff(curve.t_ns)
+    if not len(step_ns):
+        return curve
+    usual_ns = np.median(step_ns)
+    at = 1 + np.flatnonzero(step_ns > max(GAP_NS, GAP_STEPS * usual_ns))
+    return replace(
+        curve,
+        t_ns=np.insert(curve.t_ns, at, curve.t_ns[at - 1] + int(usual_ns)),
+        value=np.insert(curve.value, at, np.nan),
+        low=np.insert(curve.low, at, np.nan) if len(curve.low) else curve.low,
+        high=np.insert(curve.high, at, np.nan) if len(curve.high) else curve.high,
+    )
 
 
 def _of_models(

@@ -3,6 +3,8 @@
 import math
 from collections.abc import Sequence
 
+from gateway.alarms.config import LimitConfig
+from gateway.alarms.limits import LEVELS
 from gateway.alarms.states import Life
 from gateway.config import Asset
 from gateway.console.views import (
@@ -76,8 +78,10 @@ def detail(gateway: Running, asset: str, view: AssetView) -> AssetDetail:
             hours = verdict.output
             rul = (hours["hours"], hours.get("low", math.nan), hours.get("high", math.nan))
     latest = gateway.flow.latest
+    config = gateway.asset_config(asset)
+    limits = {each.signal: _levels(each) for each in config.limits} if config else {}
     signals = tuple(
-        SignalView(signal.name, signal.unit, *latest.of(number))
+        SignalView(signal.name, signal.unit, *latest.of(number), limits.get(signal.name, ()))
         for number, signal in gateway.signals_of(asset)
     )
     progress = gateway.learning.progress(asset)
@@ -86,6 +90,10 @@ def detail(gateway: Running, asset: str, view: AssetView) -> AssetDetail:
     judged = _judged_by(gateway, asset)
     context = None if judged is None else _worded(judged.context(), texts)
     return AssetDetail(view, signals, failures, rul, taught, context)
+
+
+def _levels(limit: LimitConfig) -> tuple[tuple[str, float], ...]:
+    return tuple((level, at) for level in LEVELS if (at := getattr(limit, level)) is not None)
 
 
 def _worded(context: Context, texts: Texts) -> ContextView:

@@ -1,5 +1,6 @@
 """The past of a machine that several models judge: each curve is of one, and none has holes."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -69,3 +70,21 @@ def test_remaining_life_has_its_band_and_failures_are_per_cent() -> None:
     life = drawn["@rul"]
     assert (life.value[0], life.low[0], life.high[0]) == pytest.approx((90, 81, 99))
     assert set(drawn["@failure:seal"].value.tolist()) == {25.0}
+
+
+def test_an_outage_breaks_a_curve_and_a_slow_signal_does_not() -> None:
+    class Trends:
+        def series(self, number: int, start_ns: int, end_ns: int, points_max: int) -> Any:
+            steps_s = {1: [0, 10, 20, 30, 400, 410, 420], 2: [0, 600, 1200, 1800]}[number]
+            t_ns = np.array(steps_s, np.int64) * 10**9
+            value = np.arange(len(t_ns), dtype=float)
+            return SimpleNamespace(t_ns=t_ns, mean=value, least=value - 1, greatest=value + 1)
+
+    past: Any = Trends()
+    names = {"fast": (1, "mm"), "slow": (2, "mm")}
+    drawn = curves(past, "press", [*names], names, {}, start_ns=0, end_ns=N, points_max=100)
+    fast, slow = drawn
+    assert (fast.t_ns // 10**9).tolist() == [0, 10, 20, 30, 40, 400, 410, 420]
+    for column in (fast.value, fast.low, fast.high):
+        assert np.flatnonzero(np.isnan(column)).tolist() == [4]
+    assert not np.isnan(slow.value).any()

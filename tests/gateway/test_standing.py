@@ -15,6 +15,10 @@ id = "hall"
 url = "tcp://192.0.2.1:502"
 signals = [{ asset = "press-1", signal = "speed", address = "holding:0" }]
 
+[[asset]]
+id = "press-1"
+limits = [{ signal = "speed", low = 100, high = 900 }]
+
 [alarms]
 areas = { "line 2" = ["press-1"] }
 """
@@ -50,6 +54,9 @@ async def test_a_shelved_alarm_is_counted_and_calls_nobody(tmp_path: Path) -> No
         (tile,) = gateway.view.assets()
         assert (tile.state, tile.cause, tile.put_aside) == (AssetState.NO_DATA, "", 2)
         assert tile.priority is None
+        machine = gateway.view.asset("press-1")
+        assert machine is not None
+        assert machine.signals[0].limits == (("high", 900.0), ("low", 100.0))
     finally:
         gateway.trends.close()
         gateway.log.close()

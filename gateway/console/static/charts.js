@@ -4,6 +4,7 @@
 const asset = document.body.dataset.assetPage;
 const words = JSON.parse(document.getElementById("chart-texts").textContent);
 const thin = "\u202f";
+const zone = new Intl.DateTimeFormat(undefined, { timeZoneName: "short" }).formatToParts(new Date()).find((part) => part.type === "timeZoneName").value;
 let spanS = 3600;
 
 function colour(name) {
@@ -18,7 +19,9 @@ function traces(curve) {
     out.push({ x, y: curve.high, mode: "lines", line: { width: 0 }, fill: "tonexty", fillcolor: `${colour("--fill")}44`, hoverinfo: "skip", showlegend: false });
   }
   const unit = curve.name === "@severity" ? words.of_limit : curve.unit;
-  out.push({ x, y: curve.value, name: "", mode: "lines", connectgaps: false, line: { color: colour("--text"), width: 1.8 }, hovertemplate: `%{y:.4~g} ${unit.replaceAll("%", "%25").replaceAll("<", "")}` });
+  // A point between two gaps has no line: it is a dot.
+  const alone = curve.value.map((v, i) => (v !== null && (curve.value[i - 1] ?? curve.value[i + 1] ?? null) === null ? 5 : 0));
+  out.push({ x, y: curve.value, name: "", mode: "lines+markers", marker: { size: alone, color: colour("--text") }, connectgaps: false, line: { color: colour("--text"), width: 1.8 }, hovertemplate: `%{y:.4~g} ${unit.replaceAll("%", "%25").replaceAll("<", "")}` });
   return out;
 }
 
@@ -33,16 +36,42 @@ function stamp(spanMs) {
   return spanMs < 129600000 ? "%H:%M" : "%m-%d";
 }
 
-function layout(tall, curve) {
+// A line across the chart at its limit, with its name; coloured while the curve is beyond it.
+function limitLine(curve, y, name, below) {
+  const last = curve.value.findLast((v) => v !== null);
+  const shade = colour((below ? last <= y : last >= y) ? "--high" : "--muted");
+  const at = below ? "top" : "bottom";
+  return {
+    y,
+    shape: { type: "line", xref: "paper", x0: 0, x1: 1, y0: y, y1: y, line: { color: shade, width: 1.6, dash: "dash" } },
+    note: { xref: "paper", x: 0, y, xanchor: "left", yanchor: at, text: name, showarrow: false, font: { color: shade, size: 13 } },
+  };
+}
+
+function limitsOf(el, curve) {
+  if (curve.name === "@severity") return [limitLine(curve, 1, words.limit, false)];
+  return JSON.parse(el.dataset.limits ?? "[]").map(([level, y]) => limitLine(curve, y, words.levels[level], level.startsWith("low")));
+}
+
+function rangeOf(curve, limits) {
+  if (curve.name.startsWith("@failure:")) return { range: [0, 105] };
+  const values = [...curve.value, ...curve.low, ...curve.high, ...limits].filter((v) => v !== null);
+  // A machine that is well draws its line low, with the limit in sight above it.
+  if (curve.name === "@severity") return { range: [0, 1.08 * Math.max(1.4, ...values)] };
+  if (!limits.length) return { rangemode: curve.name.startsWith("@") ? "tozero" : "normal" };
+  const [low, high] = [Math.min(...values), Math.max(...values)];
+  const room = 0.15 * (high - low || 1);
+  return { range: [low - room, high + room] };
+}
+
+function layout(el, curve) {
+  const tall = el.classList.contains("tall");
+  const limits = limitsOf(el, curve);
   const axis = { gridcolor: colour("--line"), linecolor: colour("--line"), zeroline: false, tickfont: { color: colour("--muted"), size: 12 }, fixedrange: true };
   const now = Date.now();
   const start = begin(curve, now);
-  const judged = curve.name === "@severity";
-  const whole = judged || curve.name.startsWith("@");
-  const values = curve.value.filter((v) => v !== null);
-  const limit = colour("--high");
   return {
-    margin: { l: 52, r: 12, t: 8, b: 28 },
+    margin: { l: 52, r: 12, t: 8, b: tall ? 48 : 28 },
     paper_bgcolor: "rgba(0,0,0,0)",
     plot_bgcolor: "rgba(0,0,0,0)",
     font: { family: getComputedStyle(document.body).fontFamily, color: colour("--text") },
@@ -50,11 +79,10 @@ function layout(tall, curve) {
     showlegend: false,
     hovermode: "x unified",
     hoverlabel: { bgcolor: colour("--raised"), bordercolor: colour("--line") },
-    shapes: judged ? [{ type: "line", xref: "paper", x0: 0, x1: 1, y0: 1, y1: 1, line: { color: limit, width: 2, dash: "dash" } }] : [],
-    annotations: judged ? [{ xref: "paper", x: 0, y: 1, xanchor: "left", yanchor: "bottom", text: words.limit, showarrow: false, font: { color: limit, size: 13 } }] : [],
-    xaxis: { ...axis, type: "date", range: [new Date(start), new Date(now)], nticks: tall ? 8 : 4, tickformat: stamp(now - start), hoverformat: "%Y-%m-%d %H:%M:%S" },
-    // A machine that is well draws its line low, with the limit in sight above it.
-    yaxis: { ...axis, automargin: true, nticks: tall ? 7 : 4, ...(judged ? { range: [0, 1.08 * Math.max(1.4, ...values)] } : { rangemode: whole ? "tozero" : "normal" }) },
+    shapes: limits.map((line) => line.shape),
+    annotations: limits.map((line) => line.note),
+    xaxis: { ...axis, type: "date", range: [new Date(start), new Date(now)], nticks: tall ? 8 : 4, tickformat: stamp(now - start), hoverformat: "%Y-%m-%d %H:%M:%S", title: { text: tall ? zone : "", font: { color: colour("--muted"), size: 12 }, standoff: 6 } },
+    yaxis: { ...axis, automargin: true, nticks: tall ? 7 : 4, ...rangeOf(curve, limits.map((line) => line.y)) },
   };
 }
 
@@ -83,7 +111,7 @@ async function draw() {
       continue;
     }
     el.querySelector(".nothing")?.remove();
-    await window.Plotly.react(el, traces(curve), layout(el.classList.contains("tall"), curve), { displayModeBar: false, responsive: true });
+    await window.Plotly.react(el, traces(curve), layout(el, curve), { displayModeBar: false, responsive: true });
   }
   document.body.dataset.drawn = "1";
 }

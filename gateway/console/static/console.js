@@ -12,6 +12,7 @@ const now = new Intl.RelativeTimeFormat(document.documentElement.lang, { numeric
 const moment = new Intl.DateTimeFormat(undefined, { month: "short", day: "numeric", hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
 const day = new Intl.DateTimeFormat(undefined, { year: "numeric", month: "short", day: "numeric" });
 const today = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
+const onTheWall = new Intl.DateTimeFormat(undefined, { ...today.resolvedOptions(), timeZoneName: "short" });
 
 function age(ms) {
   const seconds = Math.max(0, Math.round((Date.now() + clockOffsetMs - ms) / 1000));
@@ -37,7 +38,7 @@ function dress(root) {
 function tick() {
   for (const el of document.querySelectorAll("time[data-age]")) el.textContent = age(Number(el.dataset.age));
   const clock = document.getElementById("clock");
-  if (clock) clock.textContent = today.format(new Date(Date.now() + clockOffsetMs));
+  if (clock) clock.textContent = onTheWall.format(new Date(Date.now() + clockOffsetMs));
 }
 
 // Live fragments.

@@ -62,6 +62,8 @@ SIGNALS = (
     ("speed", "rpm", 1480.0),
 )
 
+LIMITS = {"temperature": (("high_high", 95.0), ("high", 80.0)), "speed": (("low", 1200.0),)}
+
 
 class FakePlant:
     """Implements `Plant`. Tests reach in to make things happen."""
@@ -225,7 +227,14 @@ class FakePlant:
             return None
         now_ns = time.time_ns()
         values = tuple(
-            SignalView(n, unit, base * (3.6 if n == "vibration" and view.alarms else 1), now_ns, 0)
+            SignalView(
+                n,
+                unit,
+                base * (3.6 if n == "vibration" and view.alarms else 1),
+                now_ns,
+                0,
+                LIMITS.get(n, ()),
+            )
             for n, unit, base in SIGNALS
         )
         failures = {"bearing wear": 0.81, "imbalance": 0.12} if view.alarms else {}

@@ -186,6 +186,9 @@ def test_charts_are_drawn_under_the_policy(start: Start, visit: Callable[..., Vi
     width = page.locator(".chart.tall .main-svg").first.bounding_box()
     assert width is not None
     assert width["width"] > 300
+    expect(page.locator('[data-chart="temperature"] .annotation')).to_have_text(
+        ["high-high", "high"]
+    )
     page.get_by_role("button", name="1 day").click()
     expect(page.get_by_role("button", name="1 day")).to_have_attribute("aria-pressed", "true")
 
@@ -274,7 +277,7 @@ VISIBLE = """() => {
 SENTENCES = {"text", "cause", "learning_text", "missing", "reason", "reasons", "context", "detail"}
 """What is said in the language of the catalogue, rather than named by somebody."""
 FIELDS = ("name", "password", "role")
-UNITS = {"ms", "kB", "MB", "GB", "min", "vor", "Uhr"}
+UNITS = {"ms", "kB", "MB", "GB", "min", "vor", "Uhr", "UTC"}
 
 
 def strings(value: Any) -> set[str]:
