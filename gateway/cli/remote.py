@@ -22,40 +22,50 @@ class Gateway:
     Attributes:
         command: That asks, for messages.
         url: Without a slash at its end.
-        token: Of `forewarn user token`.
+        token_file: Holds what `forewarn user token` printed; None for FOREWARN_TOKEN.
     """
 
     command: str
     url: str
-    token: str
+    token_file: Path | None
 
     @classmethod
     def at(cls, command: str, url: str, token_file: Path | None) -> "Gateway":
-        """The gateway at a URL, with the token of a file or of FOREWARN_TOKEN.
+        """The gateway at a URL.
 
         Raises:
-            click.UsageError: No such URL or token.
+            click.UsageError: No such URL.
         """
         if not url.startswith(("http://", "https://")):
             raise click.UsageError(f"--url: must begin with http:// or https://, was {url!r}")
+        return cls(command, url.rstrip("/"), token_file)
+
+    def _token(self) -> str:
         try:
-            token = token_file.read_text("utf-8") if token_file else ""
+            token = self.token_file.read_text("utf-8") if self.token_file else ""
         except OSError as error:
             raise click.UsageError(f"--token-file: cannot be read ({error})") from None
-        token = (token if token_file else os.environ.get("FOREWARN_TOKEN", "")).strip()
+        token = (token if self.token_file else os.environ.get("FOREWARN_TOKEN", "")).strip()
         if not token:
             raise click.UsageError(
                 "needs a token, in FOREWARN_TOKEN or --token-file; "
                 "`forewarn user token CONFIG NAME --role operator` makes one"
             )
-        return cls(command, url.rstrip("/"), token)
+        return token
 
     def ask(self, path: str, body: object = None) -> bytes:
-        """One request. Prints why not and ends the command where it is refused."""
+        """One request. Prints why not and ends the command where it is refused.
+
+        Raises:
+            click.UsageError: No such token.
+        """
         request = Request(  # noqa: S310 - the scheme is checked where the option is read
             f"{self.url}/api/v1/{path}",
             data=None if body is None else json.dumps(body).encode(),
-            headers={"Content-Type": "application/json", "Authorization": f"Bearer {self.token}"},
+            headers={
+                "Content-Type": "application/json",
+                "Authorization": f"Bearer {self._token()}",
+            },
         )
         try:
             with urlopen(request, timeout=TIMEOUT_S) as answer:  # noqa: S310

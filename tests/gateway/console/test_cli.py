@@ -138,6 +138,8 @@ def test_wrong_use_is_told(console: Running) -> None:
     ):
         result = CliRunner().invoke(alarms, args, env={"FOREWARN_TOKEN": ""})
         assert (result.exit_code, words in result.output) == (2, True)
+    help_ = CliRunner().invoke(alarms, ["ack", "--help"], env={"FOREWARN_TOKEN": ""})
+    assert (help_.exit_code, "Acknowledge an alarm" in help_.output) == (0, True)
     bad = run_alarms(console, "shelve", "pump-1", "anomaly", "--for", "soon")
     assert (bad.exit_code, "number with s, m, h or d" in bad.output) == (2, True)
     nobody = CliRunner().invoke(
