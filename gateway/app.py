@@ -106,6 +106,7 @@ class Gateway:
                 derive=parts.derive,
                 waves=parts.waves,
                 running=parts.running,
+                events=parts.events,
                 latest=self._latest,
                 posts=self._posts(config, parts),
                 executor=self._executor,
@@ -141,7 +142,8 @@ class Gateway:
 
     def signals_of(self, asset: str) -> Sequence[tuple[int, Signal]]:
         """The signals of an asset with their numbers, as configured."""
-        return self._parts.signals.get(asset, [])
+        own = self._parts.signals.get(asset, [])
+        return [*own, *self._parts.events.signals.get(asset, [])]
 
     def learning_of(self, asset: str) -> tuple[float, Phrase | None]:
         """How far the learning of an asset is, 0 to 1, and what is missing."""
@@ -245,6 +247,7 @@ class Gateway:
             derive=new.derive,
             waves=new.waves,
             running=new.running,
+            events=new.events,
         )
         self.flow.retire(
             old.signals.keys() - new.signals.keys(),
@@ -361,7 +364,9 @@ class Gateway:
         self.learning.enroll(assets, parts.signals)
         wanted = [*assignments(assets, config.resolve), *self.learning.assignments()]
         opener = partial(open_lasting, cache=config.data_dir / "engines")
-        return muster(wanted, parts.sources_of, self.log.signals, opener=opener)
+        return muster(
+            wanted, parts.sources_of, self.log.signals, opener=opener, events=parts.events
+        )
 
     async def _restation(self) -> None:
         """Let the judges that learning asks for take up their posts."""

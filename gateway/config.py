@@ -20,7 +20,7 @@ from gateway.core.errors import ConfigError, Fault
 from gateway.core.signals import Signal
 from gateway.core.source import Identifier, SourceConfig
 from gateway.faults import dotted, without_tags, worded
-from gateway.pipeline.config import AssetConfig, DeriveConfig
+from gateway.pipeline.config import AssetConfig, DeriveConfig, EventLogConfig
 from gateway.store.config import InfluxConfig, StoreConfig
 from gateway.toml_lines import Path as TomlPath
 from gateway.toml_lines import locate
@@ -66,6 +66,7 @@ class Settings(BaseModel):
     influx: InfluxConfig | None = None
     cloud: CloudConfig = CloudConfig()
     derive: tuple[DeriveConfig, ...] = ()
+    event_log: tuple[EventLogConfig, ...] = ()
 
     def areas(self) -> dict[str, str]:
         """Asset -> the area of the plant it belongs to: of `[alarms]`, else its line, else site."""
@@ -261,6 +262,7 @@ class _Reading:
             return
         self._check_assets(settings, {asset for asset, _ in owner})
         self._check_running(settings, list(owner))
+        self._check_events(settings, set(owner))
 
     def _check_assets(self, settings: Settings, read: set[str]) -> None:
         channels = [channel.id for channel in settings.notify]
@@ -312,6 +314,29 @@ class _Reading:
                     self._fault(at, f"must name at least one signal of {asset.id}, was {rule!r}")
             except RecordError as error:
                 self._fault(at, str(error).removeprefix("derive: "))
+
+    def _check_events(self, settings: Settings, read: set[tuple[str, str]]) -> None:
+        known = {asset.id for asset in settings.asset}
+        named = read | {(each.asset, each.signal) for each in settings.derive}
+        made: dict[tuple[str, str], TomlPath] = {
+            (asset.id, fact): ("asset", i, "facts")
+            for i, asset in enumerate(settings.asset)
+            for fact in asset.facts
+        }
+        for i, log in enumerate(settings.event_log):
+            at: TomlPath = ("event_log", i)
+            for asset in log.assets or known:
+                if asset not in known:
+                    self._fault((*at, "assets"), f"must name an [[asset]], was {asset!r}")
+                if log.signal is not None and (asset, log.signal) not in named:
+                    text = f"no source has {asset}/{log.signal}; name the machines in `assets`"
+                    self._fault((*at, "signal"), text)
+                for name in (f"{log.id}.{code}" for code in log.codes):
+                    if (asset, name) in made:
+                        self._fault((*at, "id"), f"{asset}/{name} is made already; rename one")
+                    made |= {(asset, name): at, (asset, f"{name}.ago_h"): at}
+        for pair in made.keys() & named:
+            self._fault(made[pair], f"{'/'.join(pair)} is a signal of a source already; rename one")
 
     def _typed(self, model: type[Model], table: Table, at: TomlPath) -> Model | None:
         try:

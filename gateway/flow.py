@@ -20,6 +20,7 @@ from gateway.core.texts import Phrase, Texts
 from gateway.latest import Latest
 from gateway.pipeline.assess import Judged
 from gateway.pipeline.derive import Derive
+from gateway.pipeline.events import Events
 from gateway.pipeline.fleet import Post
 from gateway.pipeline.past import Past
 from gateway.pipeline.running import SILENT, START_NS, Running
@@ -62,6 +63,7 @@ class Flow:
         posts: Sequence[Post],
         executor: Executor,
         running: Running | None = None,
+        events: Events | None = None,
     ) -> None:
         self.latest = latest
         self.running = running or Running({})
@@ -82,11 +84,23 @@ class Flow:
         self.on_verdict: Callable[[Transition], None] = lambda _transition: None
         self.on_judged: Callable[[Post, Judged], None] = lambda _post, _judged: None
         self.posts: tuple[Post, ...] = ()
-        self.station(posts, limits, derive, waves)
+        self.events = Events((), (), {}, log.signals)
+        self.station(posts, limits, derive, waves, events)
 
-    def station(self, posts: Sequence[Post], limits: Limits, derive: Derive, waves: Waves) -> None:
+    def station(
+        self,
+        posts: Sequence[Post],
+        limits: Limits,
+        derive: Derive,
+        waves: Waves,
+        events: Events | None = None,
+    ) -> None:
         """Take up judges, watches, limits and what makes signals of others; windows are empty."""
         self._derive, self._waves = derive, waves
+        if events is not None:
+            self.events = events
+            for name, error in events.restore(lambda key: self._log.state_get("events", key)):
+                _events.error("events.forgotten", log=name, error=error)
         memory = self._memory()
         for judge in (post.judge for post in posts):
             if judge.bundle.id not in memory:
@@ -115,6 +129,7 @@ class Flow:
         derive: Derive | None = None,
         waves: Waves | None = None,
         running: Running | None = None,
+        events: Events | None = None,
     ) -> None:
         """Go over to other judges while data flow; the windows are filled from the log.
 
@@ -125,7 +140,13 @@ class Flow:
             await self._log.flush()
             if running is not None:
                 self._let_go(running)
-            self.station(posts, limits or self.limits, derive or self._derive, waves or self._waves)
+            self.station(
+                posts,
+                limits or self.limits,
+                derive or self._derive,
+                waves or self._waves,
+                events,
+            )
             await self._fill(sources_of)
 
     def reconfigure(self, alarms: AlarmsConfig, texts: Texts) -> None:
@@ -170,6 +191,8 @@ class Flow:
         conditions: list[Condition] = []
         signals = len(self._log.signals)
         for item in items:
+            if isinstance(item, Batch):
+                self._hear(item)
             self._log.append(item)
             self.samples += len(item)
             made = self._waves.describe(item) if isinstance(item, Waveform) else item
@@ -180,6 +203,7 @@ class Flow:
                 signals = len(self._log.signals)
             derived = self._derive.derive(made)
             if derived is not None:
+                self._hear(derived)
                 self._log.append(derived)
             for batch in (derived, made) if derived is not None else (made,):
                 self.latest.take(batch, signals)
@@ -274,6 +298,7 @@ class Flow:
         loop = asyncio.get_running_loop()
         for number, windows in cut:
             post = self.posts[number]
+            self._lay(post, windows)
             try:
                 judged = await loop.run_in_executor(
                     self._executor, post.judge.judge, windows, post.coverage_min
@@ -300,6 +325,21 @@ class Flow:
         self.on_judged(post, judged)
         self.assessed += len(assessments)
         return post.judge.conditions(windows, judged)
+
+    def _hear(self, batch: Batch) -> None:
+        """Keep the events that a batch tells, before it: a crash between must lose none."""
+        for key, state in self.events.take(batch):
+            self._log.state_put("events", key, state)
+
+    def _lay(self, post: Post, windows: Windows) -> None:
+        """Fill in what happened, and log it as the signals that it makes."""
+        if post.beside is None:
+            return
+        said, kept = self.events.lay(post.watch, post.beside, windows)
+        for key, state in kept:
+            self._log.state_put("events", key, state)
+        self._log.append(said)
+        self.latest.take(said, len(self._log.signals))
 
     def _started_or_stopped(self, batch: Batch) -> None:
         """Silence, by design, what means nothing while a machine stands."""

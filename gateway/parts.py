@@ -8,6 +8,7 @@ from gateway.config import Asset, Config
 from gateway.core.signals import Signal, SignalTable
 from gateway.latest import Latest
 from gateway.pipeline.derive import Derive
+from gateway.pipeline.events import Events
 from gateway.pipeline.running import Running
 from gateway.pipeline.waves import Waves
 from models.record import RUNNING
@@ -26,6 +27,7 @@ class Parts:
         limits: What is held against limits.
         derive: What makes signals of others.
         waves: What makes signals of waveforms.
+        events: What makes signals of events and facts.
         running: Which machines stand still.
     """
 
@@ -40,6 +42,7 @@ class Parts:
         self.signals: dict[str, list[tuple[int, Signal]]] = {asset: [] for asset in self.assets}
         for signal, n in number.items():
             self.signals.setdefault(signal.asset, []).append((n, signal))
+        self.events = Events(settings.event_log, settings.asset, self.sources_of, table)
         self.alarms = _alarms(config)
         self.limits = Limits([(a.id, limit) for a in settings.asset for limit in a.limits], table)
         self.running = Running(_ruled(number, settings.asset))

@@ -10,8 +10,27 @@ from numpy.typing import NDArray
 AGO_H_MAX = 90 * 24.0
 """What never happened, and what is longer ago than this, are alike."""
 
+CODES_MAX = 64
+
 Floats = NDArray[np.float64]
 _NEVER: Floats = np.zeros(0)
+
+
+def lay(at: Floats, t: Floats, before: float) -> tuple[NDArray[np.int64], Floats]:
+    """What one code says at some times: how many since the time before, and when the last was.
+
+    Args:
+        at: float64[m], when it happened, ascending.
+        t: float64[n], ascending, on the same clock.
+        before: The time before the first of `t`.
+
+    Returns:
+        int64[n], how many of the events lie in (t before, t], and float64[n], the time of the last
+        one up to `t`; -inf where there was none.
+    """
+    until = np.searchsorted(at, t, side="right")
+    count = np.diff(until, prepend=np.searchsorted(at, before, side="right"))
+    return np.maximum(count, 0), np.concatenate([[-np.inf], at])[until]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -90,10 +109,8 @@ class Log:
             t = rows.time_s[mine]
             for i, code in enumerate(self.codes):
                 at = times.get((machine, code), _NEVER)
-                until = np.searchsorted(at, t, side="right")
-                before = np.concatenate([np.searchsorted(at, t[:1], side="left"), until[:-1]])
-                last = np.concatenate([[-np.inf], at])[until]
-                out[mine, 2 * i] = np.maximum(until - before, 0)
+                count, last = lay(at, t, np.nextafter(t[0], -np.inf))
+                out[mine, 2 * i] = count
                 out[mine, 2 * i + 1] = np.minimum((t - last) / 3600, AGO_H_MAX)
         return out
 

@@ -92,16 +92,19 @@ def fit(config: "Config") -> None:
     """
     from gateway.core.signals import SignalTable
     from gateway.pipeline.derive import Derive
+    from gateway.pipeline.events import Events
     from gateway.pipeline.fleet import assignments, muster
     from models.runtime import open_session
 
     table = SignalTable()
-    derived = Derive(config.settings.derive, config.sources_of, table).sources
+    settings = config.settings
+    sources_of = config.sources_of | Derive(settings.derive, config.sources_of, table).sources
     muster(
-        assignments(config.settings.asset, config.resolve),
-        config.sources_of | derived,
+        assignments(settings.asset, config.resolve),
+        sources_of,
         table,
         opener=lambda bundle, _device: open_session(bundle, "cpu"),
+        events=Events(settings.event_log, settings.asset, sources_of, table),
     )
 
 

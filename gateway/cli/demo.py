@@ -186,9 +186,9 @@ async def _demo(
     port: int,
     picture: Path | None,
 ) -> _Outcome:
-    from gateway.cli.events import write_json_lines
     from gateway.cli.live import draw
     from gateway.cli.run import run_until_told
+    from gateway.cli.structured import write_json_lines
     from gateway.config import load
     from gateway.demo.configuration import configuration, shipped_bundles
 

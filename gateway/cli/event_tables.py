@@ -14,10 +14,8 @@ from gateway.cli.files import groups_of
 from gateway.cli.tables import Table, numbers, table
 from gateway.cli.times import find_time, joined, time_of
 from models.errors import RecordError
-from models.events import AGO_H_MAX, Facts, Failures, Log
+from models.events import AGO_H_MAX, CODES_MAX, Facts, Failures, Log
 from models.record import Record
-
-CODES_MAX = 64
 
 
 def with_tables(

@@ -30,7 +30,7 @@ def command(*, config: Path, headless: bool) -> None:
     from gateway.heap import settle_heap
 
     settle_heap()
-    from gateway.cli.events import write_json_lines
+    from gateway.cli.structured import write_json_lines
     from gateway.config import load
 
     write_json_lines()
@@ -67,8 +67,8 @@ async def _run_live(gateway: "Gateway", ending: asyncio.Event, title: str) -> No
     from rich.console import Console
     from rich.live import Live
 
-    from gateway.cli.events import write_to
     from gateway.cli.live import show
+    from gateway.cli.structured import write_to
 
     console = Console()
     write_to(lambda line: console.print(line, style="dim", markup=False, highlight=False))

@@ -1,4 +1,4 @@
-"""`[[asset]]` and `[[derive]]`: what the pipeline does for each machine."""
+"""`[[asset]]`, `[[derive]]` and `[[event_log]]`: what the pipeline does for each machine."""
 
 from typing import Self
 
@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from gateway.core.source import Identifier
 from models.errors import RecordError
+from models.events import CODES_MAX
 from models.features.bearing import Bearing, bearing
 
 
@@ -118,6 +119,12 @@ class AssetConfig(BaseModel):
         default=True,
         description="Follow slow change of the healthy machine, within the bounds of its bundle.",
     )
+    facts: dict[Identifier, float | str] = Field(
+        default={},
+        max_length=64,
+        description="What stays as it is of this machine: its age, its model; for bundles that were"
+        " trained with it.",
+    )
     bearing: BearingConfig | None = Field(
         default=None, description="Its bearing: waveforms are searched for its defects' orders."
     )
@@ -142,3 +149,39 @@ class DeriveConfig(BaseModel):
         max_length=500,
         description="Arithmetic over signal names: torque * rpm * 0.1047",
     )
+
+
+class EventLogConfig(BaseModel):
+    """`[[event_log]]`: what happens to machines, by codes: errors, repairs."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: Identifier = Field(
+        description="As the column of codes was called in training, for its signals are `id.code`."
+    )
+    codes: tuple[Identifier, ...] | dict[Identifier, float] = Field(
+        description="The codes; with `signal`, each with the value that it has there.",
+    )
+    signal: Identifier | None = Field(
+        default=None,
+        description="Signal of these machines that says the codes by its values: an event each time"
+        " that it becomes one of them.",
+    )
+    assets: tuple[Identifier, ...] = Field(
+        default=(), description="The machines that it is of; unset: every [[asset]]."
+    )
+
+    @model_validator(mode="after")
+    def _codes_with_values_where_a_signal_says_them(self) -> Self:
+        if not 1 <= len(self.codes) <= CODES_MAX:
+            raise ValueError(f"codes: must be 1 to {CODES_MAX}, were {len(self.codes)}")
+        if (self.signal is not None) is not isinstance(self.codes, dict):
+            raise ValueError(
+                'needs codes = { error1 = 1 } and signal, or codes = ["error1"] without signal'
+            )
+        return self
+
+    def values(self) -> dict[float, str]:
+        """Value of the signal -> code; empty where no signal says them."""
+        codes = self.codes
+        return {value: code for code, value in codes.items()} if isinstance(codes, dict) else {}

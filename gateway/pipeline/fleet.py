@@ -11,6 +11,7 @@ from gateway.core.errors import ConfigError, Fault
 from gateway.core.signals import Signal, SignalTable
 from gateway.pipeline.assess import Judge
 from gateway.pipeline.config import AssetConfig
+from gateway.pipeline.events import Beside, Events
 from gateway.pipeline.forecast import reach_h
 from gateway.pipeline.waves import parts_wanted
 from gateway.pipeline.windows import Watch
@@ -33,11 +34,13 @@ class Post:
         judge: The loaded bundle, for its assets.
         watch: The windows that it wants to see.
         coverage_min: float64[a], below which an asset's window gets no verdict.
+        beside: Which of its signals are events and facts; None where none is.
     """
 
     judge: Judge
     watch: Watch
     coverage_min: NDArray[np.float64]
+    beside: Beside | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +75,7 @@ def muster(
     signals: SignalTable,
     *,
     opener: Callable[[Bundle, str], Session] = open_lasting,
+    events: Events | None = None,
 ) -> list[Post]:
     """Load every bundle once, prove it on its device, and group the assets that share it.
 
@@ -80,12 +84,14 @@ def muster(
         sources_of: Every configured or derived signal, and the source that feeds it.
         signals: Gives each signal its number.
         opener: Loads a bundle on the device that is named.
+        events: Makes signals of events and facts.
 
     Raises:
         ConfigError: A bundle cannot be read, or wants other signals or units than its asset has;
             all such faults at once.
     """
     sources_of = dict(sources_of)
+    events = events or Events((), (), sources_of, signals)
     named: dict[str, dict[str, Signal]] = {one.asset.id: {} for one in wanted}
     for signal in sources_of:
         named.setdefault(signal.asset, {})[signal.name] = signal
@@ -116,7 +122,7 @@ def muster(
                 parts = parts_wanted(wanted_names, there, sources_of)
                 sources_of |= parts
                 there |= {signal.name: signal for signal in parts}
-                differences = _differences(bundle.manifest, one.asset, there)
+                differences = _differences(bundle.manifest, one.asset, there, events)
                 faults += [Fault(one.where, f"{path.name}: {d}") for d in differences]
                 if not differences:
                     fitting.append(one.asset)
@@ -131,7 +137,7 @@ def muster(
                     follow=[asset.follow for asset in fitting],
                     hop_cells=_hop_cells(fitting[0], bundle.manifest),
                 )
-                posts.append(_post(judge, fitting, named, sources_of, signals))
+                posts.append(_post(judge, fitting, named, sources_of, signals, events))
         except ModelError as error:
             faults += [Fault(one.where, f"{path.name}: {error}") for one in members]
     if faults:
@@ -145,6 +151,7 @@ def _post(
     named: Mapping[str, Mapping[str, Signal]],
     sources_of: Mapping[Signal, str],
     signals: SignalTable,
+    events: Events,
 ) -> Post:
     bundle, plan, first = judge.bundle, judge.plan, assets[0]
     period_ns = round(plan.period_s * 1e9)
@@ -154,12 +161,21 @@ def _post(
     ]
     states = [named[asset.id].get(RUNNING) if asset.running.strip() else None for asset in assets]
     numbers = [signals.intern(key) if key else -1 for key in states]
+    own = np.array(
+        [[signals.intern(key) if key else -1 for key in row] for row in keys], dtype=np.int32
+    )
     watch = Watch(
         assets=judge.assets,
-        signals=np.array(
-            [[signals.intern(key) if key else -1 for key in row] for row in keys], dtype=np.int32
+        signals=own,
+        sources=tuple(
+            tuple(
+                sorted(
+                    {sources_of[key] for key in row if key}
+                    | events.sources(asset.id, judge.plan.signals)
+                )
+            )
+            for asset, row in zip(assets, keys, strict=True)
         ),
-        sources=tuple(tuple(sorted({sources_of[key] for key in row if key})) for row in keys),
         period_ns=period_ns,
         cells=plan.cells,
         hop_cells=_hop_cells(first, bundle.manifest),
@@ -167,7 +183,8 @@ def _post(
         lateness_ns=round(first.lateness_s * 1e9),
         running=np.array(numbers, dtype=np.int32) if any(states) else None,
     )
-    return Post(judge, watch, np.array([asset.coverage_min for asset in assets]))
+    beside = events.beside(judge.assets, bundle.manifest, own, signals)
+    return Post(judge, watch, np.array([asset.coverage_min for asset in assets]), beside)
 
 
 def _hop_cells(asset: AssetConfig, manifest: Manifest) -> int:
@@ -178,9 +195,11 @@ def _hop_cells(asset: AssetConfig, manifest: Manifest) -> int:
     return max(1, round(asset.hop_s / (window.period_s or 1.0)))
 
 
-def _differences(manifest: Manifest, config: AssetConfig, named: Mapping[str, Signal]) -> list[str]:
+def _differences(
+    manifest: Manifest, config: AssetConfig, named: Mapping[str, Signal], events: Events
+) -> list[str]:
     """What a bundle wants of an asset's signals and settings and does not find."""
-    out = []
+    out = events.unknown_words(config.id, manifest)
     asset, life_h = config.id, config.life_h
     if manifest.kind == "rul" and life_h is not None and life_h >= (reach := reach_h(manifest)):
         out.append(
@@ -189,9 +208,20 @@ def _differences(manifest: Manifest, config: AssetConfig, named: Mapping[str, Si
         )
     if manifest.window.period_s is None:
         out.append("counts rows and knows no time, so it runs in `forewarn score` only")
+    lacking = {
+        wanted.name
+        for wanted in manifest.signals
+        if wanted.name not in named and not events.makes(config.id, wanted.name)
+    }
+    blocks = _blocks(manifest, lacking)
+    if blocks:
+        needs = "; ".join(blocks)
+        out.append(f"was trained with events and facts that {asset} does not have; add {needs}")
     for wanted in manifest.signals:
         signal = named.get(wanted.name)
         if signal is None:
+            if wanted.name not in lacking or wanted.name in _beside_names(manifest):
+                continue
             there = sorted(named)
             out.append(
                 f"was trained on signal {wanted.name!r}, which {asset} does not have"
@@ -202,4 +232,25 @@ def _differences(manifest: Manifest, config: AssetConfig, named: Mapping[str, Si
                 f"was trained on {wanted.name} in {wanted.unit!r}, {asset} has it in"
                 f" {signal.unit!r}; convert it with `scale` and `offset`, or train anew"
             )
+    return out
+
+
+def _beside_names(manifest: Manifest) -> set[str]:
+    """The signals that training took from tables beside the telemetry."""
+    return set(manifest.detail.get("events", {}).get("names", ()))
+
+
+def _blocks(manifest: Manifest, lacking: set[str]) -> list[str]:
+    """What to write into the configuration, so that events and facts that lack are there."""
+    out = []
+    facts = _beside_names(manifest)
+    for log, codes in manifest.detail.get("events", {}).get("codes", {}).items():
+        made = {code: {f"{log}.{code}", f"{log}.{code}.ago_h"} for code in codes}
+        facts -= set().union(*made.values())
+        missing = [f'"{code}"' for code in codes if made[code] & lacking]
+        if missing:
+            out.append(f'[[event_log]] id = "{log}", codes = [{", ".join(missing)}]')
+    if missing_facts := sorted(facts & lacking):
+        told = ", ".join(f"{name} = …" for name in missing_facts)
+        out.append(f"facts = {{ {told} }} in its [[asset]]")
     return out

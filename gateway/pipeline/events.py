@@ -1,0 +1,362 @@
+"""What happened to machines, and what they are, laid on the cells of a window as signals."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gateway.core.batch import Batch, Quality, make_batch
+from gateway.core.signals import Signal, SignalTable
+from gateway.pipeline.config import AssetConfig, EventLogConfig
+from gateway.pipeline.windows import Watch, Windows
+from models.events import AGO_H_MAX, lay
+from models.manifest import Manifest
+
+KEPT_MAX = 256
+"""Events kept of each code of a machine, the newest; a window hardly holds more."""
+HOUR_NS = 3600 * 10**9
+ALWAYS_NS = -(1 << 61)
+"""Since when a history that was given whole is known."""
+SOURCE = "events"
+
+_NEVER_NS = -(1 << 62)
+_UNTOLD_NS = 1 << 62
+
+
+@dataclass(slots=True, eq=False)
+class _Kept:
+    """One event log of one machine.
+
+    Attributes:
+        values: Value of its signal -> code.
+        at_ns: Code -> int64, when it happened, ascending.
+        since_ns: From when on nothing is missing.
+        value: Last value of its signal, NaN before the first.
+    """
+
+    values: Mapping[float, str]
+    at_ns: dict[str, NDArray[np.int64]]
+    since_ns: int = _UNTOLD_NS
+    value: float = float("nan")
+
+    def add(self, code: str, t_ns: NDArray[np.int64]) -> int:
+        """Take events; those that are known count once. How many were new."""
+        before = self.at_ns[code]
+        after = np.union1d(before, t_ns)
+        self.at_ns[code] = after[-KEPT_MAX:]
+        return len(after) - len(before)
+
+    def pack(self) -> bytes:
+        value = None if np.isnan(self.value) else self.value
+        counts = {code: len(at) for code, at in self.at_ns.items()}
+        head = json.dumps([self.since_ns, value, counts], ensure_ascii=False)
+        times = np.concatenate(list(self.at_ns.values())).astype("<i8")
+        return head.encode() + b"\n" + times.tobytes()
+
+    def unpack(self, data: bytes) -> None:
+        """Take up what `pack` gave; of codes that are no longer configured nothing is.
+
+        Raises:
+            ValueError, TypeError: The bytes are not that.
+        """
+        head, _, body = data.partition(b"\n")
+        since_ns, value, counts = json.loads(head)
+        times = np.frombuffer(body, "<i8").astype(np.int64)
+        ends = np.cumsum(list(counts.values()))
+        parts = np.split(times, ends)
+        if len(times) != ends[-1]:
+            raise ValueError("must hold as many times as it says")
+        for code, at in zip(counts, parts[:-1], strict=True):
+            if code in self.at_ns:
+                self.at_ns[code] = at
+        # A code that was not known when the rest was told has been missing until now.
+        self.since_ns = since_ns if self.at_ns.keys() <= counts.keys() else _UNTOLD_NS
+        self.value = float("nan" if value is None else value)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Beside:
+    """Which columns of a watch come from events and facts: `a` assets, `k` signals.
+
+    Attributes:
+        slot: int32[a, k], the code of an event log; -1 where it is none.
+        ago: bool[k], hours since the last one, rather than how many.
+        fact: float64[a, k], NaN where it is none.
+        number: int32[a, k], of the signal that is logged for an event column; -1 for none.
+    """
+
+    slot: NDArray[np.int32]
+    ago: NDArray[np.bool_]
+    fact: NDArray[np.float64]
+    number: NDArray[np.int32]
+
+
+class Events:
+    """All event logs and facts of a gateway. Its state belongs to the flow."""
+
+    def __init__(
+        self,
+        logs: Sequence[EventLogConfig],
+        assets: Sequence[AssetConfig],
+        sources_of: Mapping[Signal, str],
+        table: SignalTable,
+    ) -> None:
+        """Prepare; signals of `sources_of` may tell codes, and each event signal has a number."""
+        self._facts = {(a.id, name): fact for a in assets for name, fact in a.facts.items()}
+        self._kept: dict[tuple[str, str], _Kept] = {}
+        self._slots: list[tuple[str, str, str]] = []
+        self._slot_of: dict[tuple[str, str], int] = {}
+        self._told_by: dict[int, tuple[str, str]] = {}
+        self._source: dict[tuple[str, str], str] = {}
+        self.signals: dict[str, list[tuple[int, Signal]]] = {}
+        by_name = {(s.asset, s.name): s for s in sources_of} if logs else {}
+        for log in logs:
+            for asset in log.assets or [a.id for a in assets]:
+                self._kept[asset, log.id] = _Kept(
+                    log.values(), {code: np.zeros(0, np.int64) for code in log.codes}
+                )
+                for code in log.codes:
+                    for name, unit in ((f"{log.id}.{code}", ""), (f"{log.id}.{code}.ago_h", "h")):
+                        self._slot_of[asset, name] = len(self._slots)
+                        key = Signal(asset, name, unit)
+                        self.signals.setdefault(asset, []).append((table.intern(key), key))
+                    self._slots.append((asset, log.id, code))
+                if log.signal is not None:
+                    teller = by_name[asset, log.signal]
+                    self._told_by[table.intern(teller)] = (asset, log.id)
+                    self._source[asset, log.id] = sources_of[teller]
+        self._tells = np.zeros(1 + max(self._told_by, default=-1), bool)
+        self._tells[list(self._told_by)] = True
+        self._newest_ns = np.full(len(self._slots), _NEVER_NS, np.int64)
+        self._since_ns = np.full(len(self._slots), _UNTOLD_NS, np.int64)
+
+    def makes(self, asset: str, name: str) -> bool:
+        """Whether it is a signal or a fact that is made here."""
+        return (asset, name) in self._slot_of or (asset, name) in self._facts
+
+    def sources(self, asset: str, names: Sequence[str]) -> set[str]:
+        """The sources that tell the codes behind these signals."""
+        logs = {
+            self._slots[s][1] for n in names if (s := self._slot_of.get((asset, n))) is not None
+        }
+        return {self._source[asset, log] for log in logs if (asset, log) in self._source}
+
+    def unknown_words(self, asset: str, manifest: Manifest) -> list[str]:
+        """Facts that a bundle cannot take: words that it did not learn."""
+        return [
+            f"facts.{s.name}: {asset}: must be one of {', '.join(s.categories)}, was {fact!r}"
+            if s.categories
+            else f"facts.{s.name}: {asset}: must be a number, was {fact!r}"
+            for s in manifest.signals
+            if (fact := self._facts.get((asset, s.name))) is not None
+            and (_word(fact) not in s.categories if s.categories else isinstance(fact, str))
+        ]
+
+    def beside(
+        self, assets: Sequence[str], manifest: Manifest, own: NDArray[np.int32], table: SignalTable
+    ) -> Beside | None:
+        """What a bundle takes of them; None where it is nothing.
+
+        Args:
+            assets: Who is judged.
+            manifest: Of the bundle.
+            own: int32[a, k], numbers of the signals that the assets have themselves, else -1.
+            table: Of the signals' numbers.
+        """
+        slot = np.full(own.shape, -1, np.int32)
+        fact = np.full(own.shape, np.nan)
+        number = np.full(own.shape, -1, np.int32)
+        for i, asset in enumerate(assets):
+            for k, signal in enumerate(manifest.signals):
+                if own[i, k] >= 0:
+                    continue
+                slot[i, k] = self._slot_of.get((asset, signal.name), -1)
+                held = self._facts.get((asset, signal.name))
+                if held is not None:
+                    words = signal.categories
+                    fact[i, k] = words.index(_word(held)) if words else float(held)
+                if slot[i, k] >= 0:
+                    unit = "h" if signal.name.endswith(".ago_h") else ""
+                    number[i, k] = table.intern(Signal(asset, signal.name, unit))
+        if not ((slot >= 0) | ~np.isnan(fact)).any():
+            return None
+        ago = np.array([signal.name.endswith(".ago_h") for signal in manifest.signals])
+        return Beside(slot, ago, fact, number)
+
+    def take(self, batch: Batch) -> Iterator[tuple[str, bytes]]:
+        """Hear the codes that signals become; what is to be kept for a restart."""
+        if not self._told_by:
+            return
+        inside = batch.signal[batch.signal < len(self._tells)]
+        for number in np.unique(inside[self._tells[inside]]).tolist():
+            own = np.flatnonzero((batch.signal == number) & (batch.quality != Quality.BAD))
+            own = own[np.argsort(batch.t_ns[own], kind="stable")]
+            asset, log = self._told_by[number]
+            if self._hear(asset, log, batch.t_ns[own], batch.value[own], history=batch.history):
+                yield self._changed(asset, log)
+
+    def tell(
+        self, asset: str, log: str, events: Mapping[str, NDArray[np.int64]], *, whole: bool
+    ) -> tuple[int, tuple[str, bytes]]:
+        """Take what somebody knows.
+
+        Args:
+            asset: Whose.
+            log: Which log.
+            events: Code -> UTC ns, when it happened.
+            whole: What is not known now did not happen.
+
+        Returns:
+            How many were new, and what is to be kept.
+        """
+        kept = self._kept[asset, log]
+        new = sum(kept.add(code, t_ns) for code, t_ns in events.items())
+        if whole:
+            kept.since_ns = ALWAYS_NS
+        return new, self._changed(asset, log)
+
+    def codes(self) -> dict[tuple[str, str], tuple[str, ...]]:
+        """Asset and log -> its codes."""
+        return {key: tuple(kept.at_ns) for key, kept in self._kept.items()}
+
+    def since_ns(self, asset: str, log: str) -> int | None:
+        """From when on nothing is missing, `ALWAYS_NS` for ever; None while nobody watched."""
+        since_ns = self._kept[asset, log].since_ns
+        return None if since_ns == _UNTOLD_NS else since_ns
+
+    def at_ns(self, asset: str, log: str, code: str) -> NDArray[np.int64]:
+        """When it happened, ascending."""
+        return self._kept[asset, log].at_ns[code]
+
+    def restore(self, get: Callable[[str], bytes | None]) -> Iterator[tuple[str, str]]:
+        """Take up what was kept, by its key; give those that cannot be read, and why."""
+        for asset, log in self._kept:
+            state = get(f"{asset}/{log}")
+            try:
+                if state is not None:
+                    self._kept[asset, log].unpack(state)
+            except (ValueError, TypeError) as error:
+                yield f"{asset}/{log}", str(error)
+            self._changed(asset, log)
+
+    def lay(
+        self, watch: Watch, beside: Beside, windows: Windows
+    ) -> tuple[Batch, list[tuple[str, bytes]]]:
+        """Fill the columns of events and facts of windows in place.
+
+        A cell counts what happened within it, and knows nothing later. NaN says that nobody knows:
+        what happened before anybody watched. Coverage of such a column is that of the others, for
+        events tell nothing of a machine whose signals are missing.
+
+        Returns:
+            A sample of each event column at the windows' ends, and what is to be kept.
+        """
+        rows, value = windows.rows, windows.value
+        slot, fact = beside.slot[rows], beside.fact[rows]
+        cell_ns = windows.end_ns[:, None] - watch.period_ns * np.arange(watch.cells)[::-1]
+        kept = self._begin(slot, windows.end_ns)
+        at, column = np.nonzero(slot >= 0)
+        mine = slot[at, column]
+        value[at, column] = self._laid(mine, cell_ns[at], watch.period_ns, beside.ago[column])
+        constant = ~np.isnan(fact)
+        value[constant] = fact[constant][:, None]
+        made = (slot >= 0) | constant
+        others = np.where(made, np.nan, windows.coverage)
+        measured = (
+            np.nan_to_num(np.nanmean(others, axis=1)) if not made.all() else np.zeros(len(rows))
+        )
+        known = np.isfinite(value).mean(axis=2)
+        windows.coverage[made] = (known * measured[:, None])[made]
+        return self._samples(watch, beside, windows), kept
+
+    def _hear(
+        self,
+        asset: str,
+        log: str,
+        t_ns: NDArray[np.int64],
+        value: NDArray[np.float64],
+        *,
+        history: bool,
+    ) -> bool:
+        """Take samples of the signal that says the codes; whether anything is new."""
+        kept = self._kept[asset, log]
+        if not len(t_ns):
+            return False
+        # What was fetched from the past may have begun long before.
+        before = value[:1] if history else np.array([kept.value])
+        became = value != np.concatenate([before, value[:-1]])
+        for code_value, code in kept.values.items():
+            kept.add(code, t_ns[became & (value == code_value)])
+        if not history:
+            kept.value = float(value[-1])
+            if kept.since_ns == _UNTOLD_NS:
+                kept.since_ns = int(t_ns[0])
+        return bool(became.any())
+
+    def _changed(self, asset: str, log: str) -> tuple[str, bytes]:
+        kept = self._kept[asset, log]
+        for code, at_ns in kept.at_ns.items():
+            slot = self._slot_of[asset, f"{log}.{code}"]
+            self._newest_ns[slot] = at_ns[-1] if len(at_ns) else _NEVER_NS
+            self._since_ns[slot] = kept.since_ns
+        return f"{asset}/{log}", kept.pack()
+
+    def _begin(self, slot: NDArray[np.int32], end_ns: NDArray[np.int64]) -> list[tuple[str, bytes]]:
+        """Where nobody has watched before, somebody does from the first window on."""
+        kept = []
+        untold = (
+            (slot >= 0) & (self._since_ns[slot] == _UNTOLD_NS) if len(self._slots) else slot >= 0
+        )
+        for i, k in np.argwhere(untold).tolist():
+            asset, log, _ = self._slots[slot[i, k]]
+            if self._kept[asset, log].since_ns == _UNTOLD_NS:
+                self._kept[asset, log].since_ns = int(end_ns[i])
+                kept.append(self._changed(asset, log))
+        return kept
+
+    def _laid(
+        self,
+        slot: NDArray[np.int32],
+        cell_ns: NDArray[np.int64],
+        period_ns: int,
+        ago: NDArray[np.bool_],
+    ) -> NDArray[np.float64]:
+        """float64[n, cells], one row a slot and window."""
+        since_ns = self._since_ns[slot][:, None]
+        newest_ns = self._newest_ns[slot]
+        count = np.zeros(cell_ns.shape)
+        last_s = np.where(newest_ns == _NEVER_NS, -np.inf, newest_ns / 1e9)[:, None].repeat(
+            cell_ns.shape[1], axis=1
+        )
+        # Nearly always nothing has happened within the window, and all is said.
+        for i in np.flatnonzero(newest_ns > cell_ns[:, 0] - period_ns).tolist():
+            asset, log, code = self._slots[slot[i]]
+            at_s = self._kept[asset, log].at_ns[code] / 1e9
+            count[i], last_s[i] = lay(at_s, cell_ns[i] / 1e9, (cell_ns[i, 0] - period_ns) / 1e9)
+        count[(cell_ns <= since_ns) & (count == 0)] = np.nan
+        hours = np.minimum((cell_ns / 1e9 - last_s) / 3600, AGO_H_MAX)
+        unknown = np.isinf(last_s) & ((cell_ns - since_ns) < AGO_H_MAX * HOUR_NS)
+        return np.where(ago[:, None], np.where(unknown, np.nan, hours), count)
+
+    def _samples(self, watch: Watch, beside: Beside, windows: Windows) -> Batch:
+        """What the columns of events say at the windows' ends: counts are of the whole step."""
+        number = beside.number[windows.rows]
+        at, column = np.nonzero(number >= 0)
+        step = windows.value[at, column, -watch.hop_cells :]
+        value = np.where(beside.ago[column], step[:, -1], step.sum(axis=1))
+        t_ns = windows.end_ns[at]
+        return make_batch(
+            SOURCE,
+            number[at, column],
+            t_ns,
+            value,
+            np.zeros(len(at), np.uint8),
+            int(windows.end_ns.max()),
+        )
+
+
+def _word(fact: float | str) -> str:
+    """A fact as a table of facts writes it."""
+    return fact if isinstance(fact, str) else f"{fact:g}"

@@ -1,0 +1,180 @@
+"""Errors and repairs as signals in a running gateway: its probabilities are those of `score`."""
+
+import csv
+import signal
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from random import Random
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from gateway.cli.columns import Columns
+from gateway.cli.event_tables import kept, with_tables
+from gateway.cli.files import read
+from gateway.core.errors import StoreError
+from models.bundle import read as read_bundle
+from models.heads import answer
+from models.training import failure
+from tests.e2e.processes import CONSOLE, Gateway, gateway
+from tests.eventually import eventually_blocking
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+HOURS = 480
+CODES = {"e1": 1, "e2": 2}
+
+
+@pytest.fixture(scope="module")
+def plant(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Tables of eight machines, of which e1 comes 20 h before each failure; a model of seven."""
+    folder = tmp_path_factory.mktemp("plant")
+    random = Random(1)
+    telemetry, errors, failures, machines = [], [], [], []
+    for number in range(1, 9):
+        name = f"press-{number}"
+        machines.append((name, f"m{1 + number % 2}", 3 * number))
+        due = sorted(random.sample(range(60, HOURS - 10), 3))
+        failures += [(moment(hour), name, "bearing") for hour in due]
+        other = random.sample(sorted(set(range(HOURS)) - {hour - 20 for hour in due}), 4)
+        errors += [(moment(hour - 20), name, "e1") for hour in due]
+        errors += [(moment(hour), name, "e2") for hour in other]
+        telemetry += [
+            (moment(h), name, f"{random.gauss(50, 5):.3f}", f"{random.gauss(2, 0.2):.3f}")
+            for h in range(HOURS)
+        ]
+    write(folder / "errors.csv", ("time", "machine", "errorID"), errors)
+    write(folder / "failures.csv", ("time", "machine", "failure"), failures)
+    write(folder / "machines.csv", ("machine", "model", "age"), machines)
+    head = ("time", "machine", "load", "vibration")
+    write(folder / "train.csv", head, [row for row in telemetry if row[1] != "press-8"])
+    write(folder / "test.csv", head, [row for row in telemetry if row[1] == "press-8"])
+    made = failure_model(folder)
+    assert made.exists()
+    return folder
+
+
+def failure_model(folder: Path) -> Path:
+    asked = columns(folder, failures=folder / "failures.csv", within="24h")
+    record = read([folder / "train.csv"], asked)
+    trained = failure.train(record, window="24rows", learn=["boosted"], detail=kept(asked))
+    trained.write(folder / "fails.fwm")
+    return folder / "fails.fwm"
+
+
+def columns(folder: Path, **more: object) -> Columns:
+    tables = [folder / "errors.csv", folder / "machines.csv"]
+    return with_tables(Columns(group="machine", few_words=True), tables, **more)  # type: ignore[arg-type]
+
+
+def moment(hour: float) -> str:
+    return (START + timedelta(hours=hour)).isoformat()
+
+
+def write(path: Path, head: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([head, *rows])
+
+
+def expected(folder: Path) -> NDArray[np.float32]:
+    """float32[h], what `score` says of each hour of press-8."""
+    bundle = read_bundle(folder / "fails.fwm")
+    return answer(bundle, read([folder / "test.csv"], columns(folder))).values[:, 0]
+
+
+def recording(folder: Path, into: Path, hours: slice) -> None:
+    """What the gateway reads of press-8: its telemetry, and a register that says its error."""
+    errors = {
+        row[0]: CODES[row[2]] for row in rows_of(folder / "errors.csv") if row[1] == "press-8"
+    }
+    rows = rows_of(folder / "test.csv")[hours]
+    head = ("time", "load", "vibration", "error_code")
+    write(into, head, [(t, a, b, errors.get(t, 0)) for t, _, a, b in rows])
+
+
+def rows_of(path: Path) -> list[list[str]]:
+    with path.open(newline="") as file:
+        return list(csv.reader(file))[1:]
+
+
+CONFIG = """
+[[source]]
+kind = "replay"
+id = "press-plc"
+files = ["{recording}"]
+time_column = "time"
+times = "kept"
+speed = 0
+signals = [
+  {{ asset = "press-8", signal = "load" }},
+  {{ asset = "press-8", signal = "vibration" }},
+  {{ asset = "press-8", signal = "error_code" }},
+]
+
+[[event_log]]
+id = "errorID"
+codes = {{ e1 = 1, e2 = 2 }}
+signal = "error_code"
+
+[[asset]]
+id = "press-8"
+bundles = ["fails.fwm"]
+facts = {{ model = "m1", age = 24 }}
+
+[alarms.delays]
+failure = {{ on_s = 0, off_s = 0 }}
+"""
+
+
+def said(one: Gateway) -> dict[int, float]:
+    """Hour of the record -> the probability that the gateway gave; abstentions are left out."""
+    try:
+        with one.log() as log:
+            return {
+                round((t_ns / 1e9 - START.timestamp()) / 3600): float(output[0])
+                for a in log.assessments(0, 1 << 62)
+                if a.output is not None
+                for t_ns, output in zip(a.t_ns.tolist(), a.output, strict=True)
+                if np.isfinite(output[0])
+            }
+    except StoreError:
+        return {}  # The file is there, its tables are not yet.
+
+
+def test_a_register_that_says_errors_foretells_as_score_does_over_a_crash(
+    plant: Path, tmp_path: Path
+) -> None:
+    first = rows_of(plant / "errors.csv")
+    known = max(hours_of(first, code)[0] for code in CODES)
+    wanted = expected(plant)
+    (tmp_path / "fails.fwm").write_bytes((plant / "fails.fwm").read_bytes())
+    config = tmp_path / "forewarn.toml"
+    text = CONFIG.format(recording=tmp_path / "recording.csv")
+    config.write_text(text.replace("[[source]]", CONSOLE + "[[source]]", 1))
+    half = known + 60
+    with gateway(config) as one:
+        recording(plant, tmp_path / "recording.csv", slice(0, half))
+        one.start()
+        eventually_blocking(lambda: half - 1 in said(one), timeout_s=60)
+        one.stop(signal.SIGKILL)
+        recording(plant, tmp_path / "recording.csv", slice(half, None))
+        one.start()
+        eventually_blocking(lambda: HOURS - 1 in said(one), timeout_s=60)
+        alarms = {row["alarm"] for row in one.told("alarm")}
+        assert one.stop() == 0
+    made = said(one)
+    hours = np.array([hour for hour in sorted(made) if hour >= known + 24])
+    assert len(hours) == HOURS - known - 24, "every hour was judged once all was known"
+    np.testing.assert_allclose([made[h] for h in hours], wanted[hours], atol=1e-6)
+    assert (wanted[hours] > 0.5).any()
+    assert alarms == {"failure.failure"}
+
+
+def hours_of(rows: Sequence[Sequence[str]], code: str) -> list[int]:
+    """The hours at which press-8 had a code, ascending."""
+    return sorted(
+        round((datetime.fromisoformat(t) - START) / timedelta(hours=1))
+        for t, machine, word in rows
+        if machine == "press-8" and word == code
+    )

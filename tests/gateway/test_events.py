@@ -1,0 +1,245 @@
+"""Events at the cells of windows: as `score` has them, known only from when somebody watched."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from gateway.core.batch import Batch, Quality
+from gateway.core.signals import Signal, SignalTable
+from gateway.pipeline.config import AssetConfig, EventLogConfig
+from gateway.pipeline.events import KEPT_MAX, Events
+from gateway.pipeline.windows import Watch, Windows
+from models.events import AGO_H_MAX, Log, Rows
+from models.manifest import Manifest, Window
+from models.manifest import Signal as Input
+
+HOUR_NS = 3600 * 10**9
+START = 480_000
+"""Hours since 1970 at which these tests begin."""
+CODES = ("e1", "e2")
+REGISTER = Signal("press-1", "code")
+INPUTS = (
+    Input(name="volt"),
+    *(Input(name=f"error.{code}{kind}") for code in CODES for kind in ("", ".ago_h")),
+    Input(name="age"),
+    Input(name="model", categories=("m3", "m4")),
+)
+
+
+def make(table: SignalTable, *, signal: str | None = None, **facts: float | str) -> Events:
+    codes = {code: float(i + 1) for i, code in enumerate(CODES)} if signal else CODES
+    log = EventLogConfig(id="error", codes=codes, signal=signal)
+    assets = [AssetConfig(id="press-1", facts=facts), AssetConfig(id="press-2")]
+    if signal:
+        log = log.model_copy(update={"assets": ("press-1",)})
+    return Events([log], assets, {REGISTER: "plc"} if signal else {}, table)
+
+
+def manifest() -> Manifest:
+    return Manifest(
+        id="m",
+        kind="failure",
+        created=datetime(2026, 1, 1, tzinfo=UTC),
+        signals=INPUTS,
+        window=Window(period_s=3600.0, cells=6, hop_cells=1),
+        features=("volt:last",),
+        outputs=("probability",),
+    )
+
+
+def look(events: Events, table: SignalTable, end_h: int, cells: int = 6) -> Windows:
+    """The window of `press-1` that ends with an hour, as the flow fills it."""
+    own = np.full((1, len(INPUTS)), -1, np.int32)
+    own[0, 0] = table.intern(Signal("press-1", "volt"))
+    watch = Watch(
+        ("press-1",), own, (("plc",),), HOUR_NS, cells, 1, stale_ns=3 * HOUR_NS, lateness_ns=0
+    )
+    value = np.full((1, len(INPUTS), cells), np.nan)
+    value[0, 0] = 170.0
+    seen = Windows(
+        rows=np.zeros(1, np.int64),
+        end_ns=np.array([(START + end_h) * HOUR_NS]),
+        value=value,
+        coverage=np.isfinite(value).mean(axis=2),
+        full=np.ones(1, bool),
+    )
+    beside = events.beside(("press-1",), manifest(), own, table)
+    assert beside is not None
+    events.lay(watch, beside, seen)
+    return seen
+
+
+def at(*hours: float) -> NDArray[np.int64]:
+    return np.array([round((START + hour) * HOUR_NS) for hour in hours], np.int64)
+
+
+def register(*samples: tuple[float, float], history: bool = False) -> Batch:
+    value = np.array([value for _, value in samples], np.float64)
+    return Batch(
+        source="plc",
+        signal=np.zeros(len(samples), np.int32),
+        t_ns=at(*(hour for hour, _ in samples)),
+        value=value,
+        quality=np.where(np.isnan(value), Quality.BAD, Quality.GOOD).astype(np.uint8),
+        received_ns=0,
+        history=history,
+    )
+
+
+def told(events: Events, **codes: NDArray[np.int64]) -> Mapping[str, bytes]:
+    _, (key, state) = events.tell("press-1", "error", codes, whole=True)
+    return {key: state}
+
+
+_hours = st.lists(st.integers(-400, 4000).map(lambda tenths: tenths / 10), max_size=30)
+
+
+@settings(max_examples=60, deadline=None)
+@given(e1=_hours, e2=_hours, end_h=st.integers(6, 390))
+def test_a_cell_says_what_score_says_of_a_row(e1: list[float], e2: list[float], end_h: int) -> None:
+    """The golden rule: the same events, some of them later than the window, in both programs."""
+    table = SignalTable()
+    events = make(table)
+    told(events, e1=at(*sorted(set(e1))), e2=at(*sorted(set(e2))))
+    hours = [(hour, code) for code, mine in zip(CODES, (e1, e2), strict=True) for hour in set(mine)]
+    log = Log(
+        "error",
+        CODES,
+        np.array([at(hour)[0] / 1e9 for hour, _ in hours]),
+        np.full(len(hours), "press-1", object),
+        np.array([code for _, code in hours], object),
+    )
+    time_s = np.arange(START + end_h - 6.0, START + end_h + 1.0, dtype=np.float64) * 3600.0
+    rows = log.signals(Rows(time_s, np.zeros(7, np.int64), ("press-1",)))
+    np.testing.assert_array_equal(look(events, table, end_h).value[0, 1:5], rows[1:].T)
+
+
+def test_an_event_is_each_time_that_a_signal_becomes_a_code() -> None:
+    table = SignalTable([REGISTER])
+    events = make(table, signal="code")
+    list(events.take(register((0, 0), (1, 1), (1.5, 1), (2, 0), (3, 1))))
+    list(events.take(register((3.5, 1), (4, np.nan), (5, 1), (6, 2))))
+    assert events.at_ns("press-1", "error", "e1").tolist() == at(1, 3).tolist()
+    assert events.at_ns("press-1", "error", "e2").tolist() == at(6).tolist()
+    seen = look(events, table, 6)
+    np.testing.assert_array_equal(seen.value[0, 1], [1, 0, 1, 0, 0, 0])
+    np.testing.assert_array_equal(seen.value[0, 2], [0, 1, 0, 1, 2, 3])
+    assert events.sources("press-1", ["error.e1"]) == {"plc"}
+
+
+def test_what_a_server_remembers_of_a_gap_counts_but_not_what_stood_before() -> None:
+    events = make(SignalTable([REGISTER]), signal="code")
+    list(events.take(register((0, 0), (9, 0))))
+    assert list(events.take(register((4, 1), (5, 2), (6, 0), history=True)))
+    assert not len(events.at_ns("press-1", "error", "e1"))
+    assert events.at_ns("press-1", "error", "e2").tolist() == at(5).tolist()
+    assert not list(events.take(register((10, 0)))), "it goes on where it was"
+
+
+def test_what_nobody_watched_is_unknown_and_never_called_long_ago() -> None:
+    table = SignalTable()
+    events = make(table)
+    first = look(events, table, 6)
+    assert np.isnan(first.value[0, 1:5]).all()
+    np.testing.assert_array_equal(first.coverage[0], [1, 0, 0, 0, 0, 0, 0])
+    later = look(events, table, 8).value[0]
+    np.testing.assert_array_equal(later[1], [np.nan] * 4 + [0, 0])
+    assert np.isnan(later[2]).all()
+    events.tell("press-1", "error", {"e1": at(7.5)}, whole=False)
+    known = look(events, table, 8).value[0]
+    np.testing.assert_array_equal(known[1], [np.nan] * 4 + [0, 1])
+    np.testing.assert_array_equal(known[2], [np.nan] * 5 + [0.5])
+    quarter = look(events, table, 6 + int(AGO_H_MAX) + 5).value[0]
+    np.testing.assert_array_equal(quarter[4], [AGO_H_MAX] * 6)
+
+
+def test_a_history_that_was_told_whole_knows_what_did_not_happen() -> None:
+    table = SignalTable()
+    events = make(table)
+    told(events, e1=at(-100))
+    value = look(events, table, 6).value[0]
+    np.testing.assert_array_equal(value[2], 100.0 + np.arange(1, 7))
+    np.testing.assert_array_equal(value[4], [AGO_H_MAX] * 6)
+    assert not value[[1, 3]].any()
+
+
+def test_facts_are_constants_and_an_unknown_word_is_refused() -> None:
+    table = SignalTable()
+    events = make(table, age=18, model="m4")
+    seen = look(events, table, 6)
+    np.testing.assert_array_equal(seen.value[0, 5:], [[18] * 6, [1] * 6])
+    assert not events.unknown_words("press-1", manifest())
+    wrong = make(table, age="old", model="m9").unknown_words("press-1", manifest())
+    assert wrong == [
+        "facts.age: press-1: must be a number, was 'old'",
+        "facts.model: press-1: must be one of m3, m4, was 'm9'",
+    ]
+
+
+def test_events_cover_nothing_that_the_signals_do_not() -> None:
+    """Twenty columns that are always known must not outvote a machine that says nothing."""
+    table = SignalTable()
+    events = make(table, age=18, model="m3")
+    told(events)
+    own = np.full((1, len(INPUTS)), -1, np.int32)
+    own[0, 0] = table.intern(Signal("press-1", "volt"))
+    beside = events.beside(("press-1",), manifest(), own, table)
+    assert beside is not None
+    seen = Windows(
+        rows=np.zeros(1, np.int64),
+        end_ns=at(6),
+        value=np.full((1, len(INPUTS), 6), np.nan),
+        coverage=np.zeros((1, len(INPUTS))),
+        full=np.ones(1, bool),
+    )
+    watch = Watch(("press-1",), own, (("plc",),), HOUR_NS, 6, 1, stale_ns=HOUR_NS, lateness_ns=0)
+    events.lay(watch, beside, seen)
+    assert not seen.coverage.any()
+
+
+def test_what_was_heard_survives_a_restart() -> None:
+    table = SignalTable([REGISTER])
+    one = make(table, signal="code")
+    kept = dict(one.take(register((0, 0), (2, 1), (3, 2))))
+    two = make(table, signal="code")
+    assert not list(two.restore(kept.get))
+    np.testing.assert_array_equal(look(two, table, 6).value, look(one, table, 6).value)
+    assert not list(two.take(register((7, 2)))), "a code that stood before is no new event"
+    three = make(table, signal="code")
+    ((name, why),) = three.restore({"press-1/error": b'[0, null, {"e1": 3}]\n'}.get)
+    assert name == "press-1/error"
+    assert why
+
+
+def test_a_code_that_is_new_in_the_file_was_not_watched_before() -> None:
+    table = SignalTable()
+    wide = make(table)
+    kept = told(wide, e1=at(1))
+    narrow = Events(
+        [EventLogConfig(id="error", codes=("e1",))], [AssetConfig(id="press-1")], {}, table
+    )
+    assert not list(narrow.restore(kept.get))
+    _, (key, state) = narrow.tell("press-1", "error", {}, whole=False)
+    assert not list(wide.restore({key: state}.get))
+    assert np.isnan(look(wide, table, 6).value[0, 4]).all()
+
+
+def test_a_code_that_chatters_keeps_its_newest_events() -> None:
+    events = make(SignalTable())
+    times = at(*(hour / 60 for hour in range(KEPT_MAX + 9)))
+    new, _ = events.tell("press-1", "error", {"e1": times}, whole=False)
+    assert new == KEPT_MAX + 9
+    np.testing.assert_array_equal(events.at_ns("press-1", "error", "e1"), times[9:])
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"codes": ["e1"], "signal": "code"}, {"codes": {"e1": 1}}, {"codes": []}]
+)
+def test_values_stand_where_a_signal_says_them(wrong: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match=r"codes"):
+        EventLogConfig.model_validate({"id": "error", **wrong})
