@@ -19,7 +19,7 @@ from gateway.core.texts import as_said
 from tests.gateway import brackets
 from tests.gateway.console.at_the_door import set_up, sign_in
 from tests.gateway.console.conftest import PASSWORD, Running, Start
-from tests.gateway.console.fake import FakePlant
+from tests.gateway.console.fake import MACHINES, FakePlant
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 FLAGS = [
@@ -370,19 +370,24 @@ SMALL = """() => [...document.querySelectorAll("a, button, input, select, summar
 """What a glove would miss; 44 px and a rounding."""
 
 
+LONG = "Kühlschmierstoffhochdruckpumpenantriebsmotor-Nordhalle-07-B"
+
+
 @pytest.mark.parametrize("size", [(390, 844), (800, 1280), (1280, 800)], ids=str)
 def test_a_glove_finds_everything(
     start: Start, visit: Callable[..., Visit], size: tuple[int, int]
 ) -> None:
-    """On a phone and on a tablet held either way, with as many badges as there can be."""
-    console = start()
+    """On a phone and on a tablet held either way, with every badge and a name of 59 letters."""
+    plant = FakePlant([*MACHINES, (LONG, "Kühlschmierstoffhochdruckpumpe", "Nordhalle")])
+    console = start(plant=plant)
+    console.call(lambda: plant.fail(LONG))
     for priority, asset in ((Priority.HIGH, "pump-1"), (Priority.MEDIUM, "lathe-1")):
         console.call(partial(console.plant.fail, asset, 1.2, priority))
     console.call(lambda: console.plant.fail("conveyor-1", 1.2, Priority.LOW))
     v = visit(console, viewport={"width": size[0], "height": size[1]}, has_touch=True)
     page = v.sign_in("eva")
     for path in (
-        *("/", "/alarms", "/asset?id=pump-1", "/alarms/history", "/alarms/figures"),
+        *("/", "/alarms", f"/asset?id={LONG}", "/alarms/history", "/alarms/figures"),
         *("/sources", "/models", "/outgoing", "/settings"),
     ):
         page.goto(console.url + path)
