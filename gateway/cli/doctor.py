@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from gateway.cli.borrowed import borrowed, context_for, heard
+from gateway.cli.borrowed import borrowed, context_for, errors_of, heard
 
 if TYPE_CHECKING:
     from gateway.config import Config
@@ -263,18 +263,23 @@ async def _check_source(source: "SourceConfig", timeout_s: float, kept: Path) ->
         refused = "; ".join(f"{k}: {v}" for k, v in sorted(context.meter.quarantined.items())[:3])
         n = len(context.meter.quarantined)
         return Finding(name, "warning", f"{n} signals refused: {refused}", "mend their addresses")
-    if isinstance(item, Batch) and bool((item.quality == Quality.BAD).all()):
-        return Finding(name, "warning", "it answers, but every sample is BAD", "see its page")
+    if isinstance(item, Batch) and (bad := int((item.quality == Quality.BAD).sum())):
+        counts = f" (counted: {', '.join(errors_of(context))})" if context.meter.errors else ""
+        why = f"{bad} of {len(item)} samples {'is' if bad == 1 else 'are'} BAD{counts}"
+        return Finding(name, "warning", why, "forewarn check --connect names them; see its page")
     return Finding(name, "ok", f"answers; {len(item)} samples at once")
 
 
 def _show(findings: list[Finding]) -> None:
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     color = {"ok": "green", "warning": "yellow", "bad": "red"}
     table = Table("check", "", "what", "what to do")
+    for column in table.columns:
+        column.overflow = "fold"  # An address or a fingerprint is there to be read to its end.
     for finding in findings:
         state = f"[{color[finding.state]}]{finding.state}"
-        table.add_row(finding.check, state, finding.text, finding.todo)
+        table.add_row(finding.check, state, escape(finding.text), escape(finding.todo))
     Console().print(table)

@@ -27,6 +27,10 @@ _MBAP = struct.Struct(">HHHB")
 _PDU = struct.Struct(">BHH")
 
 
+TOO_FEW = "too_few"
+"""The fault of a reply with less than was asked, as some devices say that there is no more."""
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """What came of a request: data bytes, an exception code, or a fault by the name it is counted.
@@ -163,7 +167,11 @@ class Mbap:
         n, request = waiting
         if unit != request.unit:
             return [(n, Outcome(fault="wrong_unit"))]
-        return [(n, read_pdu(pdu, request))]
+        outcome = read_pdu(pdu, request)
+        if outcome.fault == "wrong_count" and len(pdu) == 2 + pdu[1] < 2 + data_bytes(request):
+            # Whole, and by its number the reply to this: the unit holds no more.
+            outcome = Outcome(fault=TOO_FEW)
+        return [(n, outcome)]
 
 
 class _Serial:

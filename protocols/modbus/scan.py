@@ -15,7 +15,7 @@ from protocols.modbus.exceptions import (
     ILLEGAL_VALUE,
     UNREACHABLE,
 )
-from protocols.modbus.frame import Outcome
+from protocols.modbus.frame import TOO_FEW, Outcome
 from protocols.modbus.link import Link, open_link, silence_ns
 from protocols.modbus.plan import Span, make_request
 from protocols.modbus.settings import Settings
@@ -208,7 +208,7 @@ class _Search:
             self._pieces.append(Range(self._table, start, values))
             self._known.update(range(start, start + count))
             return True
-        if outcome.exception in ABOUT_ADDRESSES:
+        if outcome.exception in ABOUT_ADDRESSES or outcome.fault == TOO_FEW:
             self._unanswered = 0
             self._refused(start, count, outcome.exception)
             return True

@@ -14,6 +14,7 @@ from protocols.modbus.exceptions import (
     TRANSIENT,
     UNREACHABLE,
 )
+from protocols.modbus.frame import TOO_FEW, Outcome
 from protocols.modbus.group import Group, Job
 from protocols.modbus.link import Done, Link, open_link
 from protocols.modbus.plan import decoy
@@ -241,6 +242,7 @@ class ModbusSession:
         meter.observe_latency(done.took_ns / 1e9)
         if outcome.fault:
             meter.errors[outcome.fault] += 1
+        if outcome.fault and outcome.fault != TOO_FEW:
             job.damaged += 1
             if job.damaged <= unit.tuning.retries:
                 job.group.urgent.appendleft(job)
@@ -260,7 +262,8 @@ class ModbusSession:
             if job.retrial:
                 self._release(job)
             return
-        meter.errors[f"exception_{outcome.exception}"] += 1
+        if outcome.exception:
+            meter.errors[f"exception_{outcome.exception}"] += 1
         if outcome.exception in UNREACHABLE:
             self._silent(job.request.unit, unit, EXCEPTIONS[outcome.exception])
             self._give_up(job)
@@ -269,7 +272,7 @@ class ModbusSession:
         if outcome.exception in TRANSIENT:
             self._give_up(job)
         elif not job.group.split(job, whole_table=outcome.exception == ILLEGAL_FUNCTION):
-            self._quarantine(job, outcome.exception)
+            self._quarantine(job, outcome)
 
     def _silence(self, job: Job, unit: Unit) -> None:
         """Nobody answered in time."""
@@ -278,7 +281,11 @@ class ModbusSession:
             job.group.urgent.appendleft(job)
             return
         self._give_up(job)
-        if self._silent(job.request.unit, unit, f"no answer within {unit.tuning.timeout_s} s"):
+        why = (
+            f"no answer within {unit.tuning.timeout_s} s; "
+            "see its unit_id and wiring, or raise timeout_s"
+        )
+        if self._silent(job.request.unit, unit, why):
             self._silent_in_a_row += 1
 
     def _doubt_the_link(self) -> None:
@@ -292,7 +299,8 @@ class ModbusSession:
         self._doubted = self._silent_in_a_row
         trusted = [n for n, u in self._units.items() if not u.patience.silent]
         if not trusted:
-            raise LinkTimeout(f"{self._config.url}: no unit answers")
+            look_at = "unit_id" if self._link.has_ids else "unit_id, baudrate, parity and wiring"
+            raise LinkTimeout(f"{self._config.url}: no unit answers; see {look_at}")
         for number in trusted:  # One that answered before will tell.
             if self._units[number].heard and any(g.prefer(number) for g in self._groups):
                 return
@@ -337,12 +345,15 @@ class ModbusSession:
                 for signal in self._signals_of[number]:
                     shown[_name(signal)] = f"unit {number}: {unit.why}"
 
-    def _quarantine(self, job: Job, exception: int) -> None:
+    def _quarantine(self, job: Job, outcome: Outcome) -> None:
         clock = self._context.clock
         now_ns = clock.mono_ns()
         job.group.mark_bad(job.request.rows, now_ns, clock.wall_ns())
         job.group.settle(job, good=False, culprits=job.request.rows.tolist())
-        text = EXCEPTIONS.get(exception, "unknown exception")
+        why = "answered with less than was asked; the unit has no more"
+        if exception := outcome.exception:
+            text = EXCEPTIONS.get(exception, "unknown exception")
+            why = f"refused with exception {exception} ({text})"
         pause_ns = round(self._config.quarantine_retry_s * 1e9)
         if exception not in NEVER:
             pause_ns = min(pause_ns, FAILED_SWEEPS * job.group.slots.period_ns)
@@ -353,14 +364,12 @@ class ModbusSession:
                 "modbus.signal_refused",
                 signal=_name(first),
                 address=first.address,
-                code=exception,
-                why=text,
+                why=why,
                 and_more=len(rows) - 1,
             )
         for row in rows:
             address = job.group.signals[row].address
-            reason = f"{address}: refused with exception {exception} ({text})"
-            job.group.quarantine(row, reason, now_ns, pause_ns)
+            job.group.quarantine(row, f"{address}: {why}", now_ns, pause_ns)
         self._show_quarantined()
 
     def _release(self, job: Job) -> None:

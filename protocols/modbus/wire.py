@@ -34,7 +34,10 @@ class _Stream(asyncio.Protocol):
     def __init__(self, sink: Sink, config: Settings) -> None:
         self._sink = sink
         self._name = config.url
-        self._closed = "the peer closed the connection"
+        self._closed = (
+            "the peer closed the connection; it may have none left for us (close other masters), "
+            "or not like the unit_id, or end those that are idle (lower poll_s)"
+        )
         if config.target().scheme == "tls" and config.tls_cert is None:
             self._closed += "; if it wants a certificate of ours, set tls_cert and tls_key"
         self._transport: asyncio.Transport | None = None
@@ -54,7 +57,10 @@ class _Stream(asyncio.Protocol):
             # From TLS 1.3 on, the server judges our certificate after the handshake.
             self._sink.lost(LinkRefused(f"{self._name}: TLS refused: {exc}; check tls_cert"))
         else:
-            self._sink.lost(LinkLost(f"{self._name}: {exc or self._closed}"))
+            # A reset says the same as an end: bytes of ours were still under way to it.
+            reset = isinstance(exc, ConnectionResetError | BrokenPipeError)
+            why = self._closed if exc is None or reset else unreached(exc)
+            self._sink.lost(LinkLost(f"{self._name}: {why}"))
 
     def send(self, data: bytes) -> None:
         assert self._transport is not None
@@ -83,7 +89,7 @@ class _Datagrams(asyncio.DatagramProtocol):
 
     @override
     def error_received(self, exc: Exception) -> None:
-        self._sink.lost(LinkLost(f"{self._name}: {exc}"))
+        self._sink.lost(LinkLost(f"{self._name}: {unreached(exc)}"))
 
     def send(self, data: bytes) -> None:
         assert self._transport is not None
@@ -204,7 +210,7 @@ async def _connect(config: Settings, sink: Sink) -> Wire:
     except TimeoutError:
         raise LinkTimeout(
             f"{config.url}: no connection within {config.connect_timeout_s:g} s; see that it is on,"
-            " its address, and the firewall between"
+            f" its address, and the firewall between{', or that it speaks TLS' * bool(secure)}"
         ) from None
     except ssl.SSLError as error:
         raise LinkRefused(

@@ -134,7 +134,7 @@ async def test_many_dead_units_are_not_a_dead_link_but_all_of_them_are(tmp_path:
             } == dead
             dead |= {8, 9}
             timeouts = context.meter.errors["timeout"]
-            with pytest.raises(LinkError, match="no unit answers"):
+            with pytest.raises(LinkError, match="no unit answers; see unit_id, baudrate, parity"):
                 while True:
                     await session.read()
             # A few time-outs told it, probes of the others included.

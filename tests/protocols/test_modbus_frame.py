@@ -179,7 +179,10 @@ def test_a_late_reply_is_not_taken_for_the_next(
     [
         (b"\x03", "short_frame"),
         (b"\x04\x04\0\0\0\0", "wrong_function"),
-        (b"\x03\x02\0\0", "wrong_count"),
+        (b"\x03\x06\0\0\0\0\0\0", "wrong_count"),
+        (b"\x03\x02\0\0\0\0", "wrong_count"),
+        (b"\x03\x02\0\0", "too_few"),
+        (b"\x03\0", "too_few"),
         (b"\x03\x04\0\0\0", "short_frame"),
         (b"\x03\x04\0\0\0\0\0", "long_frame"),
         (b"\x83\x02\0", "malformed"),

@@ -3,6 +3,8 @@
 import asyncio
 import json
 import math
+import re
+import socket
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -15,8 +17,11 @@ from pymodbus.server import ModbusUdpServer
 from pyModbusTCP.server import ModbusServer
 
 from gateway.core.batch import Batch, Quality
+from gateway.core.errors import LinkError
 from gateway.core.source import Source
+from protocols.modbus.address import Table
 from protocols.modbus.identity import identify
+from protocols.modbus.scan import Found, open_probe, scan
 from tests.conformance import check_module, check_source
 from tests.eventually import eventually
 from tests.faults.modbus_device import Asked, Device, Framing, Write, on_tcp
@@ -215,10 +220,16 @@ async def test_everything_from_servers_by_other_hands(
 
 @pytest.mark.filterwarnings("ignore:isSet:DeprecationWarning")
 @pytest.mark.parametrize(
-    "peer", [modbus_tk, modbus_serial, modbus_serial_rtu], ids=lambda peer: peer.__name__
+    ("peer", "reason"),
+    [
+        (modbus_tk, "illegal data address"),
+        (modbus_serial, "illegal data address"),
+        (modbus_serial_rtu, "illegal data address"),
+        (jsmodbus, "answered with less than was asked"),
+    ],
 )
 async def test_an_address_that_others_servers_refuse_is_quarantined_alone(
-    tmp_path: Path, peer: Callable[[Tables], AbstractAsyncContextManager[str]]
+    tmp_path: Path, peer: Callable[[Tables], AbstractAsyncContextManager[str]], reason: str
 ) -> None:
     tables = {"holding": list(range(10)), "input": [0], "coil": [0], "discrete": [0]}
     signals = [{"address": f"holding:{a}"} for a in (*range(10), 10, 200)]
@@ -234,7 +245,24 @@ async def test_an_address_that_others_servers_refuse_is_quarantined_alone(
             good = batch.value[batch.quality == Quality.GOOD]
             assert good.tolist() == list(range(10))
     assert context.meter.quarantined.keys() == {"a/s10", "a/s11"}
-    assert all("illegal data address" in why for why in context.meter.quarantined.values())
+    assert all(reason in why for why in context.meter.quarantined.values())
+
+
+async def test_a_scan_finds_what_a_server_has_that_answers_with_less_than_was_asked(
+    tmp_path: Path,
+) -> None:
+    tables = {"holding": list(range(10)), "input": [5], "coil": [0], "discrete": [0]}
+    found: list[Found] = []
+    async with jsmodbus(tables) as url, asyncio.timeout(30):
+        config = make_config(url, [{"address": "holding:0"}])
+        async with open_probe(config, make_context(tmp_path), timeout_s=3, pause_s=0) as probe:
+            wanted = (Table.HOLDING, Table.INPUT)
+            await scan(probe, [1], wanted, range(40), lambda said: None, found)
+    assert [(r.table, r.start, r.data) for r in found[0].ranges] == [
+        (Table.HOLDING, 0, tuple(range(10))),
+        (Table.INPUT, 0, (5,)),
+    ]
+    assert not found[0].notes
 
 
 async def test_a_server_by_other_hands_says_who_it_is() -> None:
@@ -269,6 +297,43 @@ async def test_udp(tmp_path: Path) -> None:
         assert (await read_once(config, tmp_path)).value.tolist() == [9]
     finally:
         await server.shutdown()  # type: ignore[no-untyped-call]
+
+
+@pytest.mark.parametrize(
+    ("url", "next_step"),
+    [
+        ("udp://127.0.0.1:1", "nothing listens there; see that it runs"),
+        ("tls://{silent}", "or that it speaks TLS"),
+        ("tcp://{silent}", "no unit answers; see unit_id"),
+        ("tcp://{hangs_up}", "the peer closed the connection; "),
+    ],
+)
+async def test_a_link_that_comes_to_nothing_says_what_to_look_at(
+    tmp_path: Path, url: str, next_step: str
+) -> None:
+    async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.transport.abort()
+
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # Connected by the kernel alone.
+        async with (
+            await asyncio.start_server(hang_up, "127.0.0.1", 0) as hanging,
+            asyncio.timeout(30),
+        ):
+            where = {
+                name: f"127.0.0.1:{listener.getsockname()[1]}"
+                for name, listener in (("hangs_up", hanging.sockets[0]), ("silent", silent))
+            }
+            config = make_config(
+                url.format(**where),
+                [{"address": "holding:0"}],
+                timeout_s=0.05,
+                connect_timeout_s=0.5,
+                unit_retry_s_max=1,
+            )
+            with pytest.raises(LinkError, match=re.escape(next_step)):
+                async with config.open(make_context(tmp_path)) as session:
+                    while True:
+                        await session.read()
 
 
 class Polled:

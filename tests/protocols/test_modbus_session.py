@@ -318,7 +318,13 @@ async def test_the_silence_that_one_unit_wants_is_kept_for_it_alone(tmp_path: Pa
 
 @pytest.mark.parametrize(
     ("setting", "why"),
-    [("retries = 0", ""), ("timeout_s = 0.05", "unit 2: no answer within 0.05 s")],
+    [
+        ("retries = 0", ""),
+        (
+            "timeout_s = 0.05",
+            "unit 2: no answer within 0.05 s; see its unit_id and wiring, or raise timeout_s",
+        ),
+    ],
 )
 async def test_the_patience_of_a_profile_is_that_of_its_device_alone(
     tmp_path: Path, setting: str, why: str

@@ -166,6 +166,28 @@ def test_doctor_names_a_refused_signal(tmp_path: Path, port: int) -> None:
     assert "illegal data address" in found["source plc"]["text"]
 
 
+def test_doctor_tells_of_a_signal_that_answers_bad_beside_good_ones(
+    tmp_path: Path, port: int
+) -> None:
+    path = write(tmp_path, port)
+    absent = '{ asset = "a", signal = "absent", address = "holding:41", invalid = 1 }, '
+    path.write_text(path.read_text().replace("signals = [", f"signals = [{absent}"))
+    code, found = findings(path)
+    assert code == 0
+    assert found["source plc"]["state"] == "warning"
+    assert found["source plc"]["text"] == "1 of 2 samples is BAD (counted: 1 invalid)"
+    assert "check" in found["source plc"]["todo"]
+
+
+def test_doctor_cuts_nothing_off_where_the_terminal_is_narrow(tmp_path: Path) -> None:
+    path = write(tmp_path, 1)
+    host = "a-plc-with-a-rather-long-name.hall-3.plant.invalid"
+    path.write_text(path.read_text().replace("127.0.0.1", host))
+    _, out, _ = call(doctor.command, path)
+    assert "…" not in out
+    assert host in "".join(line.split("│")[3].strip() for line in out.splitlines() if "│" in line)
+
+
 def test_doctor_names_a_secret_that_cannot_be_read(tmp_path: Path, port: int) -> None:
     secret = 'tls_key_password = "env:NO_SUCH_SECRET"\n'
     code, found = findings(write(tmp_path, port, secret))
