@@ -5,7 +5,7 @@ import contextlib
 import logging
 import ssl
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -26,6 +26,8 @@ FILTERS_PER_REQUEST = 100
 REFUSED_CODES = frozenset({1, 2, 4, 5, 128, 132, 133, 134, 135, 138, 140})
 """CONNACK codes of 3.1.1 and 5 that a person must act on: name, password, rights, version."""
 SUBACK_FAILED_MIN = 128
+UNTOLD_MAX = 10
+"""Half of what mosquitto sends before it waits for an acknowledgement."""
 QUIET = logging.getLogger("forewarn.mqtt")
 """aiomqtt's own lines go nowhere: what they tell, the link's state and counters tell once."""
 QUIET.addHandler(logging.NullHandler())
@@ -37,12 +39,22 @@ class Inbox(asyncio.Queue[aiomqtt.Message]):
 
     Given to aiomqtt as its queue, but read by the session itself: waiting on aiomqtt's iterator
     takes a task for each message, and loses one when it is cancelled at the wrong moment.
+
+    The broker learns that we have a message once whoever reads has passed it on: what comes as we
+    go is sent again. Few may wait for that, or the broker would send no more while the log is
+    slow, and would lose uncounted what we can hold.
+
+    Attributes:
+        messages: Not yet taken.
+        acknowledge: Tells the broker that we have a message.
     """
 
     def __init__(self, messages_max: int, errors: Counter[str]) -> None:
         super().__init__()
         self.messages: deque[aiomqtt.Message] = deque()
         self.changed = asyncio.Event()
+        self.acknowledge: Callable[[aiomqtt.Message], object] = lambda _message: None
+        self._untold: deque[aiomqtt.Message] = deque()
         self._messages_max = messages_max
         self._errors = errors
 
@@ -51,7 +63,23 @@ class Inbox(asyncio.Queue[aiomqtt.Message]):
             self.messages.popleft()
             self._errors["dropped"] += 1
         self.messages.append(item)
+        self._untold.append(item)
+        self._tell(UNTOLD_MAX)
         self.changed.set()
+
+    def passed_on(self) -> None:
+        """Whatever was taken has been passed on."""
+        self._tell(len(self.messages))
+
+    def close(self) -> None:
+        """Take no more, and count what the broker believes that we have and nobody took."""
+        self.acknowledge = lambda _message: None
+        if (lost := len(self.messages) - len(self._untold)) > 0:
+            self._errors["dropped"] += lost
+
+    def _tell(self, untold_max: int) -> None:
+        while len(self._untold) > untold_max:
+            self.acknowledge(self._untold.popleft())
 
 
 @asynccontextmanager
@@ -72,6 +100,7 @@ async def open_session(config: Settings, context: SourceContext) -> AsyncIterato
                 ended = error
             finally:
                 watching.cancel()
+                inbox.close()
         if ended is not None:
             raise ended
 
@@ -112,6 +141,7 @@ class MqttSession:
             item = self._messages.pop()
             if item is not None:
                 return item
+            inbox.passed_on()
             if inbox.messages:
                 self._messages.at(self._context.clock.wall_ns())
                 while inbox.messages:
@@ -254,8 +284,11 @@ def _client(config: Settings, inbox: Inbox) -> aiomqtt.Client:
         queue_type=lambda maxsize: inbox,  # type: ignore[arg-type]  # noqa: ARG005
         logger=QUIET,
     )
-    # The one setting of paho that aiomqtt does not pass on: how long connecting may block.
+    # Settings of paho that aiomqtt does not pass on: how long connecting may block, and that a
+    # message which arrived while we were going is not ours yet.
     client._client.connect_timeout = config.open_timeout_s  # noqa: SLF001
+    client._client.manual_ack_set(True)  # noqa: SLF001
+    inbox.acknowledge = lambda message: client._client.ack(message.mid, message.qos)  # noqa: SLF001
     return client
 
 

@@ -148,6 +148,12 @@ async def test_a_flood_is_bounded_and_counted(
         await eventually(lambda: world.meter.errors["dropped"] == 200)
         batch = await session.read()
         assert batch.value.tolist() == [float(value) for value in range(200, 300)]
+        for value in range(30):
+            await say(publisher, str(value))
+        sent = "Sending PUBLISH to forewarn-hall"
+        await eventually(lambda: running.log().count(sent) == 330)
+    # Ten, the broker thinks that we never had.
+    assert world.meter.errors["dropped"] == 220
 
 
 def descriptors() -> int:

@@ -268,7 +268,16 @@ async def test_a_persistent_session_fills_the_gap(
         async with config.open(world.context) as session:
             await say(publisher, "m/x", "1")
             assert await samples(session, 1) == [(0, 1, 0)]
-        await say(publisher, "m/x", "2")
+            reading = asyncio.create_task(session.read())
+            # What was read before is acknowledged by now, and stays so.
+            acknowledged = f"Received PUBACK from gw-{version}"
+            await eventually(lambda wanted=acknowledged: wanted in running.log())  # type: ignore[misc]
+            reading.cancel()
+            await asyncio.wait([reading])
+            # This one comes when nobody reads any more.
+            sent = f"Sending PUBLISH to gw-{version}"
+            await say(publisher, "m/x", "2")
+            await eventually(lambda wanted=sent: running.log().count(wanted) == 2)  # type: ignore[misc]
         await say(publisher, "m/x", "3")
         async with config.open(world.context) as session:
             assert await samples(session, 2) == [(0, 2, 0), (0, 3, 0)]
