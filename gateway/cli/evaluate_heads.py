@@ -1,11 +1,13 @@
 """`forewarn evaluate --kind failure|rul`: a model on rows that it has not seen, and a yardstick."""
 
-import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from gateway.cli.evaluation import Evaluation
 
 if TYPE_CHECKING:
     from gateway.cli.columns import Columns
@@ -20,15 +22,13 @@ YARDSTICK = {
 
 def evaluate(
     kind: str,
-    train_files: tuple[Path, ...],
-    tests: tuple[Path, ...],
+    train_files: Sequence[Path],
+    tests: Sequence[Path],
     columns: "Columns",
     *,
     options: dict[str, Any],
     truth: Path | None,
-    out: Path | None,
-    as_json: bool,
-) -> None:
+) -> Evaluation:
     """Train on some files, judge others, and compare: int8, fp32, yardstick."""
     from rich.console import Console
 
@@ -62,17 +62,17 @@ def evaluate(
         report["reliability"] = {
             each.name: reliability(each.true > 0.5, each.said["int8"]) for each in heard
         }
-    if out is not None:
+
+    def page() -> str:
         from models.report import plain_page
         from models.report_heads import figures
 
-        try:
-            out.write_text(plain_page(report, figures(heard)), encoding="utf-8")
-        except OSError as error:
-            raise click.BadParameter(f"--out {out}: cannot be written: {error.strerror}") from error
-    if as_json:
-        click.echo(json.dumps(report, ensure_ascii=False))
-        return
+        return plain_page(report, figures(heard))
+
+    return Evaluation(report, page, lambda: _show(report))
+
+
+def _show(report: dict[str, Any]) -> None:
     click.echo(report["protocol"])
     for name, ways in report["measures"].items():
         for way, row in ways.items():
@@ -84,10 +84,6 @@ def evaluate(
                 if value is not None
             )
             click.echo(f"{name}, {way}: {told}")
-    for note in notes:
-        click.echo(f"note: {note}")
-    if out is not None:
-        click.echo(f"{out}: reliability, precision and recall" if kind == "failure" else f"{out}")
 
 
 def _train(
