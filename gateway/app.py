@@ -102,11 +102,7 @@ class Gateway:
                 clock=self.clock,
                 log=self.log,
                 engine=self.engine,
-                limits=parts.limits,
-                derive=parts.derive,
-                waves=parts.waves,
-                running=parts.running,
-                events=parts.events,
+                stages=parts.stages,
                 latest=self._latest,
                 posts=self._posts(config, parts),
                 executor=self._executor,
@@ -143,7 +139,7 @@ class Gateway:
     def signals_of(self, asset: str) -> Sequence[tuple[int, Signal]]:
         """The signals of an asset with their numbers, as configured."""
         own = self._parts.signals.get(asset, [])
-        return [*own, *self._parts.events.signals.get(asset, [])]
+        return [*own, *self._parts.stages.events.signals.get(asset, [])]
 
     def learning_of(self, asset: str) -> tuple[float, Phrase | None]:
         """How far the learning of an asset is, 0 to 1, and what is missing."""
@@ -167,7 +163,7 @@ class Gateway:
         saved = self.log.state_get("alarms", "engine")
         if saved is not None:
             self.engine.restore(saved, mono_ns=mono_ns, wall_ns=wall_ns)
-        warmed = await self.flow.warm_up(self._parts.source_of)
+        warmed = await self.flow.warm_up()
         self._tell_language()
         _events.info(
             "gateway.start",
@@ -240,19 +236,11 @@ class Gateway:
         judged = self.flow.judged()
         self.links.follow(tasks, config)
         self.config, self._parts = config, new
-        await self.flow.restation(
-            posts,
-            new.source_of,
-            limits=new.limits,
-            derive=new.derive,
-            waves=new.waves,
-            running=new.running,
-            events=new.events,
-        )
+        await self.flow.restation(posts, new.stages)
         self.flow.retire(
             old.signals.keys() - new.signals.keys(),
             judged - self.flow.judged(),
-            old.limits.alarms - new.limits.alarms,
+            old.stages.limits.alarms - new.stages.limits.alarms,
         )
         self.flow.reconfigure(new.alarms, config.settings.console.texts)
         self.notices.follow(tasks, config.settings)
@@ -365,13 +353,13 @@ class Gateway:
         wanted = [*assignments(assets, config.resolve), *self.learning.assignments()]
         opener = partial(open_lasting, cache=config.data_dir / "engines")
         return muster(
-            wanted, parts.sources_of, self.log.signals, opener=opener, events=parts.events
+            wanted, parts.sources_of, self.log.signals, opener=opener, events=parts.stages.events
         )
 
     async def _restation(self) -> None:
         """Let the judges that learning asks for take up their posts."""
         posts = await asyncio.to_thread(self._posts, self.config, self._parts)
-        await self.flow.restation(posts, self._parts.source_of)
+        await self.flow.restation(posts)
 
     def _report(self, condition: Condition) -> None:
         self.flow.report(condition)

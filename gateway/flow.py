@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import Executor
 
 import numpy as np
@@ -10,7 +10,6 @@ import structlog
 
 from gateway.alarms.config import AlarmsConfig
 from gateway.alarms.engine import Engine
-from gateway.alarms.limits import Limits
 from gateway.core.alarm import Command, Condition, Priority, Transition
 from gateway.core.assessment import ModelKind
 from gateway.core.batch import Batch, Waveform
@@ -19,13 +18,11 @@ from gateway.core.clock import Clock
 from gateway.core.texts import Phrase, Texts
 from gateway.latest import Latest
 from gateway.pipeline.assess import Judged
-from gateway.pipeline.derive import Derive
-from gateway.pipeline.events import Events
 from gateway.pipeline.fleet import Post
 from gateway.pipeline.past import Past
-from gateway.pipeline.running import SILENT, START_NS, Running
-from gateway.pipeline.waves import Waves
+from gateway.pipeline.running import SILENT, START_NS
 from gateway.pipeline.windows import WindowBuilder, Windows
+from gateway.stages import Stages
 from gateway.store.log import Log
 from models.errors import DeviceError
 
@@ -47,7 +44,7 @@ class Flow:
         assessed: Assessments made since the start, one per asset and window.
         builder: Cuts the windows.
         posts: The judges at their watches.
-        running: Which machines stand still.
+        stages: What a sample passes first.
     """
 
     def __init__(
@@ -56,24 +53,19 @@ class Flow:
         clock: Clock,
         log: Log,
         engine: Engine,
-        limits: Limits,
-        derive: Derive,
-        waves: Waves,
+        stages: Stages,
         latest: Latest,
         posts: Sequence[Post],
         executor: Executor,
-        running: Running | None = None,
-        events: Events | None = None,
     ) -> None:
         self.latest = latest
-        self.running = running or Running({})
+        self.stages = stages
         self.samples = 0
         self.assessed = 0
         self.on_transition: Callable[[Transition], None] = lambda _transition: None
         self._clock = clock
         self._log = log
         self._engine = engine
-        self.limits = limits
         self._executor = executor
         self._conditions: list[Condition] = []
         self._failed: dict[str, Phrase] = {}
@@ -84,23 +76,19 @@ class Flow:
         self.on_verdict: Callable[[Transition], None] = lambda _transition: None
         self.on_judged: Callable[[Post, Judged], None] = lambda _post, _judged: None
         self.posts: tuple[Post, ...] = ()
-        self.events = Events((), (), {}, log.signals)
-        self.station(posts, limits, derive, waves, events)
+        self._recall_events()
+        self.station(posts)
 
-    def station(
-        self,
-        posts: Sequence[Post],
-        limits: Limits,
-        derive: Derive,
-        waves: Waves,
-        events: Events | None = None,
-    ) -> None:
-        """Take up judges, watches, limits and what makes signals of others; windows are empty."""
-        self._derive, self._waves = derive, waves
-        if events is not None:
-            self.events = events
-            for name, error in events.restore(lambda key: self._log.state_get("events", key)):
-                _events.error("events.forgotten", log=name, error=error)
+    def _recall_events(self) -> None:
+        for name, error in self.stages.events.restore(
+            lambda key: self._log.state_get("events", key)
+        ):
+            _events.error("events.forgotten", log=name, error=error)
+
+    def station(self, posts: Sequence[Post], stages: Stages | None = None) -> None:
+        """Take up judges and watches, and other stages where they are given; windows are empty."""
+        if stages is not None:
+            self._go_over(stages)
         memory = self._memory()
         for judge in (post.judge for post in posts):
             if judge.bundle.id not in memory:
@@ -117,37 +105,18 @@ class Flow:
                 state = self._log.state_get("follow", f"{judge.bundle.id}/{asset}")
                 if state is not None and judge.following is not None:
                     judge.following.restore(asset, state)
-        self.limits = limits
         self.builder = WindowBuilder([post.watch for post in posts], len(self._log.signals))
 
-    async def restation(
-        self,
-        posts: Sequence[Post],
-        sources_of: Mapping[int, str],
-        *,
-        limits: Limits | None = None,
-        derive: Derive | None = None,
-        waves: Waves | None = None,
-        running: Running | None = None,
-        events: Events | None = None,
-    ) -> None:
+    async def restation(self, posts: Sequence[Post], stages: Stages | None = None) -> None:
         """Go over to other judges while data flow; the windows are filled from the log.
 
-        What is None stays as it is. What arrives meanwhile waits in
-        the channel, so that no window is missed.
+        Without other stages they stay as they are. What arrives meanwhile waits in the channel, so
+        that no window is missed.
         """
         async with self._busy:
             await self._log.flush()
-            if running is not None:
-                self._let_go(running)
-            self.station(
-                posts,
-                limits or self.limits,
-                derive or self._derive,
-                waves or self._waves,
-                events,
-            )
-            await self._fill(sources_of)
+            self.station(posts, stages)
+            await self._fill()
 
     def reconfigure(self, alarms: AlarmsConfig, texts: Texts) -> None:
         """Let the alarms go by another configuration; each stands as it stood, and was worded."""
@@ -195,20 +164,20 @@ class Flow:
                 self._hear(item)
             self._log.append(item)
             self.samples += len(item)
-            made = self._waves.describe(item) if isinstance(item, Waveform) else item
+            made = self.stages.waves.describe(item) if isinstance(item, Waveform) else item
             if made is None:
                 continue
             if made is not item:
                 self._log.append(made)
                 signals = len(self._log.signals)
-            derived = self._derive.derive(made)
+            derived = self.stages.derive.derive(made)
             if derived is not None:
                 self._hear(derived)
                 self._log.append(derived)
             for batch in (derived, made) if derived is not None else (made,):
                 self.latest.take(batch, signals)
                 self._started_or_stopped(batch)
-                conditions += self.limits.update(batch)
+                conditions += self.stages.limits.update(batch)
                 cut += self.builder.add(batch, mono_ns)
         cut += self.builder.close(mono_ns)
         await self._judge(cut, conditions)
@@ -247,15 +216,15 @@ class Flow:
         self._record(done)
         return done
 
-    async def warm_up(self, sources_of: Mapping[int, str]) -> int:
+    async def warm_up(self) -> int:
         """Fill the windows from the log, as after a restart; give the number of samples read.
 
         Windows that were judged before are not judged again; those that were not, are.
         """
         async with self._busy:
-            return await self._fill(sources_of)
+            return await self._fill()
 
-    async def _fill(self, sources_of: Mapping[int, str]) -> int:
+    async def _fill(self) -> int:
         active = self._engine.active(self._clock.mono_ns())
         standing = {(alarm.asset, alarm.alarm) for alarm in active}
         for post in self.posts if standing else ():
@@ -276,7 +245,7 @@ class Flow:
         signal, t_ns, value, quality = await asyncio.to_thread(self._log.samples, start_ns, 1 << 62)
         if not len(t_ns):
             return 0
-        source = np.array([sources_of.get(i, "") for i in range(len(self._log.signals))])
+        source = np.array([self.stages.source_of.get(i, "") for i in range(len(self._log.signals))])
         # In slices of time, all sources abreast, or the first would run away from the others.
         slice_ns = max(1, self.builder.span_ns // 2)
         edges = np.arange(int(t_ns[0]), int(t_ns[-1]), slice_ns)[1:]
@@ -328,14 +297,14 @@ class Flow:
 
     def _hear(self, batch: Batch) -> None:
         """Keep the events that a batch tells, before it: a crash between must lose none."""
-        for key, state in self.events.take(batch):
+        for key, state in self.stages.events.take(batch):
             self._log.state_put("events", key, state)
 
     def _lay(self, post: Post, windows: Windows) -> None:
         """Fill in what happened, and log it as the signals that it makes."""
         if post.beside is None:
             return
-        said, kept = self.events.lay(post.watch, post.beside, windows)
+        said, kept = self.stages.events.lay(post.watch, post.beside, windows)
         for key, state in kept:
             self._log.state_put("events", key, state)
         self._log.append(said)
@@ -343,7 +312,7 @@ class Flow:
 
     def _started_or_stopped(self, batch: Batch) -> None:
         """Silence, by design, what means nothing while a machine stands."""
-        for asset, runs in self.running.update(batch):
+        for asset, runs in self.stages.running.update(batch):
             if runs:
                 self._starting[asset] = self._clock.mono_ns() + START_NS
             else:
@@ -366,13 +335,14 @@ class Flow:
             )
         )
 
-    def _let_go(self, running: Running) -> None:
-        """Take up other rules; a machine that has none any more counts as running."""
-        for asset in self.running.assets - running.assets:
+    def _go_over(self, stages: Stages) -> None:
+        """Take up other stages; a machine that has no rule any more counts as running."""
+        for asset in self.stages.running.assets - stages.running.assets:
             self._starting.pop(asset, None)
             self._silence(asset, holds=False)
-        running.carry(self.running)
-        self.running = running
+        stages.running.carry(self.stages.running)
+        self.stages = stages
+        self._recall_events()
 
     def _follow(self, post: Post, windows: Windows, judged: Judged) -> None:
         """Let slow healthy change be followed; what moved is logged, and kept for a restart."""

@@ -11,6 +11,7 @@ from gateway.pipeline.derive import Derive
 from gateway.pipeline.events import Events
 from gateway.pipeline.running import Running
 from gateway.pipeline.waves import Waves
+from gateway.stages import Stages
 from models.record import RUNNING
 
 
@@ -22,36 +23,34 @@ class Parts:
         signals: Every asset that is configured, or that a source or a formula has a signal of: its
             signals with their numbers.
         sources_of: Every signal, derived ones too, and the source whose samples make it.
-        source_of: The same by the signals' numbers.
         alarms: As configured, and quiet about data that are bad because their link is down.
-        limits: What is held against limits.
-        derive: What makes signals of others.
-        waves: What makes signals of waveforms.
-        events: What makes signals of events and facts.
-        running: Which machines stand still.
+        stages: What a sample passes.
     """
 
     def __init__(self, config: Config, table: SignalTable, latest: Latest) -> None:
         """Take up the configuration; signals that are new get their number in `table`."""
         settings = config.settings
-        self.derive = Derive(settings.derive, config.sources_of, table)
-        self.sources_of = config.sources_of | self.derive.sources
+        derive = Derive(settings.derive, config.sources_of, table)
+        self.sources_of = config.sources_of | derive.sources
         number = {signal: table.intern(signal) for signal in self.sources_of}
-        self.source_of = {number[signal]: source for signal, source in self.sources_of.items()}
         self.assets: dict[str, Asset] = {asset.id: asset for asset in settings.asset}
         self.signals: dict[str, list[tuple[int, Signal]]] = {asset: [] for asset in self.assets}
         for signal, n in number.items():
             self.signals.setdefault(signal.asset, []).append((n, signal))
-        self.events = Events(settings.event_log, settings.asset, self.sources_of, table)
         self.alarms = _alarms(config)
-        self.limits = Limits([(a.id, limit) for a in settings.asset for limit in a.limits], table)
-        self.running = Running(_ruled(number, settings.asset))
         of_name = {(signal.asset, signal.name): n for signal, n in number.items()}
-        self.waves = Waves(
-            settings.asset,
-            table,
-            lambda number: latest.of(number)[0],
-            lambda asset, name: of_name.get((asset, name)),
+        self.stages = Stages(
+            source_of={number[signal]: source for signal, source in self.sources_of.items()},
+            derive=derive,
+            waves=Waves(
+                settings.asset,
+                table,
+                lambda number: latest.of(number)[0],
+                lambda asset, name: of_name.get((asset, name)),
+            ),
+            events=Events(settings.event_log, settings.asset, self.sources_of, table),
+            running=Running(_ruled(number, settings.asset)),
+            limits=Limits([(a.id, limit) for a in settings.asset for limit in a.limits], table),
         )
 
 

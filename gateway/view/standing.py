@@ -125,7 +125,7 @@ def _state(
         return AssetState.ACKED
     if gateway.clock.wall_ns() - last_ns > STALE_NS:
         return AssetState.NO_DATA
-    if config is not None and gateway.flow.running.stands(config.id):
+    if config is not None and gateway.flow.stages.running.stands(config.id):
         return AssetState.STOPPED
     if verdict is not None and verdict.abstained == Abstained.COVERAGE:
         return AssetState.NO_DATA

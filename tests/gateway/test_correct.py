@@ -45,7 +45,7 @@ def test_a_false_alarm_is_judged_trained_and_watched(tmp_path: Path) -> None:
         start_ns=START_NS,
         end_ns=START_NS + BASELINE * STEP_NS,
     )
-    bench.flow.station(bench.posts(), bench.flow.limits, bench.flow._derive, bench.flow._waves)
+    bench.flow.station(bench.posts())
     bench.flow.on_verdict = bench.learning.heard
 
     async def main() -> None:

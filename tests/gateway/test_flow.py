@@ -1,7 +1,7 @@
 """The flow over a real log and a shipped bundle: no window is missed, whatever changes places."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -13,15 +13,18 @@ from gateway.alarms.limits import Limits
 from gateway.core.assessment import Abstained
 from gateway.core.batch import Batch
 from gateway.core.clock import SystemClock
-from gateway.core.signals import Signal
+from gateway.core.signals import Signal, SignalTable
 from gateway.demo.configuration import shipped_bundles
 from gateway.demo.record import healthy
 from gateway.flow import Flow
 from gateway.latest import Latest
 from gateway.pipeline.config import AssetConfig
 from gateway.pipeline.derive import Derive
+from gateway.pipeline.events import Events
 from gateway.pipeline.fleet import Assignment, Post, muster
+from gateway.pipeline.running import Running
 from gateway.pipeline.waves import Waves
+from gateway.stages import Stages
 from gateway.store.config import StoreConfig
 from gateway.store.log import Log
 from gateway.store.reader import LogReader
@@ -29,6 +32,18 @@ from models.bundle import read
 
 START_NS = 1_800_000_000 * 10**9
 STEP_NS = 250_000_000
+
+
+def stages(table: SignalTable, sources: Mapping[Signal, str]) -> Stages:
+    """Of a configuration that makes nothing of its signals, and limits none."""
+    return Stages(
+        source_of={table.intern(signal): source for signal, source in sources.items()},
+        derive=Derive([], sources, table),
+        waves=Waves([], table, lambda _n: np.nan, lambda _a, _n: None),
+        events=Events((), (), {}, table),
+        running=Running({}),
+        limits=Limits([], table),
+    )
 
 
 class Bench:
@@ -54,9 +69,7 @@ class Bench:
             clock=SystemClock(),
             log=self.log,
             engine=Engine(AlarmsConfig()),
-            limits=Limits([], self.log.signals),
-            derive=Derive([], self.sources, self.log.signals),
-            waves=Waves([], self.log.signals, lambda _n: np.nan, lambda _a, _n: None),
+            stages=stages(self.log.signals, self.sources),
             latest=Latest(),
             posts=posts,
             executor=ThreadPoolExecutor(1),
@@ -95,8 +108,7 @@ def test_judges_change_places_without_a_missed_or_a_double_window(tmp_path: Path
     async def main() -> None:
         bench = Bench(tmp_path)
         await bench.pour(0, 400)
-        source_of = dict.fromkeys(bench.numbers.tolist(), "line")
-        await bench.flow.restation(bench.posts(), source_of)
+        await bench.flow.restation(bench.posts())
         await bench.pour(400, 800)
         ends, abstained = await bench.ends()
         assert hops(ends) == {bench.manifest.window.hop_cells * STEP_NS}
@@ -120,9 +132,8 @@ def test_a_restart_goes_on_without_a_gap(tmp_path: Path) -> None:
         await first.log.flush()
         first.log.close()
         second = Bench(tmp_path)
-        source_of = dict.fromkeys(second.numbers.tolist(), "line")
         # Its time is not the wall clock's: only what the devices said counts.
-        assert await second.flow.warm_up(source_of) > 0
+        assert await second.flow.warm_up() > 0
         await second.pour(400, 800)
         ends, abstained = await second.ends()
         assert hops(ends) == {second.manifest.window.hop_cells * STEP_NS}

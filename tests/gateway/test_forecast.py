@@ -11,7 +11,6 @@ import pytest
 
 from gateway.alarms.config import AlarmsConfig, DelayConfig
 from gateway.alarms.engine import Engine
-from gateway.alarms.limits import Limits
 from gateway.core.alarm import AlarmView, Cause, Priority
 from gateway.core.assessment import Abstained, Assessments, ModelKind
 from gateway.core.batch import Batch
@@ -26,12 +25,11 @@ from gateway.flow import Flow
 from gateway.latest import Latest
 from gateway.pipeline import forecast
 from gateway.pipeline.config import AssetConfig
-from gateway.pipeline.derive import Derive
 from gateway.pipeline.fleet import Assignment, muster
-from gateway.pipeline.waves import Waves
 from gateway.store.config import StoreConfig
 from gateway.store.log import Log
 from models.bundle import read
+from tests.gateway.test_flow import stages
 
 START_NS = 1_800_000_000 * 10**9
 STEP_NS = round(1e9 / RATE_HZ)
@@ -78,9 +76,7 @@ def alarms_of(
             clock=clock,
             log=log,
             engine=engine,
-            limits=Limits([], log.signals),
-            derive=Derive([], sources, log.signals),
-            waves=Waves([], log.signals, lambda _n: np.nan, lambda _a, _n: None),
+            stages=stages(log.signals, sources),
             latest=Latest(),
             posts=muster(
                 [Assignment(asset, path, "asset[0].bundle", shadow)], sources, log.signals

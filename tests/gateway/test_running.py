@@ -2,6 +2,7 @@
 
 import asyncio
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -85,8 +86,9 @@ class Stopping(Bench):
         posts = muster(self.wanted, every, self.log.signals)
         self.flow = self._flow(posts)
         state = self.log.signals.intern(Signal("lathe-1", RUNNING, ""))
-        self.flow.station(posts, self.flow.limits, self.derive, self.flow._waves)
-        self.flow.running = Running({state: "lathe-1"})
+        running = Running({state: "lathe-1"})
+        stages = replace(self.flow.stages, derive=self.derive, running=running)
+        self.flow.station(posts, stages)
         names = [signal.name for signal in self.manifest.signals]
         self.rows[400:700, names.index("speed")] = 0.0
         self.low = Condition("lathe-1", "speed.low", Cause.LIMIT, active=True, t_ns=0, on_delay_s=0)
@@ -104,16 +106,16 @@ def test_standing_is_neither_judged_nor_called_about(tmp_path: Path) -> None:
             high = Condition("lathe-1", "heat.high", Cause.LIMIT, active=True, t_ns=0, on_delay_s=0)
             bench.flow.report(high)
             await bench.flow.tick()
-            assert not bench.flow.running.stands("lathe-1")
+            assert not bench.flow.stages.running.stands("lathe-1")
             await bench.pour(380, 600)
-            assert bench.flow.running.stands("lathe-1")
+            assert bench.flow.stages.running.stands("lathe-1")
             bench.flow.report(bench.low)
             await bench.flow.tick()
             # Low speed of a machine that stands is no news; what stood when it stopped still is.
             assert bench.view("speed.low") == "suppressed"
             assert bench.view("heat.high") == "active_unacked"
             await bench.pour(600, len(bench.rows))
-            assert not bench.flow.running.stands("lathe-1")
+            assert not bench.flow.stages.running.stands("lathe-1")
             # Nor while it comes up: an alarm returns only some time after its cause has gone.
             assert bench.view("speed.low") == "suppressed"
             now_ns = bench.flow._clock.mono_ns()

@@ -76,8 +76,7 @@ class Learned(Bench):
         before = self.progress
         await self.learning._look(self.learning._pupils["lathe-1"])
         if (self.progress.bundle, self.progress.candidate) != (before.bundle, before.candidate):
-            source_of = dict.fromkeys(self.numbers.tolist(), "line")
-            await self.flow.restation(self.posts(), source_of)
+            await self.flow.restation(self.posts())
 
     async def live(self, rows: int = 1400) -> list[Progress]:
         """Data flow, and learning looks at them, as in service."""
@@ -171,7 +170,7 @@ def test_the_same_verdicts_do_alarm_once_a_bundle_is_active(tmp_path: Path) -> N
 
     async def main() -> None:
         bench.learning._pupils["lathe-1"].progress = Progress(stage=Stage.ACTIVE, bundle=CANDIDATE)
-        bench.flow.station(bench.posts(), bench.flow.limits, bench.flow._derive, bench.flow._waves)
+        bench.flow.station(bench.posts())
         await bench.pour(0, 800)
         bench.flow._engine.tick(mono_ns=1 << 60, wall_ns=1 << 60)
         view = bench.flow._engine.find("lathe-1", "anomaly", 1 << 60)
@@ -205,7 +204,7 @@ def test_one_whose_alarm_rate_jumps_is_taken_back(tmp_path: Path) -> None:
     async def main() -> None:
         pupil = bench.learning._pupils["lathe-1"]
         pupil.progress = Progress(stage=Stage.ACTIVE, bundle=CANDIDATE, previous=ACTIVE)
-        bench.flow.station(bench.posts(), bench.flow.limits, bench.flow._derive, bench.flow._waves)
+        bench.flow.station(bench.posts())
         seen = await bench.live()
         assert seen[-1].bundle == ACTIVE
         assert "its alarm rate jumped" in str(bench.progress.said())
@@ -228,9 +227,7 @@ def test_one_that_gives_no_numbers_is_taken_back_or_never_let_in(
         if stage is Stage.ACTIVE:
             pupil = bench.learning._pupils["lathe-1"]
             pupil.progress = Progress(stage=stage, bundle=CANDIDATE, previous=ACTIVE)
-            bench.flow.station(
-                bench.posts(), bench.flow.limits, bench.flow._derive, bench.flow._waves
-            )
+            bench.flow.station(bench.posts())
         await bench.live()
         assert bench.progress.bundle == ACTIVE
         assert "not a number" in str(bench.progress.said())
