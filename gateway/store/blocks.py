@@ -4,8 +4,7 @@ Samples of a block keep their order of arrival, because that order is their sequ
 and, where it pays, times are coded in the order of their signal, which the decoder finds again by
 sorting the signal column the same way.
 
-    block  := crc32 version n streams
-    stream := form length bytes
+    block := crc32 version n streams
 
 Each signal's values take the cheapest form that gives every bit back: integers behind a decimal
 factor (what converters and PLCs send), float32 widened to float64, or float64.
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 
 from gateway.core.batch import Quality
 from gateway.core.errors import DataError
+from gateway.store.streams import StreamReader, StreamWriter
 
 Columns: TypeAlias = tuple[
     NDArray[np.int32], NDArray[np.int64], NDArray[np.float64], NDArray[np.uint8]
@@ -31,13 +31,8 @@ VERSION = 1
 SAMPLES_MAX = 1 << 20
 """A block never holds more: a damaged length must not make the reader ask for all memory."""
 WAVEFORM_POINTS_MAX = 1 << 28
-DEFLATE_LEVEL = 1
-STORED_BYTES_MAX = 64
-"""Shorter streams are not worth deflating."""
 
 _HEAD = struct.Struct("<IBI")
-_STREAM = struct.Struct("<BI")
-_STORED, _DEFLATED = 0, 1
 
 _DIVIDE, _MULTIPLY, _SINGLE, _DOUBLE = range(4)
 _FORMS: tuple[tuple[int, float], ...] = (
@@ -73,11 +68,14 @@ def joined(parts: Sequence[Columns]) -> Columns:
     """Several lots of columns as one."""
     if len(parts) == 1:
         return parts[0]
+    if not parts:
+        return np.empty(0, np.int32), np.empty(0, np.int64), np.empty(0), np.empty(0, np.uint8)
+    signal, t_ns, value, quality = zip(*parts, strict=True)
     return (
-        np.concatenate([part[0] for part in parts]) if parts else np.empty(0, np.int32),
-        np.concatenate([part[1] for part in parts]) if parts else np.empty(0, np.int64),
-        np.concatenate([part[2] for part in parts]) if parts else np.empty(0, np.float64),
-        np.concatenate([part[3] for part in parts]) if parts else np.empty(0, np.uint8),
+        np.concatenate(signal),
+        np.concatenate(t_ns),
+        np.concatenate(value),
+        np.concatenate(quality),
     )
 
 
@@ -118,14 +116,14 @@ def encode(columns: Columns, memory: FormMemory | None = None) -> bytes:
     forms = _choose(dense, by_signal[starts], starts, memory or FormMemory())
     unique_forms = np.unique(forms)
 
-    streams: list[tuple[int, bytes]] = []
+    streams = StreamWriter()
     wide = signal.astype(np.int64)
     wide[1:] -= signal[:-1]
-    _put_integers(streams, wide)
-    _put(streams, b"" if not quality.any() else quality.tobytes())
+    streams.integers(wide)
+    streams.put(b"" if not quality.any() else quality.tobytes())
     _put_time(streams, t_ns, order)
-    _put(streams, b"" if len(unique_forms) == 1 else forms.tobytes())
-    _put(streams, unique_forms.tobytes())
+    streams.put(b"" if len(unique_forms) == 1 else forms.tobytes())
+    streams.put(unique_forms.tobytes())
     lengths = np.diff(starts, append=n)
     for form in unique_forms.tolist():
         part = (
@@ -133,10 +131,7 @@ def encode(columns: Columns, memory: FormMemory | None = None) -> bytes:
         )
         _put_values(streams, part, *_FORMS[form])
 
-    body = [_HEAD.pack(0, VERSION, n)[4:]]
-    for how, raw in streams:
-        body += (_STREAM.pack(how, len(raw)), raw)
-    packed = b"".join(body)
+    packed = _HEAD.pack(0, VERSION, n)[4:] + streams.packed()
     return struct.pack("<I", zlib.crc32(packed)) + packed
 
 
@@ -153,7 +148,7 @@ def decode(block: bytes) -> Columns:
         raise DataError("sample block: its checksum does not fit; the bytes were altered")
     if version != VERSION or not 1 <= n <= SAMPLES_MAX:
         raise DataError(f"sample block: version {version} with {n} samples is not known here")
-    streams = _Streams(block, _HEAD.size)
+    streams = StreamReader(block, _HEAD.size, bytes_max=SAMPLES_MAX)
     signal = np.cumsum(streams.integers(n)).astype(np.int32)
     raw_quality = streams.take()
     quality = np.frombuffer(raw_quality or bytes(n), dtype=np.uint8)
@@ -179,10 +174,10 @@ def decode(block: bytes) -> Columns:
 
 def encode_waveform(value: NDArray[np.float32]) -> bytes:
     """Pack float32[n] of a waveform: the streams of a block without its columns."""
-    streams: list[tuple[int, bytes]] = []
+    streams = StreamWriter()
     bits = value.view(np.uint32)
-    _put_planes(streams, bits ^ np.concatenate(([np.uint32(0)], bits[:-1])))
-    packed = b"".join(part for how, raw in streams for part in (_STREAM.pack(how, len(raw)), raw))
+    streams.planes(bits ^ np.concatenate(([np.uint32(0)], bits[:-1])))
+    packed = streams.packed()
     return struct.pack("<II", zlib.crc32(packed), len(value)) + packed
 
 
@@ -199,7 +194,7 @@ def decode_waveform(block: bytes) -> NDArray[np.float32]:
         raise DataError("waveform: its checksum does not fit; the bytes were altered")
     if n > WAVEFORM_POINTS_MAX:
         raise DataError(f"waveform: must be {WAVEFORM_POINTS_MAX} points or fewer, was {n}")
-    bits = _Streams(block, 8).planes(n, 4).view(np.uint32)
+    bits = StreamReader(block, 8, bytes_max=n).planes(n, 4).view(np.uint32)
     return np.bitwise_xor.accumulate(bits).view(np.float32)
 
 
@@ -271,20 +266,20 @@ def _fits(value: NDArray[np.float64], kind: int, factor: float) -> NDArray[np.bo
 
 
 def _put_values(
-    streams: list[tuple[int, bytes]], value: NDArray[np.float64], kind: int, factor: float
+    streams: StreamWriter, value: NDArray[np.float64], kind: int, factor: float
 ) -> None:
     if kind == _DOUBLE:
         bits = value.view(np.uint64)
-        _put_planes(streams, bits ^ np.concatenate(([np.uint64(0)], bits[:-1])))
+        streams.planes(bits ^ np.concatenate(([np.uint64(0)], bits[:-1])))
     elif kind == _SINGLE:
         single = value.astype(np.float32).view(np.uint32)
-        _put_planes(streams, single ^ np.concatenate(([np.uint32(0)], single[:-1])))
+        streams.planes(single ^ np.concatenate(([np.uint32(0)], single[:-1])))
     else:
         whole = np.rint(value * factor if kind == _DIVIDE else value / factor).astype(np.int64)
-        _put_integers(streams, np.diff(whole, prepend=0))
+        streams.integers(np.diff(whole, prepend=0))
 
 
-def _take_values(streams: "_Streams", n: int, kind: int, factor: float) -> NDArray[np.float64]:
+def _take_values(streams: StreamReader, n: int, kind: int, factor: float) -> NDArray[np.float64]:
     if kind == _DOUBLE:
         bits = streams.planes(n, 8).view(np.uint64)
         return np.bitwise_xor.accumulate(bits).view(np.float64)
@@ -295,20 +290,18 @@ def _take_values(streams: "_Streams", n: int, kind: int, factor: float) -> NDArr
     return whole / factor if kind == _DIVIDE else whole * factor
 
 
-def _put_time(
-    streams: list[tuple[int, bytes]], t_ns: NDArray[np.int64], order: NDArray[np.intp]
-) -> None:
+def _put_time(streams: StreamWriter, t_ns: NDArray[np.int64], order: NDArray[np.intp]) -> None:
     """Times by arrival (polled blocks share one time) or by signal (each has its own rhythm)."""
     arrival = np.diff(t_ns, prepend=0)
     rhythm = np.diff(np.diff(t_ns[order], prepend=0), prepend=0)
     by_signal = int(np.count_nonzero(rhythm)) < int(np.count_nonzero(arrival))
     steps = rhythm if by_signal else arrival
     unit = next(unit for unit in _TIME_UNITS if unit == 1 or not (steps % unit).any())
-    _put(streams, struct.pack("<BI", by_signal, unit))
-    _put_integers(streams, steps // unit)
+    streams.put(struct.pack("<BI", by_signal, unit))
+    streams.integers(steps // unit)
 
 
-def _take_time(streams: "_Streams", n: int, order: NDArray[np.intp]) -> NDArray[np.int64]:
+def _take_time(streams: StreamReader, n: int, order: NDArray[np.intp]) -> NDArray[np.int64]:
     by_signal, unit = struct.unpack("<BI", streams.take())
     steps = streams.integers(n) * unit
     if not by_signal:
@@ -316,82 +309,3 @@ def _take_time(streams: "_Streams", n: int, order: NDArray[np.intp]) -> NDArray[
     t_ns = np.empty(n, dtype=np.int64)
     t_ns[order] = np.cumsum(np.cumsum(steps))
     return t_ns
-
-
-def _put_integers(streams: list[tuple[int, bytes]], steps: NDArray[np.int64]) -> None:
-    """Zigzag, cut to the bytes that the largest needs, byte planes apart."""
-    folded = ((steps << 1) ^ (steps >> 63)).view(np.uint64)
-    top = int(folded.max(initial=np.uint64(0)))
-    for width, kind in ((0, None), (1, np.uint8), (2, np.uint16), (4, np.uint32)):
-        if top < 1 << (8 * width):
-            _put(streams, bytes((width,)))
-            if kind is not None:
-                _put_planes(streams, folded.astype(kind))
-            return
-    _put(streams, b"\x08")
-    _put_planes(streams, folded)
-
-
-def _put_planes(streams: list[tuple[int, bytes]], words: NDArray[np.unsignedinteger]) -> None:
-    """One stream for each byte of the word: equal bytes lie together and deflate well."""
-    planes = words.view(np.uint8).reshape(-1, words.itemsize).T
-    for plane in planes:
-        if plane.any():
-            _put(streams, np.ascontiguousarray(plane).tobytes())
-        else:
-            _put(streams, b"")
-
-
-def _put(streams: list[tuple[int, bytes]], raw: bytes) -> None:
-    if len(raw) > STORED_BYTES_MAX:
-        small = zlib.compress(raw, DEFLATE_LEVEL)
-        if len(small) < len(raw):
-            streams.append((_DEFLATED, small))
-            return
-    streams.append((_STORED, raw))
-
-
-class _Streams:
-    """Reads the streams of a block in order."""
-
-    def __init__(self, block: bytes, at: int) -> None:
-        self._block = block
-        self._at = at
-
-    def take(self, bytes_max: int = SAMPLES_MAX) -> bytes:
-        try:
-            how, length = _STREAM.unpack_from(self._block, self._at)
-            start = self._at + _STREAM.size
-            self._at = start + length
-            raw = self._block[start : self._at]
-            if len(raw) != length:
-                raise DataError("sample block: it is cut short")
-            if how == _STORED:
-                return raw
-            inflater = zlib.decompressobj()
-            inflated = inflater.decompress(raw, bytes_max + 1)
-        except (struct.error, zlib.error) as error:
-            raise DataError(f"sample block: {error}") from error
-        return inflated
-
-    def planes(self, n: int, width: int) -> NDArray[np.uint8]:
-        """uint8[n * width], the words again; absent planes are zero."""
-        words = np.zeros((n, width), dtype=np.uint8)
-        for byte in range(width):
-            raw = self.take(n)
-            if raw:
-                if len(raw) != n:
-                    raise DataError(f"sample block: a plane must be {n} bytes, was {len(raw)}")
-                words[:, byte] = np.frombuffer(raw, dtype=np.uint8)
-        return words.reshape(-1)
-
-    def integers(self, n: int) -> NDArray[np.int64]:
-        """int64[n], unfolded."""
-        width = self.take()[0]
-        if width == 0:
-            return np.zeros(n, dtype=np.int64)
-        kinds = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
-        if width not in kinds:
-            raise DataError(f"sample block: a width of {width} bytes is not known here")
-        folded = self.planes(n, width).view(kinds[width]).astype(np.uint64)
-        return (folded >> np.uint64(1)).view(np.int64) ^ -(folded & np.uint64(1)).view(np.int64)
