@@ -9,6 +9,8 @@ from gateway.core.errors import LinkError, LinkRefused
 REFUSED = "nothing listens there; see that it runs, and the port in its address"
 NO_WAY = "no way leads there; see its address, the cable and the network"
 
+CLOSED = "the other end closed the connection; see that it runs, and what its own log says"
+
 
 def unreached(error: BaseException) -> str:
     """Why a peer cannot be reached, as a person says it, and what to look at next."""
@@ -17,6 +19,8 @@ def unreached(error: BaseException) -> str:
             return "no such host is known; see the name in its address, or write its number"
         case ConnectionRefusedError():
             return REFUSED
+        case ConnectionError():
+            return CLOSED
         case OSError(errno=errno.EHOSTUNREACH | errno.ENETUNREACH | errno.EHOSTDOWN):
             return NO_WAY
         case _:

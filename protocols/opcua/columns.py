@@ -16,7 +16,7 @@ class Columns:
         group: int16, number of the group that it is published with.
         plain: bool, whether a bare number is what the configuration expects there.
         scale, offset: float64, from the configuration.
-        deadband: float64, applied here where the server refuses to; in the server's unit, 0 none.
+        deadband: float64, applied here too; in the server's unit, 0 none.
         resumed_ns: int64, time of the last sample of the session before; 0 for none.
         resumed_value: float64, that sample where the log knows it; NaN elsewhere.
         first_ns: int64, time of the first sample of this session; 0 before it.

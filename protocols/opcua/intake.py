@@ -188,8 +188,8 @@ class Intake:
     ) -> NDArray[np.bool_]:
         """Which samples are news, remembering them as each signal's last.
 
-        Not news is the sample that ended the session before, and a change within a deadband that
-        the server would not apply. Of a session that was killed the log knows a later repetition.
+        Not news is the sample that ended the session before, and a change within a deadband.
+        Of a session that was killed the log knows a later repetition.
         """
         columns = self.columns
         first = columns.last_ns[handle] == 0

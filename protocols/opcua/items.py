@@ -39,6 +39,20 @@ _ROOT = ua.NodeId(ua.Int32(ua.ObjectIds.RootFolder))
 _HAS_PROPERTY = ua.NodeId(ua.Int32(ua.ObjectIds.HasProperty))
 _HIERARCHICAL = ua.NodeId(ua.Int32(ua.ObjectIds.HierarchicalReferences))
 
+_NODE_REFUSED = {
+    _Code.BadNodeIdUnknown: "no such node; forewarn browse shows them, "
+    "and nsu= outlives an index that moved",
+    _Code.BadNodeIdInvalid: "the server cannot read this node id; forewarn browse shows them",
+    _Code.BadNoMatch: "no node there; a name is wrong, and forewarn browse shows them",
+    _Code.BadAttributeIdInvalid: "an object or folder, without a value of its own; "
+    "name a variable below it, forewarn browse shows them",
+    _Code.BadNotReadable: "the server lets nobody read it; open it there, or choose another",
+    _Code.BadUserAccessDenied: "this user may not read it; give it the right at the server",
+    _Code.BadTooManyMonitoredItems: "the server watches no more; "
+    'put some into a group with mode = "poll"',
+}
+"""Answers about a node that a person must act on, with what to do."""
+
 
 @dataclass(slots=True, eq=False)
 class Item:
@@ -51,8 +65,8 @@ class Item:
         steps: The field path, parsed.
         node: Where it is; None until resolved.
         monitored_id: The server's name for it; 0 while it is not monitored.
-        filtered: Whether the server was asked to apply the deadband.
-        deadband: Applied by the gateway where the server refuses to; in the server's unit.
+        filtered: Whether the server is asked to apply the deadband.
+        deadband: Applied by the gateway, whatever the server makes of it; in the server's unit.
         retry_at_ns, backoff_ns: When a refused one is tried again, monotonic.
     """
 
@@ -62,7 +76,7 @@ class Item:
     steps: tuple[str | int, ...] = ()
     node: ua.NodeId | None = None
     monitored_id: int = 0
-    filtered: bool = False
+    filtered: bool = True
     deadband: float = 0.0
     retry_at_ns: int = 0
     backoff_ns: int = 0
@@ -96,6 +110,12 @@ async def read_server(link: Link, config: Settings, per_call: int = 0) -> tuple[
         limit = number.Value.Value if number.Value else None
         limits.append(min(most, limit) if isinstance(limit, int) and limit > 0 else most)
     return uris, Limits(*limits)
+
+
+def refusal(code: int, address: str) -> str:
+    """Why a node cannot be read, and what to do about it."""
+    todo = _NODE_REFUSED.get(code)
+    return f"{code_name(code)}: {address}{f'; {todo}' if todo else ''}"
 
 
 async def read_values(link: Link, nodes: Sequence[ua.NodeId]) -> list[ua.DataValue]:
@@ -150,8 +170,8 @@ async def resolve(
             if result.StatusCode.is_good() and result.Targets:
                 item.node = _plain_id(result.Targets[0].TargetId)
             else:
-                name = code_name(result.StatusCode.value)
-                failed.append((item, name, f"{name}: no node at {item.signal.address}"))
+                code = result.StatusCode.value
+                failed.append((item, code_name(code), refusal(code, item.signal.address)))
 
     await in_chunks(paths, per_call, translate)
     return failed

@@ -9,7 +9,7 @@ from gateway.core.clock import sleep_until
 from gateway.core.errors import DataError, LinkLost, PeerError
 from gateway.core.source import SourceContext
 from protocols.opcua.intake import Intake
-from protocols.opcua.items import Item, in_chunks
+from protocols.opcua.items import Item, in_chunks, refusal
 from protocols.opcua.link import Link, code_name
 from protocols.opcua.slow import decode_slowly
 from protocols.opcua.wire import Values, decode_read
@@ -105,7 +105,7 @@ class Poller:
         for row in wrong:
             item, name = items[at[row]], code_name(status[row])
             self.remove([item])
-            self._on_refused(item, name, f"{name}: {item.signal.address}")
+            self._on_refused(item, name, refusal(status[row], item.signal.address))
         for item in items:
             if item not in self._proven and item.node is not None:
                 self._proven.add(item)

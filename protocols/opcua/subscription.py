@@ -1,5 +1,6 @@
 """One subscription at the server: its making, its items, and its sign of life."""
 
+import contextlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,9 +8,10 @@ from dataclasses import dataclass
 import structlog
 from asyncua import ua
 
-from protocols.opcua.items import Item, Limits, in_chunks, read_properties
+from gateway.core.errors import PeerError
+from protocols.opcua.items import Item, Limits, in_chunks, read_properties, refusal
 from protocols.opcua.link import Link, code_name
-from protocols.opcua.settings import Group, Settings
+from protocols.opcua.settings import Group, Settings, SignalSettings
 
 NOTIFICATIONS_MAX = 10_000
 """Values in one publication; more come in the next, at once."""
@@ -88,16 +90,20 @@ class Subscription:
                     given_s = result.RevisedSamplingInterval / 1000
                     if given_s > SLOWER * self.config.sampling_s(item.signal):
                         slower.append((item, given_s))
-                elif code in NO_FILTER and item.filtered:
+                elif code in NO_FILTER and _has_deadband(item.signal) and item.filtered:
                     unfiltered.append(item)
                 else:
                     name = code_name(code)
-                    refused.append((item, name, f"{name}: {item.signal.address}"))
+                    refused.append((item, name, refusal(code, item.signal.address)))
 
         await in_chunks(items, limits.monitored, create)
-        if unfiltered:
-            refused += await self._filter_here(unfiltered, limits)
-            await in_chunks([i for i in unfiltered if i.deadband], limits.monitored, create)
+        await self._keep_deadbands([i for i in items if i.monitored_id or i in unfiltered], limits)
+        for item in unfiltered:
+            item.filtered = False
+            if not item.deadband:
+                reason = "deadband_percent needs a node with an EURange; use deadband"
+                refused.append((item, "BadFilterNotAllowed", reason))
+        await in_chunks([i for i in unfiltered if i.deadband], limits.monitored, create)
         if slower:
             item, given_s = max(slower, key=lambda pair: pair[1])
             self.log.warning(
@@ -109,30 +115,23 @@ class Subscription:
             )
         return refused
 
-    async def _filter_here(
-        self, items: Sequence[Item], limits: Limits
-    ) -> list[tuple[Item, str, str]]:
-        """Take over the deadband that the server refuses to apply."""
-        refused: list[tuple[Item, str, str]] = []
+    async def _keep_deadbands(self, items: Sequence[Item], limits: Limits) -> None:
+        """Work out the deadbands that the gateway keeps: a server may refuse one, or take it and
+        ignore it. Where its range cannot be read, one in percent is the server's alone."""
         ranges: dict[Item, object] = {}
 
         async def read(chunk: Sequence[Item]) -> None:
             found = await read_properties(self.link, [item.node for item in chunk], "EURange")
             ranges.update(zip(chunk, found, strict=True))
 
-        percent = [item for item in items if item.signal.deadband is None]
-        await in_chunks(percent, min(limits.translate, limits.read), read)
+        percent = [item for item in items if item.signal.deadband_percent]
+        with contextlib.suppress(PeerError):
+            await in_chunks(percent, min(limits.translate, limits.read), read)
         for item in items:
-            item.filtered = False
             signal, found = item.signal, ranges.get(item)
-            if signal.deadband is not None:
-                item.deadband = signal.deadband
-            elif isinstance(found, ua.Range) and found.High > found.Low:
+            item.deadband = signal.deadband or 0.0
+            if isinstance(found, ua.Range) and found.High > found.Low:
                 item.deadband = (signal.deadband_percent or 0) / 100 * (found.High - found.Low)
-            else:
-                reason = "deadband_percent needs a node with an EURange; use deadband"
-                refused.append((item, "BadFilterNotAllowed", reason))
-        return refused
 
     async def remove(self, items: Sequence[Item], per_call: int) -> None:
         """Stop monitoring the items."""
@@ -159,10 +158,7 @@ class Subscription:
             QueueSize=ua.UInt32(self.config.queue_size(signal)),
             DiscardOldest=signal.discard == "oldest",
         )
-        item.filtered = (signal.deadband or signal.deadband_percent) is not None and (
-            item.deadband == 0
-        )
-        if item.filtered:
+        if _has_deadband(signal) and item.filtered:
             percent = signal.deadband is None
             kind = ua.DeadbandType.Percent if percent else ua.DeadbandType.Absolute
             wish.RequestedParameters.Filter = ua.DataChangeFilter(
@@ -171,6 +167,10 @@ class Subscription:
                 DeadbandValue=signal.deadband_percent if percent else signal.deadband,
             )
         return wish
+
+
+def _has_deadband(signal: SignalSettings) -> bool:
+    return (signal.deadband or signal.deadband_percent) is not None
 
 
 async def create_subscription(

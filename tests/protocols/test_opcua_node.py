@@ -24,6 +24,7 @@ from gateway.pipeline.supervise import Supervisor
 from protocols.opcua import Config, link
 from protocols.opcua.certificates import first_certificate, pin
 from protocols.opcua.discover import endpoints_of
+from protocols.opcua.items import Item, Limits
 from protocols.opcua.subscription import Subscription
 
 from ..conformance import Bench, bench, check_source
@@ -241,6 +242,10 @@ async def test_both_ends_are_trusted_by_a_person(tmp_path: Path) -> None:
             assert await read_until(session, world, {"n7"}) == {"n7": 7.0}
 
 
+async def keep_none(subscription: Subscription, items: Sequence[Item], limits: Limits) -> None:
+    pass
+
+
 async def test_it_keeps_a_percent_deadband_itself(
     peer: NodePeer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -252,7 +257,7 @@ async def test_it_keeps_a_percent_deadband_itself(
         signal("all", address="nsu=urn:test:plant;s=flow", **settings),
     )
     world = bench("p1", "opcua", tmp_path)
-    monkeypatch.setattr(Subscription, "_filter_here", None)  # The filter must not be refused.
+    monkeypatch.setattr(Subscription, "_keep_deadbands", keep_none)  # The server alone must.
     seen: dict[str, list[float]] = {"flow": [], "all": []}
     async with config.open(world.context) as session, asyncio.timeout(30):
         # Steps of 2 are 4 % of a span of 50; 16, 22 and 28 leave the band of 5 around the last one.

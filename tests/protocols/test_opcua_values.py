@@ -13,6 +13,7 @@ import pytest
 import pytest_asyncio
 from asyncua import ua
 from asyncua.server.monitored_item_service import MonitoredItemService
+from asyncua.server.subscription_service import SubscriptionService
 from structlog.testing import capture_logs
 
 from gateway.core.batch import Batch, Quality, Waveform
@@ -148,6 +149,7 @@ async def test_nodes_are_found_by_index_uri_and_path(made: Plant, tmp_path: Path
         got = await read_until(session, world, lambda got: len(got) >= 6)
     assert latest(got) == {"s0": 1, "s1": 1, "s2": 1, "s3": 1}
     assert "BadNoMatch" in world.meter.quarantined["pump/s4"]
+    assert "forewarn browse shows them" in world.meter.quarantined["pump/s4"]
     assert "no namespace urn:not:there" in world.meter.quarantined["pump/s5"]
 
 
@@ -268,9 +270,14 @@ async def test_polled_steady_values_are_as_fresh_as_the_poll(made: Plant, tmp_pa
 # The library's server takes a percent deadband and does not keep it; node-opcua does.
 @pytest.mark.parametrize(
     ("kind", "by"),
-    [("deadband", "server"), ("deadband", "gateway"), ("deadband_percent", "gateway")],
+    [
+        ("deadband", "server"),
+        ("deadband", "gateway"),
+        ("deadband_percent", "nobody"),
+        ("deadband_percent", "gateway"),
+    ],
 )
-async def test_deadband_is_kept_by_the_server_or_by_us(
+async def test_a_deadband_is_kept_whatever_the_server_makes_of_it(
     made: Plant, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, by: str
 ) -> None:
     if by == "gateway":
@@ -290,6 +297,19 @@ async def test_deadband_is_kept_by_the_server_or_by_us(
 async def test_the_server_is_asked_for_what_is_configured(
     made: Plant, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    groups: dict[float, int] = {}
+    subscribe = SubscriptionService.create_subscription
+
+    async def watch_groups(
+        service: SubscriptionService,
+        params: ua.CreateSubscriptionParameters,
+        *rest: Any,
+        **named: Any,
+    ) -> Any:
+        groups[params.RequestedPublishingInterval] = params.Priority
+        return await subscribe(service, params, *rest, **named)
+
+    monkeypatch.setattr(SubscriptionService, "create_subscription", watch_groups)
     wishes: list[ua.MonitoringParameters] = []
     create = MonitoredItemService.create_monitored_items
 
@@ -300,21 +320,29 @@ async def test_the_server_is_asked_for_what_is_configured(
         return await create(service, params)
 
     monkeypatch.setattr(MonitoredItemService, "create_monitored_items", watch)
-    for name in ("a", "b", "c"):
+    for name in ("a", "b", "c", "d"):
         await made.add(name, 1.0)
     config = source(
         made.url,
         signal("a"),
         signal("b", sampling_interval_s=0.1),
         signal("c", sampling_interval_s=0.5, queue_size=7, discard="newest"),
+        signal("d", group="urgent", sampling_interval_s=0.25, queue_size=1),
         publishing_interval_s=1.0,
+        groups=[{"name": "urgent", "publishing_interval_s": 0.5, "priority": 200}],
     )
     world = bench("p1", "opcua", tmp_path)
     async with config.open(world.context) as session:
-        await read_until(session, world, lambda got: len(got) == 3)
+        await read_until(session, world, lambda got: len(got) == 4)
+    assert groups == {1000.0: 0, 500.0: 200}
     asked = [(w.SamplingInterval, w.QueueSize, w.DiscardOldest) for w in wishes]
     # Enough for two publishing intervals, and one more; or as written.
-    assert asked == [(1000.0, 3, True), (100.0, 21, True), (500.0, 7, False)]
+    assert sorted(asked) == [
+        (100.0, 21, True),
+        (250.0, 1, True),
+        (500.0, 7, False),
+        (1000.0, 3, True),
+    ]
 
 
 async def test_a_server_without_subscriptions_is_polled(made: Plant, tmp_path: Path) -> None:

@@ -26,8 +26,18 @@ def test_a_name_that_nobody_knows() -> None:
     assert unreached(unknown.value).startswith("no such host is known; see")
 
 
+def test_a_peer_that_hangs_up() -> None:
+    ours, theirs = socket.socketpair()
+    theirs.close()
+    with closing(ours), pytest.raises(BrokenPipeError) as ended:
+        ours.send(b"x")
+    assert unreached(ended.value).startswith("the other end closed the connection; see")
+    asyncua_says = ConnectionError("Connection is closed")
+    assert unreached(asyncua_says) == unreached(ended.value)
+
+
 def test_an_error_without_a_word_gives_at_least_its_kind() -> None:
-    assert unreached(ConnectionAbortedError()) == "ConnectionAbortedError"
+    assert unreached(RuntimeError()) == "RuntimeError"
 
 
 @pytest.mark.parametrize(
