@@ -206,16 +206,15 @@ def go_back_to_the_model_before(page: Page, base: str, in_use: str, before: str)
 
 
 def photograph(page: Page, base: str, folder: Path) -> None:
-    """The README's pictures, and two that show other screens."""
+    """The pictures of the README and of the console's page."""
     folder.mkdir(parents=True, exist_ok=True)
     page.wait_for_timeout(CURVE_S * 1000)
     take(page, base, "/", folder / "plant.png", (1280, 860))
     take(page, base, "/asset?id=pump-1", folder / "asset.png", (1280, 940))
-    take(page, base, "/alarms", folder / "alarms.png", (1280, 420))
     page.emulate_media(color_scheme="dark")
     take(page, base, "/?wall=1", folder / "wall.png", (1600, 900))
+    take(page, base, "/alarms", folder / "phone.png", (390, 660))
     page.emulate_media(color_scheme="light")
-    take(page, base, "/alarms", folder / "phone.png", (390, 780))
     page.set_viewport_size({"width": 1440, "height": 900})
 
 
