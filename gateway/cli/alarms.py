@@ -73,10 +73,18 @@ def list_(gateway: Gateway, *, as_json: bool) -> None:
     sys.exit(1 if any(row["state"].endswith("_unacked") for row in rows) else 0)
 
 
-def _command(gateway: Gateway, verb: str, asset: str, alarm: str, note: str, **more: Any) -> None:
-    target = {"asset": "" if asset == "gateway" else asset, "alarm": alarm}
-    more["occurrence"] = more.get("occurrence", 0)
-    target["occurrence"] = more.pop("occurrence")
+def _command(
+    gateway: Gateway,
+    verb: str,
+    asset: str,
+    alarm: str,
+    note: str,
+    *,
+    occurrence: int = 0,
+    **more: Any,
+) -> None:
+    asset = "" if asset == "gateway" else asset
+    target = {"asset": asset, "alarm": alarm, "occurrence": occurrence}
     gateway.ask("alarms/command", {"verb": verb, "targets": [target], "note": note} | more)
     click.echo("Done.")
 

@@ -4,16 +4,16 @@ import getpass
 import json
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
 if TYPE_CHECKING:
     from gateway.console.vault import Vault
 
-F = TypeVar("F", bound=Callable[..., Any])
 ROLES = click.Choice(["viewer", "operator", "engineer"])
 
 
@@ -32,31 +32,24 @@ def command() -> None:
     """
 
 
-def _config(function: F) -> F:
-    return click.argument("config", type=click.Path(path_type=Path))(function)
+def _of_vault(function: Callable[..., None]) -> Callable[..., None]:
+    """Opens the vault of CONFIG for a verb; a refusal is the answer no: one line, exit code 1."""
 
-
-def _open(config: Path) -> "Vault":
-    from gateway.config import load
-    from gateway.console.vault import Vault
-
-    return Vault(load(config).data_dir)
-
-
-def _answers(function: F) -> F:
-    """A refusal is the answer no: one line, exit code 1."""
-
+    @click.argument("config", type=click.Path(path_type=Path))
     @wraps(function)
-    def wrapped(*args: Any, **kwargs: Any) -> Any:
+    def wrapped(config: Path, **kwargs: Any) -> None:
+        from gateway.config import load
+        from gateway.console.vault import Vault
         from gateway.core.errors import Refused
 
-        try:
-            return function(*args, **kwargs)
-        except Refused as error:
-            click.echo(f"forewarn user: {error}", err=True)
-            sys.exit(1)
+        with closing(Vault(load(config).data_dir)) as vault:
+            try:
+                function(vault, **kwargs)
+            except Refused as error:
+                click.echo(f"forewarn user: {error}", err=True)
+                sys.exit(1)
 
-    return wrapped  # type: ignore[return-value]
+    return wrapped
 
 
 def _by() -> str:
@@ -85,17 +78,15 @@ def _audit(vault: "Vault", action: str, target: str) -> None:
 
 
 @command.command("list")
-@_config
+@_of_vault
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable.")
-def list_(config: Path, *, as_json: bool) -> None:
+def list_(vault: "Vault", *, as_json: bool) -> None:
     """Show everybody, and every token."""
-    vault = _open(config)
     people = [{"name": u.name, "role": u.role.word, "by": u.created_by} for u in vault.users()]
     tokens = [
         {"name": t.name, "role": t.role.word, "by": t.created_by, "expires_ns": t.expires_ns}
         for t in vault.tokens()
     ]
-    vault.close()
     if as_json:
         click.echo(json.dumps({"users": people, "tokens": tokens}, indent=2, ensure_ascii=False))
         return
@@ -108,88 +99,70 @@ def list_(config: Path, *, as_json: bool) -> None:
 
 
 @command.command()
-@_config
+@_of_vault
 @click.argument("name")
 @click.option("--role", type=ROLES, default="operator", show_default=True)
-@_answers
-def add(config: Path, name: str, *, role: str) -> None:
+def add(vault: "Vault", name: str, *, role: str) -> None:
     """Add a person."""
     from gateway.console.vault import Role
 
-    vault = _open(config)
     vault.add_user(name, _password(), Role[role.upper()], _by())
     _audit(vault, f"add {role}", name)
-    vault.close()
     click.echo(f"{name} may sign in, as {role}.")
 
 
 @command.command()
-@_config
+@_of_vault
 @click.argument("name")
-@_answers
-def password(config: Path, name: str) -> None:
+def password(vault: "Vault", name: str) -> None:
     """Set a new password, and sign that person out everywhere."""
-    vault = _open(config)
     vault.set_password(name, _password())
     _audit(vault, "password", name)
-    vault.close()
     click.echo(f"{name} has a new password.")
 
 
 @command.command()
-@_config
+@_of_vault
 @click.argument("name")
 @click.option("--role", type=ROLES, required=True)
-@_answers
-def role(config: Path, name: str, *, role: str) -> None:
+def role(vault: "Vault", name: str, *, role: str) -> None:
     """Change what a person may do."""
     from gateway.console.vault import Role
 
-    vault = _open(config)
     vault.set_role(name, Role[role.upper()])
     _audit(vault, f"role {role}", name)
-    vault.close()
     click.echo(f"{name} is now {role}.")
 
 
 @command.command()
-@_config
+@_of_vault
 @click.argument("name")
-@_answers
-def remove(config: Path, name: str) -> None:
+def remove(vault: "Vault", name: str) -> None:
     """Remove a person, and sign them out everywhere."""
-    vault = _open(config)
     vault.remove_user(name)
     _audit(vault, "remove user", name)
-    vault.close()
     click.echo(f"{name} is gone.")
 
 
 @command.command()
-@_config
+@_of_vault
 @click.argument("name")
 @click.option("--role", type=ROLES, default="viewer", show_default=True)
 @click.option("--days", type=click.IntRange(0, 3660), default=0, help="0: never expires.")
-@_answers
-def token(config: Path, name: str, *, role: str, days: int) -> None:
+def token(vault: "Vault", name: str, *, role: str, days: int) -> None:
     """Make a token for a program; it is printed once."""
     from gateway.console.vault import Role
 
-    vault = _open(config)
     secret = vault.add_token(name, Role[role.upper()], _by(), days)
     _audit(vault, f"add {role} token", name)
-    vault.close()
     click.echo(secret)
 
 
 @command.command()
-@_config
+@_of_vault
 @click.argument("name")
-@_answers
-def revoke(config: Path, name: str) -> None:
+def revoke(vault: "Vault", name: str) -> None:
     """Make a token worthless."""
-    vault = _open(config)
     vault.revoke_token(name)
     _audit(vault, "revoke token", name)
-    vault.close()
     click.echo(f"The token {name} is worth nothing any more.")

@@ -90,6 +90,10 @@ class Session:
     seen_ns: int
     written_ns: int
 
+    def over(self, now_ns: int, *, idle_s: float, max_s: float) -> bool:
+        """Whether it was idle for too long, or has lasted for too long."""
+        return now_ns - self.seen_ns > idle_s * 1e9 or now_ns - self.created_ns > max_s * 1e9
+
 
 class Vault:
     """Opens the file, keeps what every request needs in memory, writes through.
@@ -141,9 +145,7 @@ class Vault:
 
     def add_user(self, name: str, password: str, role: Role, by: str) -> User:
         """Add a person. Raises `Refused` where name or password will not do."""
-        name = name.strip()
-        if not 1 <= len(name) <= NAME_MAX or not name.isprintable():
-            raise Refused(Phrase("refused.name", most=NAME_MAX))
+        name = _fit_name(name)
         check_password(password, name)
         hashed = _HASHER.hash(password)
         with self._lock:
@@ -227,9 +229,7 @@ class Vault:
 
     def add_token(self, name: str, role: Role, by: str, days: int = 0) -> str:
         """Make a token and return its secret, which is not kept. `days` 0: never expires."""
-        name = name.strip()
-        if not 1 <= len(name) <= NAME_MAX or not name.isprintable():
-            raise Refused(Phrase("refused.name", most=NAME_MAX))
+        name = _fit_name(name)
         secret = "fw_" + secrets.token_urlsafe(32)
         now_ns = time.time_ns()
         expires_ns = now_ns + days * 86_400 * 10**9 if days > 0 else 0
@@ -290,11 +290,10 @@ class Vault:
         with self._lock:
             self._refresh()
             session = self._sessions.get(_digest(secret))
-            if session is None:
+            if session is None or session.over(now_ns, idle_s=idle_s, max_s=max_s):
                 return None
             user = self._users.get(session.user.casefold())
-            idle_ns = now_ns - session.seen_ns
-            if user is None or idle_ns > idle_s * 1e9 or now_ns - session.created_ns > max_s * 1e9:
+            if user is None:
                 return None
             if touch:
                 session.seen_ns = max(session.seen_ns, now_ns)
@@ -305,10 +304,7 @@ class Vault:
         now_ns = time.time_ns()
         with self._lock:
             for session in list(self._sessions.values()):
-                if (
-                    now_ns - session.seen_ns > idle_s * 1e9
-                    or now_ns - session.created_ns > max_s * 1e9
-                ):
+                if session.over(now_ns, idle_s=idle_s, max_s=max_s):
                     self._drop(session.digest)
                 elif session.seen_ns != session.written_ns:
                     session.written_ns = session.seen_ns
@@ -351,6 +347,13 @@ class Vault:
             )
             for d, u, c, at, used in self._db.execute("SELECT * FROM session")
         }
+
+
+def _fit_name(name: str) -> str:
+    name = name.strip()
+    if not 1 <= len(name) <= NAME_MAX or not name.isprintable():
+        raise Refused(Phrase("refused.name", most=NAME_MAX))
+    return name
 
 
 def check_password(password: str, name: str) -> None:
