@@ -19,7 +19,7 @@ from gateway.core.batch import Batch
 from gateway.core.clock import SystemClock
 from gateway.core.meter import SourceMeter
 from gateway.core.signals import SignalTable
-from gateway.core.source import SourceContext
+from gateway.core.source import Session, SourceContext
 from protocols.modbus import Config
 
 
@@ -132,3 +132,9 @@ def listens(port: int) -> bool:
 def faults_of(meter: SourceMeter) -> dict[str, int]:
     """What went wrong on the wire; a slot that was missed says only that the machine is busy."""
     return {kind: n for kind, n in meter.errors.items() if n and kind != "slot_missed"}
+
+
+async def sweep(session: Session) -> Batch:
+    batch = await session.read()
+    assert isinstance(batch, Batch)
+    return batch

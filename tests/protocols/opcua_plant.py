@@ -1,7 +1,7 @@
 """A real OPC UA server with a small plant in it, under a test's control."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -10,10 +10,12 @@ from typing import Any
 
 from asyncua import Node, Server, ua
 
-from gateway.core.source import Source
+from gateway.core.batch import Batch, Quality
+from gateway.core.source import Session, Source
 from protocols.opcua import Config
 from protocols.opcua.certificates import Identity
 
+from ..conformance import Bench
 from ..sim.proxy import Proxy, proxy
 
 URI = "urn:test:plant"
@@ -202,3 +204,29 @@ async def plant_peer(made: Plant, **settings: Any) -> AsyncIterator[PlantPeer]:
             source(url, speed, signal("load", address=f"nsu={URI};s=missing"), **settings),
             polled=settings.get("mode") == "poll",
         )
+
+
+Samples = list[tuple[str, float, int]]
+"""(signal, value, quality)."""
+
+
+async def read_until(
+    session: Session, world: Bench, done: Callable[[Samples], bool], *, timeout_s: float = 30.0
+) -> Samples:
+    """Every sample read up to the one that makes `done` true."""
+    got: Samples = []
+    async with asyncio.timeout(timeout_s):
+        while not done(got):
+            item = await session.read()
+            if isinstance(item, Batch):
+                got += samples_of(item, world)
+    return got
+
+
+def samples_of(batch: Batch, world: Bench) -> Samples:
+    names = [world.context.signals[number].name for number in batch.signal]
+    return list(zip(names, batch.value.tolist(), batch.quality.tolist(), strict=True))
+
+
+def latest(samples: Samples) -> dict[str, float]:
+    return {name: value for name, value, quality in samples if quality != Quality.BAD}

@@ -3,46 +3,32 @@
 import asyncio
 import json
 import tomllib
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-import pytest_asyncio
 from asyncua import ua
 from click.testing import CliRunner
 
 from gateway.cli import group
 from protocols.opcua import Config
 
-from .opcua_plant import URI, Plant, plant
+from .opcua_plant import URI, Plant
 
 
-async def browse(made: Plant, *arguments: str) -> Any:
-    return await asyncio.to_thread(CliRunner().invoke, group, ["browse", made.url, *arguments])
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def server() -> AsyncIterator[Plant]:
-    async with plant() as running:
-        yield running
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def made(server: Plant) -> AsyncIterator[Plant]:
-    yield server
-    await server.clear()
+async def browse(opcua: Plant, *arguments: str) -> Any:
+    return await asyncio.to_thread(CliRunner().invoke, group, ["browse", opcua.url, *arguments])
 
 
 @pytest.mark.asyncio(loop_scope="module")
-async def test_the_tree_shows_types_units_ranges_and_values(made: Plant) -> None:
-    speed = await made.add("speed", 1480.5)
+async def test_the_tree_shows_types_units_ranges_and_values(opcua: Plant) -> None:
+    speed = await opcua.add("speed", 1480.5)
     await speed.add_property(0, "EURange", ua.Range(0.0, 3000.0))
     unit = ua.EUInformation(DisplayName=ua.LocalizedText("rpm"))
     await speed.add_property(0, "EngineeringUnits", unit)
-    await made.add("mode", "running")
-    await made.add("burst", [1.0, 2.0])
-    await made.add("on", True)  # A value, not a switch.
-    tree = await browse(made)
+    await opcua.add("mode", "running")
+    await opcua.add("burst", [1.0, 2.0])
+    await opcua.add("on", True)  # A value, not a switch.
+    tree = await browse(opcua)
     assert tree.exit_code == 0, tree.output
     assert f"speed = 1480.5 rpm (0 to 3000)  Double  [nsu={URI};s=speed]" in tree.output
     assert "mode = running  String" in tree.output
@@ -50,7 +36,7 @@ async def test_the_tree_shows_types_units_ranges_and_values(made: Plant) -> None
     assert "ServerStatus" not in tree.output
     assert "EURange" not in tree.output
 
-    toml = await browse(made, "--toml", "--under", f"/Objects/{{{URI}}}Pump")
+    toml = await browse(opcua, "--toml", "--under", f"/Objects/{{{URI}}}Pump")
     assert "# now 1480.5, 0 to 3000" in toml.output
     table = tomllib.loads(toml.output)["source"][0]
     config = Config.model_validate(table)
@@ -64,13 +50,13 @@ async def test_the_tree_shows_types_units_ranges_and_values(made: Plant) -> None
         ("Pump", "on"): ("", f"nsu={URI};s=on"),
     }
 
-    listed = await browse(made, "--json", "--limit", "3")
+    listed = await browse(opcua, "--json", "--limit", "3")
     assert json.loads(listed.output)["complete"] is False
 
 
 @pytest.mark.asyncio(loop_scope="module")
-async def test_a_start_that_is_not_there_says_so(made: Plant) -> None:
-    result = await browse(made, "--under", "/Objects/Nothing")
+async def test_a_start_that_is_not_there_says_so(opcua: Plant) -> None:
+    result = await browse(opcua, "--under", "/Objects/Nothing")
     assert result.exit_code != 0
     assert "Nothing" in str(result.exception)
 
