@@ -15,6 +15,7 @@ from gateway.core.assessment import ModelKind
 from gateway.core.batch import Batch, Waveform
 from gateway.core.channel import Channel
 from gateway.core.clock import Clock
+from gateway.core.event import Event
 from gateway.core.texts import Phrase, Texts
 from gateway.latest import Latest
 from gateway.pipeline.assess import Judged
@@ -294,6 +295,13 @@ class Flow:
         self.on_judged(post, judged)
         self.assessed += len(assessments)
         return post.judge.conditions(windows, judged)
+
+    def tell(self, events: Sequence[Event], whole: Sequence[tuple[str, str]]) -> int:
+        """Take events that somebody knows of; how many were new. See `Events.tell`."""
+        new, kept = self.events.tell(events, whole)
+        for key, state in kept:
+            self._log.state_put("events", key, state)
+        return new
 
     def _hear(self, batch: Batch) -> None:
         """Keep the events that a batch tells, before it: a crash between must lose none."""

@@ -16,6 +16,7 @@ COMMANDS = {
     "devices": "Show what can run models here, how fast, and how exactly.",
     "doctor": "Look for what is wrong with an installation.",
     "evaluate": "Judge training and limits on a labelled folder of files.",
+    "events": "Tell a running gateway what happened to machines, and list it.",
     "export": "Write what the gateway stored as CSV or Parquet.",
     "health": "Ask the running gateway whether it is well.",
     "influx": "Prepare and check an InfluxDB for this gateway.",

@@ -39,7 +39,7 @@ def with_tables(
         RecordError: Names file, rule and value.
     """
     codes = None if known is None else known.get("codes", {})
-    made = tuple(_table(path, columns, codes) for path in events)
+    made = tuple(event_table(path, columns, codes) for path in events)
     twice = [n for n, count in Counter(n for each in made for n in each.names).items() if count > 1]
     if twice:
         raise RecordError(f"--events: names must differ, {', '.join(twice)} is in two tables")
@@ -55,7 +55,7 @@ def with_tables(
         return columns
     if within is None:
         raise RecordError("--failures: needs --within, how long before a failure to warn, as 24h")
-    log = _table(failures, columns, None)
+    log = event_table(failures, columns)
     if isinstance(log, Facts):
         raise RecordError(f"{failures}: must have a time column; name it with --time")
     wrong = [mode for mode in columns.labels if mode not in log.codes]
@@ -127,7 +127,14 @@ def _seconds(within: str) -> float:
     return float(seconds)
 
 
-def _table(path: Path, columns: Columns, codes: Mapping[str, Sequence[str]] | None) -> Log | Facts:
+def event_table(
+    path: Path, columns: Columns, codes: Mapping[str, Sequence[str]] | None = None
+) -> Log | Facts:
+    """One table: of events, or of facts where it has no time; only `codes` become signals.
+
+    Raises:
+        RecordError: Names file, rule and value.
+    """
     held = joined(table(path))
     columns = by_number(columns, held)
     if columns.group is not None and columns.group not in held.names:

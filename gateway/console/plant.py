@@ -15,6 +15,7 @@ from gateway.console.views import (
     Series,
 )
 from gateway.core.alarm import AlarmKpis, AlarmView, Command, Shown, Transition
+from gateway.core.event import Event, EventLog
 from gateway.core.meter import SourceMeter
 from gateway.core.tap import Tap
 
@@ -114,6 +115,22 @@ class Plant(Protocol):
 
     async def roll_back(self, bundle: str, who: str) -> None:
         """Go back to the model before this one. Raises `Refused` where there is none."""
+        ...
+
+    def event_logs(self) -> Sequence[EventLog]:
+        """Every event log of every machine."""
+        ...
+
+    def events(self, asset: str, limit: int) -> Sequence[Event]:
+        """The newest events of a machine, or of all where it is ""."""
+        ...
+
+    async def tell(self, events: Sequence[Event], whole: Sequence[tuple[str, str]]) -> int:
+        """Take events that somebody knows of; returns how many were new, when they are on disk.
+
+        Raises:
+            Refused: No such log or code; nothing has changed.
+        """
         ...
 
     async def outgoing(self, limit: int) -> Sequence[Payload]:

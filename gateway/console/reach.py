@@ -47,7 +47,7 @@ async def note_down(
 
 
 async def carry_out(
-    request: Request, actor: Actor, action: str, target: str, work: Awaitable[T]
+    request: Request, actor: Actor, action: str, target: str, work: Awaitable[T], note: str = ""
 ) -> T:
     """Do what somebody asks and write it down; a refusal too, with its reason.
 
@@ -57,7 +57,7 @@ async def carry_out(
     try:
         result = await work
     except Refused as error:
-        await note_down(request, actor, action, target, outcome=f"refused: {error}")
+        await note_down(request, actor, action, target, note, f"refused: {error}")
         raise HTTPException(409, error.why) from None
-    await note_down(request, actor, action, target)
+    await note_down(request, actor, action, target, note)
     return result

@@ -3,12 +3,16 @@
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from heapq import nlargest
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gateway.core.batch import Batch, Quality, make_batch
+from gateway.core.errors import Refused
+from gateway.core.event import Event, EventLog
 from gateway.core.signals import Signal, SignalTable
+from gateway.core.texts import Phrase
 from gateway.pipeline.config import AssetConfig, EventLogConfig
 from gateway.pipeline.windows import Watch, Windows
 from models.events import AGO_H_MAX, lay
@@ -198,37 +202,63 @@ class Events:
                 yield self._changed(asset, log)
 
     def tell(
-        self, asset: str, log: str, events: Mapping[str, NDArray[np.int64]], *, whole: bool
-    ) -> tuple[int, tuple[str, bytes]]:
+        self, events: Sequence[Event], whole: Sequence[tuple[str, str]] = ()
+    ) -> tuple[int, list[tuple[str, bytes]]]:
         """Take what somebody knows.
 
         Args:
-            asset: Whose.
-            log: Which log.
-            events: Code -> UTC ns, when it happened.
-            whole: What is not known now did not happen.
+            events: What happened, in any order; what is known already counts once.
+            whole: Asset and log of which all is known now: what is not, did not happen.
 
         Returns:
             How many were new, and what is to be kept.
+
+        Raises:
+            Refused: No such log or code; nothing has changed.
         """
-        kept = self._kept[asset, log]
-        new = sum(kept.add(code, t_ns) for code, t_ns in events.items())
-        if whole:
-            kept.since_ns = ALWAYS_NS
-        return new, self._changed(asset, log)
+        for asset, log in {*whole, *((e.asset, e.log) for e in events)} - self._kept.keys():
+            raise Refused(Phrase("refused.no_event_log", asset=asset, log=log))
+        told: dict[tuple[str, str, str], list[int]] = {}
+        for e in events:
+            told.setdefault((e.asset, e.log, e.code), []).append(e.t_ns)
+        for asset, log, code in told:
+            known = self._kept[asset, log].at_ns
+            if code not in known:
+                codes = ", ".join(known)
+                raise Refused(
+                    Phrase("refused.no_code", asset=asset, log=log, codes=codes, was=code)
+                )
+        new = sum(
+            self._kept[asset, log].add(code, np.array(t_ns, np.int64))
+            for (asset, log, code), t_ns in told.items()
+        )
+        for key in whole:
+            self._kept[key].since_ns = ALWAYS_NS
+        return new, [self._changed(*key) for key in {*whole, *((a, log) for a, log, _ in told)}]
 
-    def codes(self) -> dict[tuple[str, str], tuple[str, ...]]:
-        """Asset and log -> its codes."""
-        return {key: tuple(kept.at_ns) for key, kept in self._kept.items()}
+    def logs(self) -> list[EventLog]:
+        """Every event log of every machine."""
+        return [
+            EventLog(
+                asset,
+                log,
+                tuple(kept.at_ns),
+                None if kept.since_ns in (_UNTOLD_NS, ALWAYS_NS) else kept.since_ns,
+                kept.since_ns == ALWAYS_NS,
+            )
+            for (asset, log), kept in self._kept.items()
+        ]
 
-    def since_ns(self, asset: str, log: str) -> int | None:
-        """From when on nothing is missing, `ALWAYS_NS` for ever; None while nobody watched."""
-        since_ns = self._kept[asset, log].since_ns
-        return None if since_ns == _UNTOLD_NS else since_ns
-
-    def at_ns(self, asset: str, log: str, code: str) -> NDArray[np.int64]:
-        """When it happened, ascending."""
-        return self._kept[asset, log].at_ns[code]
+    def newest(self, asset: str, limit: int) -> list[Event]:
+        """At most `limit` events of a machine, or of all where it is "", newest first."""
+        found = (
+            Event(owner, log, code, t_ns)
+            for (owner, log), kept in self._kept.items()
+            if asset in ("", owner)
+            for code, at_ns in kept.at_ns.items()
+            for t_ns in at_ns[-limit:].tolist()
+        )
+        return nlargest(limit, found, key=lambda event: event.t_ns)
 
     def restore(self, get: Callable[[str], bytes | None]) -> Iterator[tuple[str, str]]:
         """Take up what was kept, by its key; give those that cannot be read, and why."""

@@ -23,10 +23,11 @@ from gateway.console.views import (
 )
 from gateway.core.alarm import AlarmKpis, AlarmView, Command, Shown, Transition
 from gateway.core.errors import Refused
+from gateway.core.event import Event, EventLog
 from gateway.core.meter import LinkState, SourceMeter
 from gateway.core.tap import Tap
 from gateway.core.texts import Phrase
-from gateway.pipeline.learn import Event
+from gateway.pipeline.learn import Event as Step
 from gateway.view.curves import curves
 from gateway.view.leaving import balance, outgoing
 from gateway.view.lessons import EVENTS, lesson
@@ -164,13 +165,24 @@ class View:
         asset = self._learned(bundle, candidate=True)
         if asset is None:
             raise Refused(Phrase("refused.no_candidate", bundle=bundle))
-        await self._learn(asset, Event.PROMOTE, who)
+        await self._learn(asset, Step.PROMOTE, who)
 
     async def roll_back(self, bundle: str, who: str) -> None:
         asset = self._learned(bundle, candidate=False)
         if asset is None:
             raise Refused(Phrase("refused.not_ours", bundle=bundle))
-        await self._learn(asset, Event.ROLL_BACK, who)
+        await self._learn(asset, Step.ROLL_BACK, who)
+
+    def event_logs(self) -> Sequence[EventLog]:
+        return self._gateway.flow.events.logs()
+
+    def events(self, asset: str, limit: int) -> Sequence[Event]:
+        return self._gateway.flow.events.newest(asset, limit)
+
+    async def tell(self, events: Sequence[Event], whole: Sequence[tuple[str, str]]) -> int:
+        new = self._gateway.flow.tell(events, whole)
+        await self._gateway.log.flush()
+        return new
 
     async def outgoing(self, limit: int) -> Sequence[Payload]:
         return await asyncio.to_thread(outgoing, self._gateway, limit)
@@ -220,7 +232,7 @@ class View:
             waiting=tuple(map(texts.say, gateway.waiting)),
         )
 
-    async def _learn(self, asset: str, event: Event, who: str) -> None:
+    async def _learn(self, asset: str, event: Step, who: str) -> None:
         """Returns when it is on disk and the other model judges (or soon will)."""
         self._gateway.learning.command(asset, event, who)
         await self._gateway.log.flush()

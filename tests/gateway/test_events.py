@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from gateway.core.batch import Batch, Quality
+from gateway.core.errors import Refused
+from gateway.core.event import Event
 from gateway.core.signals import Signal, SignalTable
 from gateway.pipeline.config import AssetConfig, EventLogConfig
 from gateway.pipeline.events import KEPT_MAX, Events
@@ -92,8 +94,17 @@ def register(*samples: tuple[float, float], history: bool = False) -> Batch:
 
 
 def told(events: Events, **codes: NDArray[np.int64]) -> Mapping[str, bytes]:
-    _, (key, state) = events.tell("press-1", "error", codes, whole=True)
-    return {key: state}
+    _, kept = events.tell(listed(**codes), [("press-1", "error")])
+    return dict(kept)
+
+
+def listed(**codes: NDArray[np.int64]) -> list[Event]:
+    return [Event("press-1", "error", code, t) for code, at in codes.items() for t in at.tolist()]
+
+
+def heard(events: Events, code: str) -> list[int]:
+    mine = [event.t_ns for event in events.newest("press-1", 10_000) if event.code == code]
+    return mine[::-1]
 
 
 _hours = st.lists(st.integers(-400, 4000).map(lambda tenths: tenths / 10), max_size=30)
@@ -124,8 +135,8 @@ def test_an_event_is_each_time_that_a_signal_becomes_a_code() -> None:
     events = make(table, signal="code")
     list(events.take(register((0, 0), (1, 1), (1.5, 1), (2, 0), (3, 1))))
     list(events.take(register((3.5, 1), (4, np.nan), (5, 1), (6, 2))))
-    assert events.at_ns("press-1", "error", "e1").tolist() == at(1, 3).tolist()
-    assert events.at_ns("press-1", "error", "e2").tolist() == at(6).tolist()
+    assert heard(events, "e1") == at(1, 3).tolist()
+    assert heard(events, "e2") == at(6).tolist()
     seen = look(events, table, 6)
     np.testing.assert_array_equal(seen.value[0, 1], [1, 0, 1, 0, 0, 0])
     np.testing.assert_array_equal(seen.value[0, 2], [0, 1, 0, 1, 2, 3])
@@ -136,8 +147,8 @@ def test_what_a_server_remembers_of_a_gap_counts_but_not_what_stood_before() -> 
     events = make(SignalTable([REGISTER]), signal="code")
     list(events.take(register((0, 0), (9, 0))))
     assert list(events.take(register((4, 1), (5, 2), (6, 0), history=True)))
-    assert not len(events.at_ns("press-1", "error", "e1"))
-    assert events.at_ns("press-1", "error", "e2").tolist() == at(5).tolist()
+    assert not heard(events, "e1")
+    assert heard(events, "e2") == at(5).tolist()
     assert not list(events.take(register((10, 0)))), "it goes on where it was"
 
 
@@ -150,7 +161,7 @@ def test_what_nobody_watched_is_unknown_and_never_called_long_ago() -> None:
     later = look(events, table, 8).value[0]
     np.testing.assert_array_equal(later[1], [np.nan] * 4 + [0, 0])
     assert np.isnan(later[2]).all()
-    events.tell("press-1", "error", {"e1": at(7.5)}, whole=False)
+    events.tell(listed(e1=at(7.5)))
     known = look(events, table, 8).value[0]
     np.testing.assert_array_equal(known[1], [np.nan] * 4 + [0, 1])
     np.testing.assert_array_equal(known[2], [np.nan] * 5 + [0.5])
@@ -224,17 +235,17 @@ def test_a_code_that_is_new_in_the_file_was_not_watched_before() -> None:
         [EventLogConfig(id="error", codes=("e1",))], [AssetConfig(id="press-1")], {}, table
     )
     assert not list(narrow.restore(kept.get))
-    _, (key, state) = narrow.tell("press-1", "error", {}, whole=False)
-    assert not list(wide.restore({key: state}.get))
+    kept = told(narrow, e1=at(2))
+    assert not list(wide.restore(kept.get))
     assert np.isnan(look(wide, table, 6).value[0, 4]).all()
 
 
 def test_a_code_that_chatters_keeps_its_newest_events() -> None:
     events = make(SignalTable())
     times = at(*(hour / 60 for hour in range(KEPT_MAX + 9)))
-    new, _ = events.tell("press-1", "error", {"e1": times}, whole=False)
+    new, _ = events.tell(listed(e1=times))
     assert new == KEPT_MAX + 9
-    np.testing.assert_array_equal(events.at_ns("press-1", "error", "e1"), times[9:])
+    assert heard(events, "e1") == times[9:].tolist()
 
 
 @pytest.mark.parametrize(
@@ -243,3 +254,19 @@ def test_a_code_that_chatters_keeps_its_newest_events() -> None:
 def test_values_stand_where_a_signal_says_them(wrong: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=r"codes"):
         EventLogConfig.model_validate({"id": "error", **wrong})
+
+
+@pytest.mark.parametrize(
+    ("event", "why"),
+    [
+        (Event("press-9", "error", "e1", 0), "press-9: has no event log error"),
+        (Event("press-1", "repair", "e1", 0), "press-1: has no event log repair"),
+        (Event("press-1", "error", "e9", 0), "press-1: error: must be one of e1, e2, was e9"),
+    ],
+)
+def test_what_does_not_fit_is_refused_and_nothing_is_taken(event: Event, why: str) -> None:
+    events = make(SignalTable())
+    with pytest.raises(Refused, match=why):
+        events.tell([*listed(e1=at(1)), event], [("press-1", "error")])
+    assert not events.newest("", 10)
+    assert not any(log.whole for log in events.logs())

@@ -8,6 +8,7 @@ from gateway.console.api import (
     alarms,
     assets,
     bundles,
+    events,
     gateway,
     history,
     learning,
@@ -24,5 +25,5 @@ PROBLEM: dict[int | str, dict[str, Any]] = {
 }
 
 router = APIRouter(prefix="/api/v1", responses=PROBLEM)
-for part in (people, assets, alarms, history, sources, bundles, learning, gateway):
+for part in (people, assets, alarms, history, sources, bundles, learning, events, gateway):
     router.include_router(part.router)

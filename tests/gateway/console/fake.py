@@ -42,9 +42,13 @@ from gateway.core.alarm import (
 )
 from gateway.core.clock import SystemClock
 from gateway.core.errors import Refused
+from gateway.core.event import Event, EventLog
 from gateway.core.meter import LinkState, SourceMeter
+from gateway.core.signals import SignalTable
 from gateway.core.tap import Tap
 from gateway.core.texts import Phrase, Texts, english
+from gateway.pipeline.config import AssetConfig, EventLogConfig
+from gateway.pipeline.events import Events
 from gateway.pipeline.learn import Progress, Stage
 from gateway.view.lessons import lesson
 
@@ -74,6 +78,9 @@ class FakePlant:
         self.log: list[Transition] = []
         self.taps = {f"{name}-link": Tap() for name, _, _ in machines}
         self.tests: list[tuple[str, str]] = []
+        repairs = EventLogConfig(id="repair", codes=("bearing", "belt"))
+        machinery = [AssetConfig(id=name) for name, _, _ in machines]
+        self.happened = Events([repairs], machinery, {}, SignalTable())
         self.rolled_back: list[str] = []
         self.lessons: dict[str, LearningView] = {}
         self.context = ContextView()
@@ -355,6 +362,15 @@ class FakePlant:
             raise Refused(Phrase("refused.not_ours", bundle=bundle))
         self.rolled_back.append(bundle)
         self.bundle_views = [replace(b, may_roll_back=False) for b in self.bundle_views]
+
+    def event_logs(self) -> Sequence[EventLog]:
+        return self.happened.logs()
+
+    def events(self, asset: str, limit: int) -> Sequence[Event]:
+        return self.happened.newest(asset, limit)
+
+    async def tell(self, events: Sequence[Event], whole: Sequence[tuple[str, str]]) -> int:
+        return self.happened.tell(events, whole)[0]
 
     async def outgoing(self, limit: int) -> Sequence[Payload]:
         body = b'{"asset":"pump-1","t":1700000000,"span_s":60,"severity_max":0.41,"alarms":0}'
