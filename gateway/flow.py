@@ -298,7 +298,7 @@ class Flow:
 
     def tell(self, events: Sequence[Event], whole: Sequence[tuple[str, str]]) -> int:
         """Take events that somebody knows of; how many were new. See `Events.tell`."""
-        new, kept = self.events.tell(events, whole)
+        new, kept = self.stages.events.tell(events, whole)
         for key, state in kept:
             self._log.state_put("events", key, state)
         return new

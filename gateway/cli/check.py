@@ -217,7 +217,9 @@ def _show(config: "Config", results: list[_Result]) -> None:
     assets = {signal.asset for source in config.sources for signal in source.signals}
     counts = ((len(config.sources), "source"), (n, "signal"), (len(assets), "asset"))
     console.print(f"{config.path}: valid. {', '.join(counted(*each) for each in counts)}.")
-    judged = {asset.id for asset in config.settings.asset if asset.bundle or asset.learn}
+    judged = {
+        asset.id for asset in config.settings.asset if asset.bundle or asset.bundles or asset.learn
+    }
     if assets - judged:
         console.print(f"Recorded, but judged by no model: {', '.join(sorted(assets - judged))}.")
     if not results:

@@ -174,10 +174,10 @@ class View:
         await self._learn(asset, Step.ROLL_BACK, who)
 
     def event_logs(self) -> Sequence[EventLog]:
-        return self._gateway.flow.events.logs()
+        return self._gateway.flow.stages.events.logs()
 
     def events(self, asset: str, limit: int) -> Sequence[Event]:
-        return self._gateway.flow.events.newest(asset, limit)
+        return self._gateway.flow.stages.events.newest(asset, limit)
 
     async def tell(self, events: Sequence[Event], whole: Sequence[tuple[str, str]]) -> int:
         new = self._gateway.flow.tell(events, whole)
