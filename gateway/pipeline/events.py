@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from heapq import nlargest
 
 import numpy as np
@@ -34,16 +34,14 @@ class _Kept:
     """One event log of one machine.
 
     Attributes:
-        values: Value of its signal -> code.
         at_ns: Code -> int64, when it happened, ascending.
         since_ns: From when on nothing is missing.
-        value: Last value of its signal, NaN before the first.
+        value: Signal that says codes -> its last value.
     """
 
-    values: Mapping[float, str]
-    at_ns: dict[str, NDArray[np.int64]]
+    at_ns: dict[str, NDArray[np.int64]] = field(default_factory=dict)
     since_ns: int = _UNTOLD_NS
-    value: float = float("nan")
+    value: dict[str, float] = field(default_factory=dict)
 
     def add(self, code: str, t_ns: NDArray[np.int64]) -> int:
         """Take events; those that are known count once. How many were new."""
@@ -53,9 +51,8 @@ class _Kept:
         return len(after) - len(before)
 
     def pack(self) -> bytes:
-        value = None if np.isnan(self.value) else self.value
         counts = {code: len(at) for code, at in self.at_ns.items()}
-        head = json.dumps([self.since_ns, value, counts], ensure_ascii=False)
+        head = json.dumps([self.since_ns, self.value, counts], ensure_ascii=False)
         times = np.concatenate(list(self.at_ns.values())).astype("<i8")
         return head.encode() + b"\n" + times.tobytes()
 
@@ -68,7 +65,7 @@ class _Kept:
         head, _, body = data.partition(b"\n")
         since_ns, value, counts = json.loads(head)
         times = np.frombuffer(body, "<i8").astype(np.int64)
-        ends = np.cumsum(list(counts.values()))
+        ends = np.cumsum(list(dict(counts).values()))
         parts = np.split(times, ends)
         if len(times) != ends[-1]:
             raise ValueError("must hold as many times as it says")
@@ -77,7 +74,17 @@ class _Kept:
                 self.at_ns[code] = at
         # A code that was not known when the rest was told has been missing until now.
         self.since_ns = since_ns if self.at_ns.keys() <= counts.keys() else _UNTOLD_NS
-        self.value = float("nan" if value is None else value)
+        self.value = {str(signal): float(last) for signal, last in dict(value).items()}
+
+
+@dataclass(frozen=True, slots=True)
+class _Teller:
+    """A signal of a machine whose values say codes of a log."""
+
+    asset: str
+    log: str
+    signal: str
+    values: Mapping[float, str]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -112,16 +119,15 @@ class Events:
         self._kept: dict[tuple[str, str], _Kept] = {}
         self._slots: list[tuple[str, str, str]] = []
         self._slot_of: dict[tuple[str, str], int] = {}
-        self._told_by: dict[int, tuple[str, str]] = {}
-        self._source: dict[tuple[str, str], str] = {}
+        self._told_by: dict[int, _Teller] = {}
+        self._sources: dict[tuple[str, str], set[str]] = {}
         self.signals: dict[str, list[tuple[int, Signal]]] = {}
         by_name = {(s.asset, s.name): s for s in sources_of} if logs else {}
         for log in logs:
             for asset in log.assets or [a.id for a in assets]:
-                self._kept[asset, log.id] = _Kept(
-                    log.values(), {code: np.zeros(0, np.int64) for code in log.codes}
-                )
+                kept = self._kept.setdefault((asset, log.id), _Kept())
                 for code in log.codes:
+                    kept.at_ns[code] = np.zeros(0, np.int64)
                     for name, unit in ((f"{log.id}.{code}", ""), (f"{log.id}.{code}.ago_h", "h")):
                         self._slot_of[asset, name] = len(self._slots)
                         key = Signal(asset, name, unit)
@@ -129,8 +135,9 @@ class Events:
                     self._slots.append((asset, log.id, code))
                 if log.signal is not None:
                     teller = by_name[asset, log.signal]
-                    self._told_by[table.intern(teller)] = (asset, log.id)
-                    self._source[asset, log.id] = sources_of[teller]
+                    number = table.intern(teller)
+                    self._told_by[number] = _Teller(asset, log.id, log.signal, log.values())
+                    self._sources.setdefault((asset, log.id), set()).add(sources_of[teller])
         self._tells = np.zeros(1 + max(self._told_by, default=-1), bool)
         self._tells[list(self._told_by)] = True
         self._newest_ns = np.full(len(self._slots), _NEVER_NS, np.int64)
@@ -145,7 +152,7 @@ class Events:
         logs = {
             self._slots[s][1] for n in names if (s := self._slot_of.get((asset, n))) is not None
         }
-        return {self._source[asset, log] for log in logs if (asset, log) in self._source}
+        return set().union(*(self._sources.get((asset, log), ()) for log in logs))
 
     def unknown_words(self, asset: str, manifest: Manifest) -> list[str]:
         """Facts that a bundle cannot take: words that it did not learn."""
@@ -197,9 +204,9 @@ class Events:
         for number in np.unique(inside[self._tells[inside]]).tolist():
             own = np.flatnonzero((batch.signal == number) & (batch.quality != Quality.BAD))
             own = own[np.argsort(batch.t_ns[own], kind="stable")]
-            asset, log = self._told_by[number]
-            if self._hear(asset, log, batch.t_ns[own], batch.value[own], history=batch.history):
-                yield self._changed(asset, log)
+            teller = self._told_by[number]
+            if self._hear(teller, batch.t_ns[own], batch.value[own], history=batch.history):
+                yield self._changed(teller.asset, teller.log)
 
     def tell(
         self, events: Sequence[Event], whole: Sequence[tuple[str, str]] = ()
@@ -303,24 +310,23 @@ class Events:
 
     def _hear(
         self,
-        asset: str,
-        log: str,
+        teller: _Teller,
         t_ns: NDArray[np.int64],
         value: NDArray[np.float64],
         *,
         history: bool,
     ) -> bool:
         """Take samples of the signal that says the codes; whether anything is new."""
-        kept = self._kept[asset, log]
+        kept = self._kept[teller.asset, teller.log]
         if not len(t_ns):
             return False
         # What was fetched from the past may have begun long before.
-        before = value[:1] if history else np.array([kept.value])
+        before = value[:1] if history else np.array([kept.value.get(teller.signal, np.nan)])
         became = value != np.concatenate([before, value[:-1]])
-        for code_value, code in kept.values.items():
+        for code_value, code in teller.values.items():
             kept.add(code, t_ns[became & (value == code_value)])
         if not history:
-            kept.value = float(value[-1])
+            kept.value[teller.signal] = float(value[-1])
             if kept.since_ns == _UNTOLD_NS:
                 kept.since_ns = int(t_ns[0])
         return bool(became.any())

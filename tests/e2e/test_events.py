@@ -1,6 +1,7 @@
 """Errors and repairs as signals in a running gateway: its probabilities are those of `score`."""
 
 import csv
+import re
 import signal
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -12,6 +13,7 @@ import pytest
 from click.testing import CliRunner
 from numpy.typing import NDArray
 
+from gateway.cli.check import command as check
 from gateway.cli.columns import Columns
 from gateway.cli.event_tables import kept, with_tables
 from gateway.cli.events import command as events
@@ -223,6 +225,27 @@ def test_what_nobody_told_is_unknown_until_it_happens(plant: Path, tmp_path: Pat
     hour = np.round((t_ns / 1e9 - START.timestamp()) / 3600)
     assert np.isnan(value[hour < first]).all()
     np.testing.assert_allclose(value[hour == first + 5], 5)
+
+
+def test_check_says_which_blocks_a_bundle_lacks(plant: Path, tmp_path: Path) -> None:
+    (tmp_path / "fails.fwm").write_bytes((plant / "fails.fwm").read_bytes())
+    config = tmp_path / "forewarn.toml"
+    whole = CONFIG.format(recording=tmp_path / "recording.csv", port=9)
+    config.write_text(whole)
+    assert CliRunner().invoke(check, [str(config)]).exit_code == 0
+    lean = re.sub(r"\[\[event_log\]\].*?(?=\n\[)", "", whole, flags=re.DOTALL)
+    config.write_text(re.sub(r"facts = .*", "", lean))
+    refused = CliRunner().invoke(check, [str(config)])
+    assert refused.exit_code == 2
+    assert (
+        "fails.fwm: was trained with events and facts that press-8 does not have; add "
+        '[[event_log]] id = "errorID", codes = ["e1", "e2"]; '
+        '[[event_log]] id = "repair", codes = ["belt"]; '
+        "facts = { age = …, model = … } in its [[asset]]"
+    ) in refused.output
+    config.write_text(whole.replace('model = "m1"', 'model = "m7"'))
+    word = CliRunner().invoke(check, [str(config)])
+    assert "facts.model: press-8: must be one of m1, m2, was 'm7'" in word.output
 
 
 def hours_of(rows: Sequence[Sequence[str]], code: str) -> list[int]:

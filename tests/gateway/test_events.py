@@ -1,7 +1,10 @@
 """Events at the cells of windows: as `score` has them, known only from when somebody watched."""
 
+import re
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,10 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from gateway.config import parse
 from gateway.core.batch import Batch, Quality
-from gateway.core.errors import Refused
+from gateway.core.errors import ConfigError, Refused
 from gateway.core.event import Event
 from gateway.core.signals import Signal, SignalTable
+from gateway.pipeline import events as events_module
 from gateway.pipeline.config import AssetConfig, EventLogConfig
 from gateway.pipeline.events import KEPT_MAX, Events
 from gateway.pipeline.windows import Watch, Windows
@@ -143,6 +148,24 @@ def test_an_event_is_each_time_that_a_signal_becomes_a_code() -> None:
     assert events.sources("press-1", ["error.e1"]) == {"plc"}
 
 
+def test_a_log_may_be_said_by_a_bit_for_each_code() -> None:
+    bits = [Signal("press-1", name) for name in ("bit_1", "bit_2")]
+    logs = [
+        EventLogConfig(id="error", codes={code: 1}, signal=bit.name, assets=("press-1",))
+        for code, bit in zip(CODES, bits, strict=True)
+    ]
+    table, assets = SignalTable(bits), [AssetConfig(id="press-1")]
+    one = Events(logs, assets, dict.fromkeys(bits, "plc"), table)
+    first, second = register((0, 0), (1, 1)), register((0, 0), (1, 1), (2, 0), (3, 1))
+    kept = dict(one.take(first))
+    kept |= dict(one.take(replace(second, signal=np.ones(4, np.int32))))
+    assert (heard(one, "e1"), heard(one, "e2")) == (at(1).tolist(), at(1, 3).tolist())
+    two = Events(logs, assets, dict.fromkeys(bits, "plc"), table)
+    assert not list(two.restore(kept.get))
+    assert not list(two.take(register((4, 1)))), "each remembers its own last value"
+    assert heard(two, "e2") == at(1, 3).tolist()
+
+
 def test_what_a_server_remembers_of_a_gap_counts_but_not_what_stood_before() -> None:
     events = make(SignalTable([REGISTER]), signal="code")
     list(events.take(register((0, 0), (9, 0))))
@@ -222,7 +245,7 @@ def test_what_was_heard_survives_a_restart() -> None:
     np.testing.assert_array_equal(look(two, table, 6).value, look(one, table, 6).value)
     assert not list(two.take(register((7, 2)))), "a code that stood before is no new event"
     three = make(table, signal="code")
-    ((name, why),) = three.restore({"press-1/error": b'[0, null, {"e1": 3}]\n'}.get)
+    ((name, why),) = three.restore({"press-1/error": b'[0, {}, {"e1": 3}]\n'}.get)
     assert name == "press-1/error"
     assert why
 
@@ -270,3 +293,41 @@ def test_what_does_not_fit_is_refused_and_nothing_is_taken(event: Event, why: st
         events.tell([*listed(e1=at(1)), event], [("press-1", "error")])
     assert not events.newest("", 10)
     assert not any(log.whole for log in events.logs())
+
+
+PAGE = Path(events_module.__file__).with_name("events.md").read_text(encoding="utf-8")
+
+
+def example(tmp_path: Path) -> str:
+    """What stands on the page; its bundle is there to be opened."""
+    (tmp_path / "fails.fwm").touch()
+    (text,) = re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)
+    return str(text)
+
+
+def test_the_example_on_the_page_is_valid_and_every_setting_is_on_it(tmp_path: Path) -> None:
+    made = parse(example(tmp_path), tmp_path / "forewarn.toml").settings
+    assert [log.id for log in made.event_log] == ["errorID", "comp"]
+    assert made.asset[0].facts == {"age": 18, "model": "model3"}
+    assert not {name for name in EventLogConfig.model_fields if f"`{name}`" not in PAGE}
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "why"),
+    [
+        ('["press-1"]', '["press-9"]', "must name an [[asset]], was 'press-9'"),
+        ('signal = "error_code"      ', 'signal = "fault"', "no source has press-1/fault"),
+        (
+            'id = "comp"',
+            'id = "errorID"\ncodes = ["error1"]\n[[event_log]]\nid = "comp"',
+            "errorID.error1",
+        ),
+        ("age = 18", "vibration = 18", "press-1/vibration is a signal of a source already"),
+    ],
+)
+def test_a_wrong_event_log_is_told(right: str, wrong: str, why: str, tmp_path: Path) -> None:
+    text = example(tmp_path)
+    assert right in text
+    with pytest.raises(ConfigError) as refused:
+        parse(text.replace(right, wrong, 1), tmp_path / "forewarn.toml")
+    assert why in str(refused.value)
