@@ -24,7 +24,7 @@ color:#1d2733}
 table{border-collapse:collapse;margin:1em 0;font-variant-numeric:tabular-nums}
 td,th{border-bottom:1px solid #d5dbe1;padding:.25em .45em;text-align:right}
 td:first-child,th:first-child{text-align:left;white-space:nowrap}
-.plot{height:260px;margin:.5em 0 1.5em}h2{margin-top:2em}code{background:#f1f3f5;padding:0 .3em}
+.plot{height:290px;margin:.5em 0 1.5em}h2{margin-top:2em}code{background:#f1f3f5;padding:0 .3em}
 @media(prefers-color-scheme:dark){body{background:#12181f;color:#dde4ea}td,th{border-color:#33404d}
 code{background:#222c36}}
 """
@@ -184,8 +184,9 @@ def _over_time(file: Judged, way: str) -> dict[str, Any]:
 
 def _layout(title: str, across: str, up: str) -> dict[str, Any]:
     return {
-        "title": {"text": html.escape(title), "font": {"size": 14}},
-        "margin": {"l": 50, "r": 10, "t": 30, "b": 35},
+        "title": {"text": html.escape(title), "font": {"size": 14}, "x": 0, "y": 0.98},
+        "legend": {"orientation": "h", "y": 1, "yanchor": "bottom"},
+        "margin": {"l": 50, "r": 10, "t": 56, "b": 35},
         "xaxis": {"title": {"text": across}, "gridcolor": _GRID, "zerolinecolor": _GRID},
         "yaxis": {"title": {"text": up}, "gridcolor": _GRID, "zerolinecolor": _GRID},
         "paper_bgcolor": "rgba(0,0,0,0)",

@@ -22,9 +22,7 @@ def figures(heard: Sequence[Heard]) -> list[dict[str, Any]]:
 
 def _failure(heard: Heard) -> list[dict[str, Any]]:
     true = heard.true > 0.5
-    even: list[dict[str, Any]] = [
-        {"x": [0, 1], "y": [0, 1], "name": "exact", "line": {"dash": "dash"}, "mode": "lines"}
-    ]
+    even: list[dict[str, Any]] = []
     curves = []
     for way, said in heard.said.items():
         table = reliability(true, said)
@@ -47,6 +45,10 @@ def _failure(heard: Heard) -> list[dict[str, Any]]:
                     "name": way,
                 }
             )
+    # Last, so that each way of scoring has one colour in every figure.
+    even.append(
+        {"x": [0, 1], "y": [0, 1], "name": "exact", "line": {"dash": "dash"}, "mode": "lines"}
+    )
     return [
         figure(even, f"{heard.name}: reliability", "probability said", "share that failed"),
         figure(curves, f"{heard.name}: precision and recall", "recall", "precision"),

@@ -73,17 +73,23 @@ def evaluate(
 
 
 def _show(report: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
     click.echo(report["protocol"])
     for name, ways in report["measures"].items():
+        columns = {key: key.replace("_", " ") for row in ways.values() for key in row}
+        table = Table(name, *columns.values())
         for way, row in ways.items():
-            told = ", ".join(
-                f"{key.replace('_', ' ')} {value:.3f}"
-                if isinstance(value, float)
-                else f"{key} {value}"
-                for key, value in row.items()
-                if value is not None
+            cells = (row.get(key) for key in columns)
+            table.add_row(
+                way,
+                *(
+                    "" if each is None else f"{each:.3f}" if isinstance(each, float) else str(each)
+                    for each in cells
+                ),
             )
-            click.echo(f"{name}, {way}: {told}")
+        Console().print(table)
 
 
 def _train(

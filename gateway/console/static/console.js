@@ -262,6 +262,7 @@ document.addEventListener("click", async (event) => {
     dialog.close();
     await command("feedback", [inDialog], { verdict: button.dataset.verdict, note });
   } else if (button.id === "ack-all") {
+    if (!(await ask(`${button.textContent}?`))) return;
     await acknowledge(document.querySelectorAll(".alarm[data-occurrence]:not(.filtered, .filtered *)"));
   } else if ("ackGroup" in button.dataset) {
     button.disabled = true;
