@@ -39,14 +39,6 @@ ASSETS = {
 }
 """Asset -> class."""
 
-DEFAULT_FAULTS = {
-    "pump-1": "bearing_wear",
-    "compressor-1": "blocked_outlet",
-    "conveyor-1": "imbalance",
-    "lathe-1": "overheating",
-}
-"""The fault of each asset that shows within a minute, for demonstrations."""
-
 UNIT = {"compressor-1": 1, "conveyor-1": 7}
 REGISTERS: dict[str, dict[str, Register]] = {
     "compressor-1": {

@@ -57,7 +57,7 @@ def record_of(kind: str, *, hours: float, seed: int) -> Record:
     )
 
 
-def train_class(kind: str, *, hours: float | None = None, seed: int = 1) -> Trained:
+def train_class(kind: str, *, hours: float | None, seed: int) -> Trained:
     """The anomaly model of one class."""
     hours = hours or (HOURS_WITH_STOPS if CLASSES[kind].running else HOURS)
     return train(
@@ -78,7 +78,7 @@ LIVES, LIFE_H, LIFE_RATE_HZ = 16, (1 / 3, 5 / 6), 0.5
 minutes where real ones are months, so that a remaining life can be watched as it runs out."""
 
 
-def train_life(kind: str = "conveyor", *, seed: int = 1) -> Trained:
+def train_life(kind: str, *, seed: int) -> Trained:
     """The remaining-life model of a class whose bearings wear."""
     columns = lives(
         kind, "bearing_wear", machines=LIVES, seed=seed, rate_hz=LIFE_RATE_HZ, hours=LIFE_H
@@ -112,7 +112,7 @@ COMING = 0.35
 """A failure is coming from this severity on; at 1 the machine is stopped."""
 
 
-def train_failures(kind: str = "conveyor", *, seed: int = 1) -> Trained:
+def train_failures(kind: str, *, seed: int) -> Trained:
     """The model that tells the failure modes of a class apart."""
     modes = tuple(CLASSES[kind].faults)
     runs = [

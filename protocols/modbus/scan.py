@@ -26,6 +26,8 @@ SMALL = 8
 """A refused block of so few addresses is asked one by one rather than halved further."""
 ABOUT_ADDRESSES = (ILLEGAL_ADDRESS, ILLEGAL_VALUE)
 """Exceptions that speak of the address or the count; any other speaks of the unit."""
+WRITTEN_MAX = 500
+"""Signals that a page of TOML to paste may hold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,7 +269,7 @@ def _joined(pieces: Sequence[Range]) -> list[Range]:
     return joined
 
 
-def as_toml(config: Settings, units: Sequence[Found], *, signals_max: int = 500) -> str:
+def as_toml(config: Settings, units: Sequence[Found]) -> str:
     """A `[[source]]` to paste: one signal a register or bit, to be named and thinned out."""
     lines = ["[[source]]", 'kind = "modbus"', 'id = "scanned"', f'url = "{config.url}"']
     if config.target().serial:
@@ -280,7 +282,7 @@ def as_toml(config: Settings, units: Sequence[Found], *, signals_max: int = 500)
         if (path := getattr(config, name)) is not None:
             lines.append(f"{name} = {json.dumps(str(path))}")
     lines.append("signals = [")
-    left = signals_max
+    left = WRITTEN_MAX
     for found in units:
         if found.identity:
             lines.append(f"  # unit {found.unit} is: {found.identity}")
@@ -297,7 +299,7 @@ def as_toml(config: Settings, units: Sequence[Found], *, signals_max: int = 500)
             left -= min(left, run.count)
     lines.append("]")
     if left <= 0:
-        lines.insert(0, f"# Only the first {signals_max} addresses are written out as signals.")
+        lines.insert(0, f"# Only the first {WRITTEN_MAX} addresses are written out as signals.")
     return "\n".join(lines) + "\n"
 
 

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from gateway.demo.configuration import ARTIFACTS, LIFE_H, shipped_bundles
-from gateway.demo.layout import ASSETS, DEFAULT_FAULTS
 from gateway.demo.machines import CLASSES
 from gateway.demo.physics import Column, Fault
 from gateway.demo.record import EPOCH_S, failing, healthy, stretches
@@ -12,6 +11,7 @@ from models import bundle
 from models.heads import answer
 from models.record import Record
 from models.score import score
+from tests.gateway.test_demo_physics import SHOWN
 
 ONSET_S, FOUND_S_MAX = 40.0, 30.0
 
@@ -44,9 +44,8 @@ def test_a_shipped_bundle_is_quiet_in_health_and_finds_its_fault(kind: str) -> N
     quiet = score(made, record_of(kind, healthy(kind, hours=4, seed=301)), hop=8).score
     assert np.nanmax(quiet) < 0.9 * limit
     assert {"sensors", "follow", "operating"} <= set(made.manifest.detail)
-    fault = next(DEFAULT_FAULTS[asset] for asset, name in ASSETS.items() if name == kind)
     for seed in (311, 312):
-        sick = failing(kind, Fault(fault, ONSET_S, 30.0), hours=120 / 3600, seed=seed)
+        sick = failing(kind, Fault(SHOWN[kind], ONSET_S, 30.0), hours=120 / 3600, seed=seed)
         ill = record_of(kind, sick)
         over = np.flatnonzero(np.nan_to_num(score(made, ill).score) > limit)
         assert len(over)
