@@ -377,18 +377,18 @@ class Events:
         return np.where(ago[:, None], np.where(unknown, np.nan, hours), count)
 
     def _samples(self, watch: Watch, beside: Beside, windows: Windows) -> Batch:
-        """What the columns of events say at the windows' ends: counts are of the whole step."""
+        """What is known of events at the windows' ends: counts are of the whole step."""
         number = beside.number[windows.rows]
         at, column = np.nonzero(number >= 0)
         step = windows.value[at, column, -watch.hop_cells :]
         value = np.where(beside.ago[column], step[:, -1], step.sum(axis=1))
-        t_ns = windows.end_ns[at]
+        known = np.isfinite(value)
         return make_batch(
             SOURCE,
-            number[at, column],
-            t_ns,
-            value,
-            np.zeros(len(at), np.uint8),
+            number[at, column][known],
+            windows.end_ns[at][known],
+            value[known],
+            np.zeros(int(known.sum()), np.uint8),
             int(windows.end_ns.max()),
         )
 

@@ -34,9 +34,10 @@ def tile(gateway: Running, asset: str, alarms: Sequence[AlarmView], area: str) -
     """One machine in a few words; `alarms` are its own, most urgent first."""
     config = gateway.asset_config(asset)
     verdict = _judged_by(gateway, asset)
-    last_ns = max(
-        (gateway.flow.latest.t_of(number) for number, _ in gateway.signals_of(asset)), default=0
-    )
+    events = gateway.flow.stages.events
+    # What is made of events goes on while a machine is silent.
+    own = (n for n, s in gateway.signals_of(asset) if not events.makes(asset, s.name))
+    last_ns = max((gateway.flow.latest.t_of(number) for number in own), default=0)
     # What people or the design put aside is counted, and calls nobody here either.
     calling = [alarm for alarm in alarms if alarm.state == alarm.life]
     learning, learning_text = gateway.learning_of(asset)

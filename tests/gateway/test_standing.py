@@ -2,10 +2,13 @@
 
 from pathlib import Path
 
+import numpy as np
+
 from gateway.app import Gateway
 from gateway.config import parse
 from gateway.console.views import AssetState
 from gateway.core.alarm import Cause, Command, Condition, Verb
+from gateway.core.batch import make_batch
 from gateway.core.texts import as_said
 
 TEXT = """
@@ -14,6 +17,10 @@ kind = "modbus"
 id = "hall"
 url = "tcp://192.0.2.1:502"
 signals = [{ asset = "press-1", signal = "speed", address = "holding:0" }]
+
+[[event_log]]
+id = "repair"
+codes = ["belt"]
 
 [[asset]]
 id = "press-1"
@@ -57,6 +64,29 @@ async def test_a_shelved_alarm_is_counted_and_calls_nobody(tmp_path: Path) -> No
         machine = gateway.view.asset("press-1")
         assert machine is not None
         assert machine.signals[0].limits == (("high", 900.0), ("low", 100.0))
+    finally:
+        gateway.trends.close()
+        gateway.log.close()
+
+
+async def test_what_is_made_of_events_is_no_life_of_a_machine(tmp_path: Path) -> None:
+    gateway = Gateway(parse(TEXT, tmp_path / "forewarn.toml"))
+    try:
+        numbers = {signal.name: number for number, signal in gateway.signals_of("press-1")}
+        latest, size = gateway.flow.latest, len(gateway.log.signals)
+
+        def at(name: str, t_ns: int) -> None:
+            signal, value = np.array([numbers[name]], np.int32), np.ones(1)
+            stamp, good = np.array([t_ns], np.int64), np.zeros(1, np.uint8)
+            latest.take(make_batch("hall", signal, stamp, value, good, t_ns), size)
+
+        at("speed", 1000)
+        at("repair.belt.ago_h", 5000)
+        (tile,) = gateway.view.assets()
+        assert tile.last_sample_ns == 1000
+        machine = gateway.view.asset("press-1")
+        assert machine is not None
+        assert {s.signal for s in machine.signals} == {"speed", "repair.belt", "repair.belt.ago_h"}
     finally:
         gateway.trends.close()
         gateway.log.close()
