@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from gateway.config import Config
     from gateway.core.source import SourceConfig
 
+SILENT_TODO = "see its address, and that the machine sends it"
+
 
 @click.command()
 @click.argument("config", type=click.Path(path_type=Path))
@@ -185,7 +187,9 @@ async def _read(source: "SourceConfig", timeout_s: float, kept: Path) -> _Result
     errors = f" (counted: {errors})" if errors else ""
     for number, name in wanted.items():
         if not seen.get(number):
-            why = ("answered BAD" if number in seen else "did not answer") + errors
+            silent = f"nothing came for it within {timeout_s:g} s; {SILENT_TODO}"
+            why = "answered BAD" if number in seen else "did not answer" if result.error else silent
+            why += errors
             result.bad[name] = context.meter.quarantined.get(name, why)
     return result
 

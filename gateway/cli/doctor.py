@@ -1,6 +1,7 @@
 """`forewarn doctor`: what is wrong with an installation, and what to do about it."""
 
 import asyncio
+import errno
 import json
 import shutil
 import sys
@@ -155,7 +156,9 @@ def check_data_dir(config: "Config") -> Iterator[Finding]:
             "data_dir",
             "bad",
             f"{folder} cannot be written: {error}",
-            "give its folder to the user that runs forewarn, or set gateway.data_dir",
+            "make room there"
+            if error.errno == errno.ENOSPC
+            else "give its folder to the user that runs forewarn, or set gateway.data_dir",
         )
         return
     yield Finding("data_dir", "ok", f"{folder} can be written")

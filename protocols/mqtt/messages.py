@@ -26,11 +26,15 @@ QUALITY_BAD_MAX = 63
 """Sparkplug's "Quality" follows OPC DA: 0 to 63 bad, 192 and more good, 500 stale."""
 QUALITY_STALE = 500
 
+SHOWN_MAX = 80
+"""Characters that are shown of what came."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Wanted:
     signal: MqttSignal
     index: int
+    name: str
     steps: Steps
     is_json: bool
 
@@ -55,12 +59,15 @@ class Messages:
         self._names = [str(signal.key()) for signal in config.signals]
         self._time_steps = parse_path(config.time_path)
         self._wanted = []
+        self._found: set[tuple[int, Steps]] = set()
+        """Signals of which some message held the path."""
         self._by_topic: dict[str, list[_Wanted]] = {}
         metrics: dict[tuple[Place, str], list[int]] = {}
         for number, signal in enumerate(config.signals):
             path = config.path_of(signal)
             index = signals.intern(signal.key())
-            wanted = _Wanted(signal, index, parse_path(path), is_json=bool(path))
+            name = self._names[number]
+            wanted = _Wanted(signal, index, name, parse_path(path), is_json=bool(path))
             self._wanted.append(wanted)
             if signal.metric:
                 group, edge, *device = config.node_of(signal).split("/")
@@ -80,17 +87,18 @@ class Messages:
         mine = {str(signal.key()) for signal in self._config.signals}
         for name in set(self._meter.quarantined) - mine:
             del self._meter.quarantined[name]
+        self._found = before._found  # noqa: SLF001 (the same class)
         self._sparkplug.take_over(before._sparkplug)  # noqa: SLF001 (the same class)
 
     def granted(self, topic: str) -> None:
         """The broker gives us this topic, which it may have refused before."""
         for wanted in self._carried_by(topic):
-            self._meter.quarantined.pop(str(wanted.signal.key()), None)
+            self._meter.quarantined.pop(wanted.name, None)
 
     def refused(self, topic: str, why: str) -> None:
         """The broker does not give us this topic: its signals are BAD."""
         for wanted in self._carried_by(topic):
-            self._meter.quarantined[str(wanted.signal.key())] = why
+            self._meter.quarantined[wanted.name] = why
             self._live.add(wanted.index, self._received_ns, math.nan, Quality.BAD)
 
     def _carried_by(self, subscribed: str) -> list[_Wanted]:
@@ -125,7 +133,7 @@ class Messages:
                 for reading in self._sparkplug.take(topic, payload):
                     self._metric(reading, quality)
             else:
-                self._plain(self._by_topic.get(topic, ()), payload, quality)
+                self._plain(topic, payload, quality)
         except DataError:
             self._meter.errors["payload"] += 1
             self._watch(topic, payload, False)
@@ -147,9 +155,8 @@ class Messages:
         elif quarantined:
             quarantined.pop(self._names[number], None)
 
-    def _plain(
-        self, signals: "list[_Wanted] | tuple[()]", payload: bytes, quality: Quality
-    ) -> None:
+    def _plain(self, topic: str, payload: bytes, quality: Quality) -> None:
+        signals = self._by_topic.get(topic, ())
         document = None
         own_ns = None
         if any(wanted.is_json for wanted in signals):
@@ -161,10 +168,23 @@ class Messages:
                 raw = walk(document, wanted.steps)
                 if raw is MISSING:
                     # Senders report by exception: what a message leaves out has not changed.
+                    if (wanted.index, wanted.steps) not in self._found:
+                        self._never(wanted, topic, document)
                     continue
+                self._found.add((wanted.index, wanted.steps))
             else:
                 raw = _bare(payload, wanted.signal)
             self._put(wanted, raw, t_ns, quality, self._live)
+
+    def _never(self, wanted: _Wanted, topic: str, document: object) -> None:
+        """No message held this signal's path so far: perhaps it is misspelt."""
+        held = (
+            ", ".join(map(str, document)) if isinstance(document, dict) else type(document).__name__
+        )
+        self._meter.quarantined[wanted.name] = (
+            f"{topic} holds nothing at {self._config.path_of(wanted.signal)} so far; "
+            f"its message has {held[:SHOWN_MAX]}"
+        )
 
     def _stamp(self, document: object) -> int | None:
         """The document's own time; None where it has none, or none that can be believed."""
@@ -216,9 +236,13 @@ class Messages:
             self._burst(wanted, to_array(raw, signal), t_ns)
             return
         value = to_value(raw, signal)
+        quarantined = self._meter.quarantined
         if value is None:
             self._meter.errors["value"] += 1
             value = math.nan
+            quarantined[wanted.name] = _no_number(raw, signal)
+        elif quarantined:
+            quarantined.pop(wanted.name, None)
         into.add(wanted.index, t_ns, value, quality if value == value else Quality.BAD)  # noqa: PLR0124 (NaN)
 
     def _burst(self, wanted: _Wanted, values: NDArray[np.float32] | None, t_ns: int) -> None:
@@ -246,6 +270,15 @@ def _matches(pattern: list[str], topic: list[str]) -> bool:
         if i >= len(topic) or level not in ("+", topic[i]):
             return False
     return len(pattern) == len(topic)
+
+
+def _no_number(raw: object, signal: MqttSignal) -> str:
+    """Why what came is no value, and what to do about it."""
+    if signal.states:
+        return f"{str(raw)[:SHOWN_MAX]!r} is not in states; add it there"
+    if isinstance(raw, dict | list):
+        return f"{str(raw)[:SHOWN_MAX]} is no number; name one within it by path"
+    return f"{str(raw)[:SHOWN_MAX]!r} is no number; give its texts numbers by states"
 
 
 def _bare(payload: bytes, signal: MqttSignal) -> object:

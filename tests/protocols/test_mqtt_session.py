@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import json
 import socket
 import subprocess
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -10,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+from gateway.cli import group
 from gateway.core.batch import Batch, Quality, Waveform
 from gateway.core.errors import LinkError, LinkLost, LinkRefused, LinkTimeout
 from gateway.core.source import Session, Source
@@ -156,6 +159,55 @@ def test_a_refused_subscription_is_that_of_its_signals(
     assert (len(bad) if bad is not None else 0) == len(refused)
     messages.granted(subscribed)
     assert not world.meter.quarantined
+
+
+def test_a_signal_that_no_message_serves_says_why_until_one_does(tmp_path: Path) -> None:
+    config = Config.model_validate(
+        {
+            "kind": "mqtt",
+            "id": "s",
+            "host": "h",
+            "topic": "plant/a",
+            "signals": [
+                {"asset": "a", "signal": "mode", "path": "mode"},
+                {"asset": "a", "signal": "oil", "path": "sensors.oill"},
+                {"asset": "a", "signal": "all", "path": "sensors"},
+                {"asset": "a", "signal": "rare", "path": "rare"},
+            ],
+        }
+    )
+    world = bench("s", "mqtt", tmp_path)
+    messages = Messages(config, world.context.signals, world.meter, lambda *_: None)
+    messages.at(1)
+    messages.feed("plant/a", b'{"mode": "RUN", "sensors": {"oil": 4}, "rare": 1}', retained=False)
+    messages.feed("plant/a", b'{"mode": "RUN", "sensors": {"oil": 4}}', retained=False)
+    assert world.meter.quarantined == {
+        "a/mode": "'RUN' is no number; give its texts numbers by states",
+        "a/oil": "plant/a holds nothing at sensors.oill so far; its message has mode, sensors",
+        "a/all": "{'oil': 4} is no number; name one within it by path",
+    }
+    messages.feed("plant/a", b'{"mode": 2, "sensors": {"oill": 4}}', retained=False)
+    assert world.meter.quarantined.keys() == {"a/all"}
+    messages.feed("plant/a", b'{"sensors": 3}', retained=False)
+    assert not world.meter.quarantined
+
+
+def test_check_says_what_no_message_came_for(
+    hall: tuple[Broker, Publisher], tmp_path: Path
+) -> None:
+    config = tmp_path / "forewarn.toml"
+    config.write_text(
+        f'[gateway]\n[[source]]\nkind = "mqtt"\nid = "b"\nhost = "127.0.0.1"\n'
+        f"port = {hall[0].port}\n"
+        'signals = [{ asset = "m", signal = "x", topic = "m/x" },'
+        ' { asset = "m", signal = "y", topic = "m/y" }]\n'
+    )
+    hall[1].say("m/x", 1, retain=True)
+    order = ["check", str(config), "--connect", "--timeout-s", "5", "--json"]
+    result = CliRunner().invoke(group, order)
+    assert json.loads(result.stdout)["read"][0]["bad"] == {
+        "m/y": "nothing came for it within 5 s; see its address, and that the machine sends it"
+    }
 
 
 def test_module_conforms() -> None:
