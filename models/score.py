@@ -1,14 +1,14 @@
 """Replays a record through a bundle as the gateway would have: each row sees only rows up to it."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.bundle import Bundle
-from models.errors import RecordError
+from models.errors import BundleError, RecordError
 from models.ewma import Ewma
 from models.features.plan import FeaturePlan
 from models.follow import Bounds, Follow, turn_of
@@ -16,10 +16,11 @@ from models.manifest import Manifest
 from models.record import RUNNING, Record
 from models.runtime import open_session
 from models.sensors import Sensors
-from models.windows import Grid, features
+from models.windows import Grid, features, rows_per_cell
 
 COVERAGE_MIN = 0.5
 """With fewer of its cells filled, a window gets no verdict."""
+HELD_CELLS_MAX = 1 << 14
 CHUNK_ROWS = 8192
 TOP = 3
 DEADBAND = 0.2
@@ -73,7 +74,26 @@ def grid_of(manifest: Manifest) -> Grid:
     stale = int(manifest.detail.get("stale_cells", 3))
     if window.stale_s is not None and period_s:
         stale = max(1, round(window.stale_s / period_s))
-    return Grid(window.rows, period_s, window.cells, window.hop_cells, stale)
+    held = held_cells(manifest)
+    return Grid(window.rows, period_s, window.cells, window.hop_cells, stale, held)
+
+
+def held_cells(manifest: Manifest) -> tuple[int, ...]:
+    """For each signal, the cells that a sample of it fills; empty where they do not differ.
+
+    Raises:
+        BundleError: The bundle holds something else.
+    """
+    held = manifest.detail.get("held_cells") or ()
+    if held and (
+        len(held) != len(manifest.signals)
+        or not all(isinstance(cells, int) and 0 < cells <= HELD_CELLS_MAX for cells in held)
+    ):
+        raise BundleError(
+            f"{manifest.id}: detail.held_cells must be a number of cells for each signal, 1 to"
+            f" {HELD_CELLS_MAX}, was {held!r}; train the model anew"
+        )
+    return tuple(held)
 
 
 def score(
@@ -107,7 +127,7 @@ def score(
     mine = record.select(plan.signals)
     grid = grid_of(manifest)
     if hop is not None:
-        grid = Grid(grid.rows, grid.period_s, grid.cells, hop, grid.stale_cells)
+        grid = replace(grid, hop_cells=hop)
     if not grid.rows and mine.time_s is None:
         raise RecordError(
             f"{bundle.id}: windows are {grid.cells} x {grid.period_s} s, so the record needs a "
@@ -121,6 +141,7 @@ def score(
     sensors = Sensors.unpack(held_sensors) if held_sensors else None
     x, coverage = features(mine, plan, grid, sensors=sensors)
     cover = coverage.mean(axis=1)
+    cells = 1.0 / rows_per_cell(mine, grid)
     ready = (cover >= COVERAGE_MIN) & ~stood(record, manifest, grid)
     ewma = Ewma.of(manifest)
     session = open_session(bundle, device, precision=precision)
@@ -132,7 +153,7 @@ def score(
             if follower is not None:
                 seen = follower.corrected(np.zeros(len(at), np.int64), seen)
             made = session.run(seen)
-            out[at] = made["score"] if ewma is None else ewma.along(level, made["score"])
+            out[at] = made["score"] if ewma is None else ewma.along(level, made["score"], cells)
             contribution[at] = made["contribution"]
             direction[at] = np.sign(made["direction"]).astype(np.int8)
             if follower is not None:

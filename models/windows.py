@@ -27,6 +27,7 @@ class Grid:
         cells: Length of the window.
         hop_cells: Cells from one assessment to the next.
         stale_cells: A sample older than this many cells does not fill a cell.
+        held_cells: The same for each signal, where they differ; none of them is larger.
     """
 
     rows: bool
@@ -34,6 +35,7 @@ class Grid:
     cells: int
     hop_cells: int = 1
     stale_cells: int = 3
+    held_cells: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,12 +47,16 @@ class Laid:
         cell: int64[n], the cell of each row.
         value: float64[n, k], what that cell held when the row came (later rows may change it).
         full: bool[n], the sequence has run for a whole window since its start or its last gap.
+        fresh: bool[c, k], the cell has a sample of its own.
+        now: bool[n, k], it had one when the row came.
     """
 
     table: NDArray[np.float64]
     cell: NDArray[np.int64]
     value: NDArray[np.float64]
     full: NDArray[np.bool_]
+    fresh: NDArray[np.bool_]
+    now: NDArray[np.bool_]
 
 
 def lay(values: NDArray[np.float64], time_s: NDArray[np.float64] | None, grid: Grid) -> Laid:
@@ -64,42 +70,62 @@ def lay(values: NDArray[np.float64], time_s: NDArray[np.float64] | None, grid: G
         grid: Where the cells lie.
     """
     n, k = values.shape
-    if grid.rows or time_s is None or grid.period_s is None:
-        cell = np.arange(n, dtype=np.int64)
-        start = np.zeros(n, np.int64)
-    else:
-        clock = np.where(np.isfinite(time_s), time_s, np.nan)
-        good = np.isfinite(clock)
-        if n and not good.all():
-            # A row without a time came between its neighbours.
-            clock = np.interp(np.arange(n), np.flatnonzero(good), clock[good])
-        step = np.diff(np.floor((clock - clock[:1]) / grid.period_s + 0.5), prepend=0.0)
-        restart = grid.cells + grid.stale_cells
-        broken = (step < 0) | (step > JOIN_WINDOWS * grid.cells)
-        # A short hole in a record is no silence of the machine: the rows around it are joined.
-        step = np.where((step > grid.stale_cells) & ~broken, 1.0, step)
-        cell = np.cumsum(np.where(broken, restart, step)).astype(np.int64)
-        start = np.maximum.accumulate(np.where(broken, cell, 0))
+    cell, start = _cells(n, time_s, grid)
     full = cell - start >= grid.cells - 1
     cells = int(cell[-1]) + 1 if n else 0
     newest = np.full((cells, k), -1, np.int64)
     rows = np.arange(n)
-    held = np.empty((n, k))
+    held, now = np.empty((n, k)), np.zeros((n, k), bool)
+    stale = np.array(grid.held_cells or (grid.stale_cells,) * k)
     for column in range(k):
         present = np.flatnonzero(~np.isnan(values[:, column]))
         newest[cell[present], column] = present
         # What a row's own cell holds when it comes: itself, or what was before it, if fresh enough.
         before = np.searchsorted(present, rows, side="right") - 1
         source = present[np.maximum(before, 0)] if len(present) else np.zeros(n, np.int64)
-        fresh = (before >= 0) & (cell - cell[source] < grid.stale_cells) if len(present) else None
+        fresh = (before >= 0) & (cell - cell[source] < stale[column]) if len(present) else None
+        if len(present):
+            now[:, column] = (before >= 0) & (cell == cell[source])
         held[:, column] = (
             np.nan if fresh is None else np.where(fresh, values[source, column], np.nan)
         )
     newest = np.maximum.accumulate(newest, axis=0) if cells else newest
     table = np.where(newest >= 0, np.take_along_axis(values, np.maximum(newest, 0), 0), np.nan)
     age = np.arange(cells)[:, None] - cell[np.maximum(newest, 0)] if n else np.zeros((0, k))
-    table[age >= grid.stale_cells] = np.nan
-    return Laid(table, cell, held, full)
+    table[age >= stale] = np.nan
+    return Laid(table, cell, held, full, (age == 0) & (newest >= 0), now)
+
+
+def _cells(
+    n: int, time_s: NDArray[np.float64] | None, grid: Grid
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """int64[n] each: the cell of each row, and the first cell of the stretch that it is in."""
+    if grid.rows or time_s is None or grid.period_s is None:
+        return np.arange(n, dtype=np.int64), np.zeros(n, np.int64)
+    clock = np.where(np.isfinite(time_s), time_s, np.nan)
+    good = np.isfinite(clock)
+    if n and not good.all():
+        # A row without a time came between its neighbours.
+        clock = np.interp(np.arange(n), np.flatnonzero(good), clock[good])
+    step = np.diff(np.floor((clock - clock[:1]) / grid.period_s + 0.5), prepend=0.0)
+    restart = grid.cells + grid.stale_cells
+    broken = (step < 0) | (step > JOIN_WINDOWS * grid.cells)
+    # A short hole in a record is no silence of the machine: the rows around it are joined.
+    hole = min(grid.held_cells, default=grid.stale_cells)
+    step = np.where((step > hole) & ~broken, 1.0, step)
+    cell = np.cumsum(np.where(broken, restart, step)).astype(np.int64)
+    start = np.maximum.accumulate(np.where(broken, cell, 0))
+    return cell, start
+
+
+def rows_per_cell(record: Record, grid: Grid) -> int:
+    """How many rows usually share a cell: more than 1 where several loggers' rows were merged."""
+    rows = cells = 0
+    for _, at in record.sequences():
+        time_s = None if record.time_s is None else record.time_s[at]
+        cell, _ = _cells(len(at), time_s, grid)
+        rows, cells = rows + len(at), cells + len(np.unique(cell))
+    return max(1, round(rows / cells)) if cells else 1
 
 
 def due(laid: Laid, grid: Grid) -> NDArray[np.int64]:
@@ -113,12 +139,18 @@ def due(laid: Laid, grid: Grid) -> NDArray[np.int64]:
     return np.where(laid.full, out, -1)
 
 
-def windows(laid: Laid, at: NDArray[np.int64], cells: int) -> NDArray[np.float64]:
-    """float64[len(at), k, cells], the window of each row of `at`, all of them full."""
-    view = sliding_window_view(laid.table, cells, axis=0)
-    out: NDArray[np.float64] = view[laid.cell[at] - cells + 1].copy()
-    out[:, :, -1] = laid.value[at]
-    return out
+def windows(
+    laid: Laid, at: NDArray[np.int64], cells: int
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """float64 and bool[len(at), k, cells], the window of each row of `at`, all of them full.
+
+    The second tells which cells have a sample of their own.
+    """
+    first = laid.cell[at] - cells + 1
+    out: NDArray[np.float64] = sliding_window_view(laid.table, cells, axis=0)[first].copy()
+    fresh: NDArray[np.bool_] = sliding_window_view(laid.fresh, cells, axis=0)[first].copy()
+    out[:, :, -1], fresh[:, :, -1] = laid.value[at], laid.now[at]
+    return out, fresh
 
 
 def features(
@@ -151,13 +183,13 @@ def features(
         time_s = None if record.time_s is None else record.time_s[rows]
         laid = lay(record.values[rows], time_s, grid)
         judged_by = due(laid, grid)
-        at = _thinned(np.unique(judged_by[judged_by >= 0]), every)
+        at = thinned(np.unique(judged_by[judged_by >= 0]), every)
         for start in range(0, len(at), step):
             chunk = at[start : start + step]
-            window = windows(laid, chunk, grid.cells)
+            window, fresh = windows(laid, chunk, grid.cells)
             if sensors is not None:
                 window, _ = sensors.masked(window)
-            out[rows[chunk]] = plan.compute(window)
+            out[rows[chunk]] = plan.compute(window, fresh)
             coverage[rows[chunk]] = 1.0 - np.isnan(window).mean(axis=2)
         if every == 1 and grid.hop_cells > 1:
             have = judged_by >= 0
@@ -166,7 +198,7 @@ def features(
     return out, coverage
 
 
-def _thinned(at: NDArray[np.int64], every: int) -> NDArray[np.int64]:
+def thinned(at: NDArray[np.int64], every: int) -> NDArray[np.int64]:
     """One of so many, its place in each stretch turning by the golden ratio.
 
     An even step would see a machine's cycle always at the same phase where one divides the other.

@@ -119,7 +119,7 @@ def _judge(
 ) -> "Judged":
     from models.evaluate import Judged
     from models.score import score
-    from models.training.grid import sampling
+    from models.training.rates import sampling
 
     scores: dict[str, Any] = {}
     flags: dict[str, Any] = {}

@@ -174,7 +174,7 @@ class Judge:
         value, faults = windows.value, None
         if self._sensors is not None:
             value, faults = self._sensors.masked(value)
-        features = self.plan.compute(value)
+        features = self.plan.compute(value, windows.fresh)
         followed = features
         if self.following is not None:
             followed = self.following.corrected(windows.rows, features)

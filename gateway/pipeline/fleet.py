@@ -21,6 +21,7 @@ from models.manifest import Manifest
 from models.record import RUNNING
 from models.runtime import Session
 from models.runtime.fallback import open_lasting
+from models.score import held_cells
 
 STALE_CELLS = 3
 """A sample fills so many cells by default: one lost poll or two do not blind a model."""
@@ -182,6 +183,7 @@ def _post(
         stale_ns=round(stale_s * 1e9),
         lateness_ns=round(first.lateness_s * 1e9),
         running=np.array(numbers, dtype=np.int32) if any(states) else None,
+        held_cells=() if first.stale_s else held_cells(bundle.manifest),
     )
     beside = events.beside(judge.assets, bundle.manifest, own, signals)
     return Post(judge, watch, np.array([asset.coverage_min for asset in assets]), beside)

@@ -38,6 +38,8 @@ class Watch:
         lateness_ns: How long a window waits for a silent source after its end.
         running: int32[a], number of the signal that is above 0 while the asset runs, -1 where
             nothing tells; None where nothing tells for any of them.
+        held_cells: For each of the `k` signals, how many cells a sample fills, where that is not
+            as `stale_ns` says.
     """
 
     assets: tuple[str, ...]
@@ -49,11 +51,12 @@ class Watch:
     stale_ns: int
     lateness_ns: int
     running: NDArray[np.int32] | None = None
+    held_cells: tuple[int, ...] = ()
 
     @property
     def stale_cells(self) -> int:
-        """Whole cells over which a sample is carried forward."""
-        return max(1, self.stale_ns // self.period_ns)
+        """Whole cells over which a sample is carried forward, at most."""
+        return max(self.held_cells, default=max(1, self.stale_ns // self.period_ns))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -68,6 +71,7 @@ class Windows:
         full: bool[n], whether the asset has been seen for a whole window.
         running: int8[n], 1 it ran all through the window, 0 it did not, -1 not known; None where
             nothing tells, and all count as running.
+        fresh: bool[n, k, cells], the cell has a sample of its own; None where all have.
     """
 
     rows: NDArray[np.int64]
@@ -76,6 +80,7 @@ class Windows:
     coverage: NDArray[np.float64]
     full: NDArray[np.bool_]
     running: NDArray[np.int8] | None = None
+    fresh: NDArray[np.bool_] | None = None
 
 
 @dataclass(slots=True)
@@ -192,10 +197,13 @@ class _Watching:
             stamp, value = grid.stamp[row[:, :, None], at], grid.value[row[:, :, None], at]
             cell = cells[:, None, :]
         held = (stamp == cell) & (row >= 0)[:, :, None]
+        window, fresh = slice(watch.stale_cells, None), None
         if held.all():
-            value = value[:, :, watch.stale_cells :]
+            value = value[:, :, window]
         else:
-            value = _carried(held, value, watch.stale_cells)[:, :, watch.stale_cells :]
+            stale = np.array(watch.held_cells or (watch.stale_cells,), np.int32)
+            value = _carried(held, value, stale[:, None])[:, :, window]
+            fresh = held[:, :, window]
         coverage = np.isfinite(value).mean(axis=2)
         return Windows(
             rows=rows,
@@ -204,6 +212,7 @@ class _Watching:
             coverage=coverage,
             full=end - self.first[rows] >= watch.cells - 1,
             running=self._running(rows, end),
+            fresh=fresh,
         )
 
     def _running(self, rows: NDArray[np.int64], end: NDArray[np.int64]) -> NDArray[np.int8] | None:
@@ -221,7 +230,7 @@ class _Watching:
 
 
 def _carried(
-    held: NDArray[np.bool_], value: NDArray[np.float64], stale_cells: int
+    held: NDArray[np.bool_], value: NDArray[np.float64], stale_cells: NDArray[np.int32]
 ) -> NDArray[np.float64]:
     """Carry the last sample forward along the last axis, but not past `stale_cells`: then NaN."""
     reach = value.shape[-1]

@@ -28,13 +28,15 @@ class Stack:
     Args:
         values: float64[n, m], m >= 1.
         period_s: Time between cells; spectral features are in Hz, slopes per second.
+        hole_max: A window that lacks more cells than that one after the other counts as empty.
     """
 
-    def __init__(self, values: Floats, period_s: float = 1.0) -> None:
+    def __init__(self, values: Floats, period_s: float = 1.0, hole_max: int | None = None) -> None:
         assert values.ndim == 2
         assert values.shape[1] >= 1
         self.values = values
         self.period_s = period_s
+        self.hole_max = hole_max
 
     @cached_property
     def missing(self) -> NDArray[np.bool_] | None:
@@ -55,7 +57,10 @@ class Stack:
         if self.missing is None:
             return np.full(1, float(m))
         present: Floats = m - self.missing.sum(axis=1, dtype=np.float64)
-        return np.where(present >= max(1.0, PRESENT_MIN * m), present, np.nan)
+        enough = present >= max(1.0, PRESENT_MIN * m)
+        if self.hole_max is not None:
+            enough &= longest(self.missing) <= self.hole_max
+        return np.where(enough, present, np.nan)
 
     @cached_property
     def filled(self) -> Floats:
@@ -130,6 +135,26 @@ class Stack:
         """float64[m // 2], the frequency of each column of `power`."""
         m = self.values.shape[1]
         return np.asarray(np.arange(1, m // 2 + 1) / (m * self.period_s))
+
+
+def longest(marked: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """int64[n], how many marked cells follow one another at most.
+
+    >>> longest(np.array([[True, False, True, True], [False] * 4]))
+    array([2, 0])
+    """
+    step = np.arange(marked.shape[1])
+    before = np.maximum.accumulate(np.where(marked, -1, step), axis=1)
+    out: NDArray[np.int64] = (step - before).max(axis=1)
+    return out
+
+
+def hole_max(cells: int) -> int:
+    """Cells that a window may lack one after the other where gaps are weighed: an eighth.
+
+    Beyond that its mean is not known worse, but is the mean of another stretch of time.
+    """
+    return max(1, cells // RECENT)
 
 
 def recent_cells(cells: int) -> int:

@@ -7,13 +7,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.errors import BundleError
-from models.features.catalogue import CATALOGUE, Stack, correlation
+from models.features.catalogue import CATALOGUE, Stack, correlation, hole_max, recent_cells
 from models.features.partial import PARTIAL
 from models.features.regimes import Regimes
 
 if TYPE_CHECKING:
     from models.manifest import Manifest
 
+ERROR, RECENT_ERROR = ERRORS = "error", "recent_error"
+"""What gaps may have done to a mean; these no catalogue can tell from the values alone."""
+SAMPLES_LEAST = 0.5
+"""No sample of its own, but one held from before: known half as well as by one."""
 CHUNK_CELLS = 1 << 22
 """Cells worked on at once, so that memory stays bounded however many windows are asked for."""
 
@@ -29,6 +33,9 @@ class FeaturePlan:
         cells: Length of the window.
         hop_cells: Step from one window to the next.
         regimes: Operating conditions to take out of every cell first, or None.
+        usual: float[k + 1, 2], samples that nine of ten healthy windows hold of each signal, in the
+            whole window and in its newest eighth; last, cells with a sample of any signal in the
+            windows that had the fewest. Empty where a model takes no account of gaps.
     """
 
     signals: tuple[str, ...]
@@ -37,6 +44,7 @@ class FeaturePlan:
     cells: int
     hop_cells: int = 1
     regimes: Regimes | None = None
+    usual: tuple[tuple[float, float], ...] = ()
 
     def __post_init__(self) -> None:
         known = set(self.signals)
@@ -47,7 +55,7 @@ class FeaturePlan:
             if (
                 not parts
                 or not set(parts) <= known
-                or not (pair or feature in CATALOGUE or feature in PARTIAL)
+                or not (pair or feature in CATALOGUE or feature in PARTIAL or feature in ERRORS)
             ):
                 raise BundleError(f"features: {name!r} is not a feature of this model's signals")
 
@@ -65,6 +73,7 @@ class FeaturePlan:
             cells=manifest.window.cells,
             hop_cells=manifest.window.hop_cells,
             regimes=_regimes(manifest),
+            usual=_usual(manifest),
         )
 
     @property
@@ -81,11 +90,20 @@ class FeaturePlan:
             for subject, _, feature in (name.rpartition(":") for name in self.names)
         )
 
-    def compute(self, window: NDArray[np.float64]) -> NDArray[np.float32]:
+    @property
+    def measured(self) -> int:
+        """How many of the names are features; errors stand behind them."""
+        return sum(name.rpartition(":")[2] not in ERRORS for name in self.names)
+
+    def compute(
+        self, window: NDArray[np.float64], fresh: NDArray[np.bool_] | None = None
+    ) -> NDArray[np.float32]:
         """All features of all assets at once.
 
         Args:
             window: float64[a, k, cells], NaN where a cell has no usable sample.
+            fresh: bool[a, k, cells], which cells have a sample of their own; None for all that
+                hold one.
 
         Returns:
             float32[a, d] in the order of `names`; NaN where a feature has too few samples.
@@ -96,14 +114,21 @@ class FeaturePlan:
         out = np.empty((a, len(self.names)), np.float32)
         step = max(1, CHUNK_CELLS // max(1, k * cells))
         for start in range(0, a, step):
-            self._compute(window[start : start + step], out[start : start + step])
+            part = slice(start, start + step)
+            self._compute(window[part], None if fresh is None else fresh[part], out[part])
         return out
 
-    def _compute(self, window: NDArray[np.float64], out: NDArray[np.float32]) -> None:
+    def _compute(
+        self,
+        window: NDArray[np.float64],
+        fresh: NDArray[np.bool_] | None,
+        out: NDArray[np.float32],
+    ) -> None:
         a, k, cells = window.shape
         if self.regimes is not None:
             window = self.regimes.normalise(window.transpose(0, 2, 1)).transpose(0, 2, 1)
-        stack = Stack(np.ascontiguousarray(window).reshape(a * k, cells), self.period_s)
+        most = hole_max(cells) if self.usual else None
+        stack = Stack(np.ascontiguousarray(window).reshape(a * k, cells), self.period_s, most)
         done: dict[str, NDArray[np.float64]] = {}
         at = {name: i for i, name in enumerate(self.signals)}
         with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
@@ -113,11 +138,48 @@ class FeaturePlan:
                     first, second = _pair(subject, set(at))
                     out[:, column] = correlation(window[:, at[first]], window[:, at[second]])
                     continue
+                if feature in ERRORS and feature not in done:
+                    done[feature] = self._error(feature, stack, fresh).reshape(a, k)
                 if feature not in done:
                     held = CATALOGUE.get(feature)
                     values = PARTIAL[feature](stack) if held is None else held.compute(stack)
                     done[feature] = np.broadcast_to(values, a * k).reshape(a, k)
                 out[:, column] = done[feature][:, at[subject]]
+
+    def _error(
+        self, feature: str, stack: Stack, fresh: NDArray[np.bool_] | None
+    ) -> NDArray[np.float64]:
+        """Standard error of each mean by the samples that it lacks; 0 where it lacks none.
+
+        Rows that are missing altogether are lacked by all signals alike, so that levels still
+        belong to each other; they count where the healthy record never missed so many.
+        """
+        lately = feature == RECENT_ERROR
+        *usual, fewest = (each[lately] for each in self.usual)
+        there = ~np.isnan(stack.values) if fresh is None else fresh
+        there = there.reshape(-1, len(usual), self.cells)
+        if lately:
+            there = there[:, :, -recent_cells(self.cells) :]
+        rows = np.maximum(there.any(axis=1).sum(axis=1, keepdims=True), fewest)
+        asked = np.maximum(np.minimum(usual, rows), SAMPLES_LEAST)
+        lacks = 1.0 / np.maximum(there.sum(axis=2), SAMPLES_LEAST) - 1.0 / asked
+        told = np.isnan(stack.recent.mean if lately else stack.mean)
+        # The fluctuation of the whole window: that of a few samples is known too badly.
+        error = np.sqrt(np.nan_to_num(stack.variance) * np.maximum(lacks, 0.0).ravel())
+        return np.where(told, np.nan, error)
+
+
+def _usual(manifest: "Manifest") -> tuple[tuple[float, float], ...]:
+    held = manifest.detail.get("usual", [])
+    try:
+        out = tuple((float(whole), float(recent)) for whole, recent in held)
+    except (TypeError, ValueError) as error:
+        raise BundleError(f"detail.usual: cannot be read ({error})") from error
+    if out and len(out) != len(manifest.signals) + 1:
+        raise BundleError(
+            f"detail.usual: must be of {len(manifest.signals)} signals and of rows, was {held!r}"
+        )
+    return out
 
 
 def _regimes(manifest: "Manifest") -> Regimes | None:

@@ -104,6 +104,8 @@ def train(
             "notes": list(learned.notes),
             "doubt": asdict(chosen.doubt) if chosen.doubt else None,
             "stale_cells": grid.stale_cells,
+            "held_cells": list(grid.held_cells),
+            "usual": plan.usual,
             "conditions": [round(share, 4) for share in states.share],
             "operating": operating(states, plan),
             "follow": following(states, plan),
@@ -112,7 +114,7 @@ def train(
             "sensors": _sensors(learned.screened, grid).pack(),
             "independent": {
                 name: round(float(value), 1)
-                for name, value in zip(plan.names, states.whole.independent, strict=True)
+                for name, value in zip(plan.names, states.whole.independent, strict=False)
             },
         },
         data_sha256=data_sha256,
@@ -144,9 +146,9 @@ def _sensors(screened: Screened, grid: Grid) -> Sensors:
 
 def _healthy(plan: FeaturePlan, record: Record, x: NDArray[np.float32]) -> list[dict[str, object]]:
     units = dict(zip(record.names, record.units, strict=True))
-    low, high = np.nanquantile(x, [0.01, 0.99], axis=0)
+    low, high = np.nanquantile(x[:, : plan.measured], [0.01, 0.99], axis=0)
     out: list[dict[str, object]] = []
-    for index, name in enumerate(plan.names):
+    for index, name in enumerate(plan.names[: plan.measured]):
         signal, _, kind = name.rpartition(":")
         unit = CATALOGUE[kind].unit
         text = units[signal] if unit == "same" else unit

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from models.training.detector import Detector, density, fit
+from models.training.detector import Detector, Form, density, fit
 from models.training.folds import FOLDS, folds
 
 CANDIDATES = (1, 2, 4, 6, 8, 12)
@@ -28,7 +28,6 @@ THIN = 3000
 """Windows by which the number of conditions is chosen."""
 
 Floats = NDArray[np.float64]
-Blocks = tuple[NDArray[np.bool_], ...]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,8 +61,7 @@ class Conditions:
 
 def fit_conditions(
     sequences: Sequence[NDArray[np.float32]],
-    floor: Floats,
-    blocks: Blocks,
+    form: Form,
     count: int,
     reach: int,
     *,
@@ -72,26 +70,27 @@ def fit_conditions(
     """Learn so many conditions (or fewer, where some were seen too seldom).
 
     Args:
-        sequences: float32[n_i, d] each, evenly spaced, oldest first.
-        floor: As for `fit`.
-        blocks: As for `fit`.
+        sequences: float32[n_i, d + e] each, evenly spaced, oldest first.
+        form: As for `fit`.
         count: How many to look for.
         reach: Windows that share cells with a window, on either side.
         told: Only what tells conditions apart (`likelihood`); such a model scores nothing.
     """
 
     def learn(part: Sequence[NDArray[np.float32]]) -> Detector:
-        return density(part, floor, blocks) if told else fit(part, floor, blocks, reach)
+        return density(part, form) if told else fit(part, form, reach)
 
     whole = learn(sequences)
     x = np.concatenate(sequences)
-    least = max(INDEPENDENT_MIN * max(1, reach), 2 * int(blocks[0].sum()), 30)
+    least = max(INDEPENDENT_MIN * max(1, reach), 2 * int(form.blocks[0].sum()), 30)
     if count == 1 or len(x) < 2 * least:
         return Conditions(whole, (whole,))
     from sklearn.cluster import KMeans  # noqa: PLC0415 - slow to import, and rarely needed
     from sklearn.exceptions import ConvergenceWarning  # noqa: PLC0415 - as above
 
-    z = np.nan_to_num((x - whole.centre) / whole.scale).clip(-REACH_Z, REACH_Z)
+    z = np.nan_to_num((x[:, : len(whole.centre)] - whole.centre) / whole.scale).clip(
+        -REACH_Z, REACH_Z
+    )
     thin = z[:: max(1, len(z) // 8000)]
     with warnings.catch_warnings():
         # Fewer different windows than conditions: the empty ones are dropped below.
@@ -106,9 +105,7 @@ def fit_conditions(
     return Conditions(whole, parts, tuple(float(np.mean(own == c)) for c in range(len(kept))))
 
 
-def choose(
-    sequences: Sequence[NDArray[np.float32]], floor: Floats, blocks: Blocks, reach: int
-) -> int:
+def choose(sequences: Sequence[NDArray[np.float32]], form: Form, reach: int) -> int:
     """How many conditions the record speaks for, by windows held out in blocks of time."""
     longest = max(map(len, sequences))
     total = sum(map(len, sequences))
@@ -117,11 +114,11 @@ def choose(
     step = max(1, total // THIN)
     thin = [s[::step] for s in sequences]
     gap = max(1, reach // step)
-    best, told, failed = 1, _held_out(thin, floor, blocks, 1, gap), 0
+    best, told, failed = 1, _held_out(thin, form, 1, gap), 0
     for count in CANDIDATES[1:]:
-        if count * len(floor) > FEATURES_MAX:
+        if count * len(form.floor) > FEATURES_MAX:
             break
-        other = _held_out(thin, floor, blocks, count, gap)
+        other = _held_out(thin, form, count, gap)
         gain = other - told
         if float(np.mean(gain)) > CERTAIN * float(np.std(gain)) / np.sqrt(len(gain)):
             best, told, failed = count, other, 0
@@ -133,13 +130,13 @@ def choose(
 
 
 def _held_out(
-    sequences: Sequence[NDArray[np.float32]], floor: Floats, blocks: Blocks, count: int, reach: int
+    sequences: Sequence[NDArray[np.float32]], form: Form, count: int, reach: int
 ) -> Floats:
     """Mean likelihood of each held-out block of time."""
     out = []
     for fold in folds([len(s) for s in sequences], reach):
         learn = [sequences[index][at] for index, at in fold.learn]
         test = np.concatenate([sequences[index][at] for index, at in fold.test])
-        model = fit_conditions(learn, floor, blocks, count, reach, told=True)
+        model = fit_conditions(learn, form, count, reach, told=True)
         out.append(float(np.mean(model.likelihood(test))))
     return np.asarray(out)

@@ -25,11 +25,33 @@ CLIP = REACH_Z
 """Standard deviations up to which one feature may explain another; also the range of int8."""
 SPREAD_MIN = 0.005
 """Of what is left over, in standard deviations of the feature; a smaller one is not believed."""
+SURE = 0.25
+"""Share of the windows, those that gaps concern the least, which tell how far a feature spreads."""
 POWER = 4
 """Of the norm over features: between the sum of squares (2), which drowns one strange signal among
 many, and the largest (infinity), which sees no signals that stray together."""
 
 Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Form:
+    """What is known of `d` features before anything is learned.
+
+    A row of features may hold `e` more columns behind them: standard errors, 0 where nothing is
+    missing, NaN where a signal is.
+
+    Attributes:
+        floor: float64[d], the least standard deviation that a feature can have (its resolution).
+        blocks: For each of the scales (whole window, recent), bool[d]: the features it holds.
+        owner: int64[d], which of the `e` errors concerns a feature.
+        worth: float64[d], variance of the feature for a squared error of 1.
+    """
+
+    floor: Floats
+    blocks: tuple[NDArray[np.bool_], ...]
+    owner: NDArray[np.int64]
+    worth: Floats
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,6 +66,8 @@ class Detector:
         independent: float64[d], how many independent windows the record held for each feature.
         blocks: For each of the scales (whole window, recent), bool[d]: the features it holds.
         precision: float64[d, d], of the standardised features; 0 between blocks.
+        felt: float64[e, d], what each squared error adds to the variance of each residual.
+        unforeseen: float64[e, d], how far off each feature's expectation may be without a signal.
     """
 
     centre: Floats
@@ -53,6 +77,8 @@ class Detector:
     independent: Floats
     blocks: tuple[NDArray[np.bool_], ...]
     precision: Floats
+    felt: Floats
+    unforeseen: Floats
 
     def likelihood(self, x: NDArray[np.float32] | Floats, freedom: float) -> Floats:
         """float64[n], log density of the first block's features, up to a constant; heavy-tailed."""
@@ -66,13 +92,30 @@ class Detector:
 
     def residual(self, x: NDArray[np.float32] | Floats) -> Floats:
         """float64[n, d], in standard deviations; NaN where the feature is missing."""
-        z = (x - self.centre) / self.scale
+        z = (x[:, : len(self.centre)] - self.centre) / self.scale
         missing = np.isnan(z)
         known = np.clip(np.where(missing, 0.0, z), -CLIP, CLIP)
         if bool(missing.any()):
             known = np.where(missing, np.clip(known @ self.expected, -CLIP, CLIP), known)
         explained: Floats = known @ self.others
-        return np.where(missing, np.nan, z * self.own + explained)
+        return np.where(missing, np.nan, (z * self.own + explained) / self.unsure(x))
+
+    def unsure(self, x: NDArray[np.float32] | Floats) -> Floats:
+        """float64[n, d], how many times as far as usual gaps let residuals lie: 1 without.
+
+        What stands in for a missing feature is as far off as usual, and further for what it would
+        have been foretold by and that is missing as well. All may err to the same side.
+        """
+        d = len(self.centre)
+        errors = x[:, d:].astype(np.float64)
+        gone = np.isnan(errors)
+        added = np.where(gone, 0.0, errors) ** 2 @ self.felt
+        absent = np.isnan(x[:, :d])
+        if absent.any():
+            off = absent * (1.0 / self.own + gone @ self.unforeseen)
+            added += (off @ np.abs(self.others)) ** 2
+        out: Floats = np.sqrt(1.0 + added)
+        return out
 
     @property
     def expected(self) -> Floats:
@@ -90,50 +133,62 @@ class Detector:
 
 def fit(
     sequences: Sequence[NDArray[np.float32] | Floats],
-    floor: Floats,
-    blocks: tuple[NDArray[np.bool_], ...],
+    form: Form,
     reach: int,
 ) -> Detector:
     """Learn the healthy state.
 
     Args:
-        sequences: float[n_i, d] each, evenly spaced in time, oldest first; NaN where missing.
-        floor: float64[d], the least standard deviation that a feature can have (its resolution).
-        blocks: As `Detector.blocks`.
+        sequences: float[n_i, d + e] each, evenly spaced in time, oldest first; NaN where missing.
+        form: Of the features.
         reach: Windows that share cells with a window, on either side.
     """
-    plain = density(sequences, floor, blocks)
-    x = np.concatenate(sequences).astype(np.float64)
+    plain = density(sequences, form)
+    d = len(form.floor)
+    wide: Floats = np.concatenate(sequences).astype(np.float64)
+    x = wide[:, :d]
     lengths = [len(s) for s in sequences]
     have = ~np.isnan(x)
     z = np.where(have, (x - plain.centre) / plain.scale, 0.0)
     others = np.zeros_like(plain.others)
     held = np.full(x.shape, np.nan)
     parts = list(folds(lengths, reach))
-    for block in blocks:
+    for block in form.blocks:
         at = np.flatnonzero(block)
         others[np.ix_(at, at)], held[:, at] = explain(z[:, at], have[:, at], parts, lengths)
     raw = replace(plain, others=others)
     left = [raw.residual(s) for s in sequences]
+    unsure = _in_gaps(raw, form).unsure(wide)
+    sure = unsure <= np.quantile(unsure, SURE, axis=0)
     spread = np.maximum(
-        _spread(np.concatenate(left), held), np.maximum(floor / plain.scale, SPREAD_MIN)
+        _spread(np.where(sure, np.concatenate(left), np.nan), np.where(sure, held, np.nan)),
+        np.maximum(form.floor / plain.scale, SPREAD_MIN),
     )
     # Two drifts explain each other's past; so a feature is known no better than its own level is.
     edges = np.cumsum(lengths)[:-1]
     levels = np.split(np.where(have, z, np.nan), edges)
     independent = np.minimum(effective(left), effective(levels))
     tail = spread * inflation(independent)
-    return replace(raw, own=1.0 / tail, others=others / tail, independent=independent)
+    told = replace(raw, own=1.0 / tail, others=others / tail, independent=independent)
+    return _in_gaps(told, form)
 
 
-def density(
-    sequences: Sequence[NDArray[np.float32] | Floats],
-    floor: Floats,
-    blocks: tuple[NDArray[np.bool_], ...],
-) -> Detector:
+def _in_gaps(model: Detector, form: Form) -> Detector:
+    """The same, knowing what gaps do."""
+    owned = np.zeros((int(form.owner.max()) + 1, len(form.owner)))
+    owned[form.owner, np.arange(len(form.owner))] = 1.0
+    # What an error does to the residual of its own feature, and to those that it helps to explain.
+    squares = (model.others + np.diag(model.own)) ** 2
+    felt = owned * (form.worth / model.scale**2) @ squares
+    return replace(model, felt=felt, unforeseen=owned @ np.abs(model.expected))
+
+
+def density(sequences: Sequence[NDArray[np.float32] | Floats], form: Form) -> Detector:
     """Centre, scale and precision alone, which is all that a likelihood needs."""
-    x = np.concatenate(sequences).astype(np.float64)
-    d = x.shape[1]
+    floor, blocks, d = form.floor, form.blocks, len(form.floor)
+    x = np.concatenate(sequences)
+    none = np.zeros((x.shape[1] - d, d))
+    x = x[:, :d].astype(np.float64)
     have = ~np.isnan(x)
     count = np.maximum(have.sum(axis=0), 1)
     centre = np.where(have, x, 0.0).sum(axis=0) / count
@@ -147,7 +202,9 @@ def density(
         pairs = np.maximum(both.T @ both, 1.0)
         shared = (1 - RIDGE) * (inside.T @ inside / pairs) + RIDGE * np.eye(len(at))
         inverse[np.ix_(at, at)] = _inverse(shared)
-    return Detector(centre, scale, np.ones(d), np.zeros((d, d)), np.ones(d), blocks, inverse)
+    return Detector(
+        centre, scale, np.ones(d), np.zeros((d, d)), np.ones(d), blocks, inverse, none, none
+    )
 
 
 def _spread(left: Floats, held: Floats) -> Floats:

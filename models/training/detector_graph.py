@@ -12,7 +12,7 @@ from models.features.plan import FeaturePlan
 from models.graph import Graph
 from models.quantise import quantise
 from models.training.conditions import Conditions
-from models.training.detector import CLIP, POWER
+from models.training.detector import CLIP, POWER, Detector
 from models.training.parity import Parity, measure
 
 EXPLAINING, KNOWN = "explaining", "known"
@@ -35,7 +35,8 @@ def graph_of(
     """
     graph = Graph("anomaly", len(plan.names))
     whole, parts = states.whole, states.parts
-    z, present = graph.prepare(graph.x, whole.centre, whole.scale, clip=CLIP_SCORED)
+    d, wide = plan.measured, len(plan.names)
+    z, present = graph.prepare(_columns(graph, 0, d), whole.centre, whole.scale, clip=CLIP_SCORED)
     # What is missing is 0 from here on. As factors: a choice costs a runtime ten times a product.
     there = graph.node("Cast", present, to=onnx.TensorProto.FLOAT)
     absent = graph.node("Sub", graph.constant(1.0), there)
@@ -55,6 +56,9 @@ def graph_of(
     own = graph.node("Mul", z, _beside(graph, [p.own for p in parts]))
     residual = graph.node("Add", own, explained)
     residual = graph.node("Mul", residual, there)
+    if wide > d:
+        errors = _columns(graph, d, wide)
+        residual = graph.node("Div", residual, _unsure(graph, errors, absent, parts))
     if len(parts) > 1:
         residual = _least(graph, residual, whole.blocks)
     fourth = _fourth(graph, residual)
@@ -64,8 +68,8 @@ def graph_of(
         total = graph.node("MatMul", fourth, column)
         count = graph.node("MatMul", there, column)
         norms.append(graph.node("Sqrt", graph.node("Sqrt", graph.node("Div", total, count))))
-        owner = np.zeros((len(plan.names), len(plan.signals)))
-        for at, (signal, *_) in enumerate(plan.owners):
+        owner = np.zeros((d, len(plan.signals)))
+        for at, (signal, *_) in enumerate(plan.owners[:d]):
             owner[at, plan.signals.index(signal)] = float(block[at])
         part = graph.node("MatMul", fourth, graph.constant(owner))
         shares.append(graph.node("Div", part, graph.node("Max", total, graph.constant(1e-30))))
@@ -78,6 +82,35 @@ def graph_of(
     graph.output(share, "contribution", ["n", len(plan.signals)])
     graph.output(_direction(graph, residual, fourth, plan), "direction", ["n", len(plan.signals)])
     return graph.model()
+
+
+def _columns(graph: Graph, first: int, end: int) -> str:
+    """Some columns of x."""
+    if end - first == graph.d:
+        return graph.x
+    return graph.node("Gather", graph.x, graph.constant(range(first, end), np.int64), axis=1)
+
+
+def _unsure(graph: Graph, errors: str, absent: str, parts: Sequence[Detector]) -> str:
+    """[conditions, n, d], how many times as far as usual gaps let residuals lie: 1 without."""
+    there = graph.node("Equal", errors, errors)
+    known = graph.node("Where", there, errors, graph.constant(0.0))
+    # In units in which an error of 1 at most doubles a variance: squares stay finite in float32.
+    most = np.max([part.felt.max(axis=1) for part in parts], axis=0)
+    per_unit = np.sqrt(np.where(most > 0, most, 1.0))
+    known = graph.node("Mul", known, graph.constant(per_unit))
+    known = graph.node("Clip", known, graph.constant(0.0), graph.constant(CLIP_SCORED))
+    square = graph.node("Mul", known, known)
+    felt = [part.felt / per_unit[:, None] ** 2 for part in parts]
+    variance = _product(graph, square, felt, rounded=False)
+    told = graph.node("Cast", there, to=onnx.TensorProto.FLOAT)
+    gone = graph.node("Sub", graph.constant(1.0), told)
+    off = _product(graph, gone, [part.unforeseen for part in parts], rounded=False)
+    off = graph.node("Add", off, _beside(graph, [1.0 / part.own for part in parts]))
+    off = graph.node("Mul", off, absent)
+    lack = _product(graph, off, [np.abs(part.others) for part in parts], rounded=False)
+    variance = graph.node("Add", variance, graph.node("Mul", lack, lack))
+    return graph.node("Sqrt", graph.node("Add", variance, graph.constant(1.0)))
 
 
 def _beside(graph: Graph, rows: Sequence[NDArray[np.float64]]) -> str:
@@ -131,9 +164,9 @@ def _explained(
 
 def _direction(graph: Graph, residual: str, fourth: str, plan: FeaturePlan) -> str:
     """+1 or -1 by the mean's residual where the mean says more than the spread, else 0."""
-    level = np.zeros((len(plan.names), len(plan.signals)))
+    level = np.zeros((plan.measured, len(plan.signals)))
     wobble = np.zeros_like(level)
-    for index, name in enumerate(plan.names):
+    for index, name in enumerate(plan.names[: plan.measured]):
         signal, _, kind = name.rpartition(":")
         target = wobble if kind in {"spread", "roughness"} else level if kind == "mean" else None
         if target is not None:

@@ -16,6 +16,8 @@ RIDGES = (0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.003, 0.001, 0.0003)
 """Shares of a feature's variance that no other may explain away."""
 ROWS_MAX = 4000
 """Windows by which ridges are chosen."""
+WHOLE_SHARE = 0.25
+"""Where so many rows lack nothing, they alone choose."""
 REACH_Z = 8.0
 """Standard deviations up to which one feature may explain another."""
 
@@ -42,9 +44,12 @@ def explain(
     views = [fold.rows(lengths) for fold in parts]
     seen = [(test, sums.less(_Sums.of(z[hidden], have[hidden]))) for test, hidden in views]
     every = max(1, len(z) // ROWS_MAX)
+    # Rows in which others are missing say little of what those others explain.
+    whole = have.all(axis=1)
+    asked = whole if whole.mean() >= WHOLE_SHARE else np.ones(len(z), bool)
     lost = np.full((len(seen), len(RIDGES), d), np.nan)
     for part, (test, rest) in enumerate(seen):
-        at = np.flatnonzero(test)[::every]
+        at = np.flatnonzero(test & asked)[::every]
         for index, ridge in enumerate(RIDGES):
             left = rest.left_over(z[at], have[at], np.full(d, ridge))
             with np.errstate(invalid="ignore", divide="ignore"):

@@ -15,7 +15,7 @@ from models.graph import Graph
 from models.record import Record
 from models.training import grid as grids
 from models.training import label as labels_of
-from models.training import learners, mixture
+from models.training import learners, mixture, rates
 from models.training.inputs import Features, Inputs, choose, finish, pair_candidates
 from models.training.trained import Trained
 from models.windows import Grid
@@ -174,7 +174,7 @@ def _choose_window(
     seed: int,
 ) -> tuple[Inputs, Features, NDArray[np.bool_], list[str]]:
     """The window asked for, or the one under which boosted trees see unseen failures best."""
-    period_s, regular = grids.sampling(record)
+    period_s, regular = rates.sampling(record)
     if window is not None:
         cells, rows = grids.span(window, "window", period_s)
         grid = Grid(rows or not regular, period_s, cells, 1, 3)

@@ -3,10 +3,10 @@
 import re
 
 import numpy as np
-from numpy.typing import NDArray
 
 from models.errors import RecordError
 from models.record import Record
+from models.training.rates import held_cells, sampling
 from models.windows import Grid
 
 CELLS = 48
@@ -20,8 +20,6 @@ HOP_S = 0.25
 """Training looks at a record no more often than this; windows then overlap by seven eighths."""
 JUDGED_S = 5.0
 """Nobody acts on wear within seconds: a gateway judges a machine no more often than this."""
-REGULAR = 0.8
-"""Share of steps that must be near a whole number of sampling intervals for a grid of time."""
 
 _SPAN = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*(ms|s|min|m|h|d|rows?)\s*$")
 _UNIT_S = {"ms": 1e-3, "s": 1.0, "min": 60.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -61,7 +59,8 @@ def choose(record: Record, *, window: str | None = None, hop: str | None = None)
         hop_cells = 1
     else:
         hop_cells = int(np.clip(np.floor(HOP_S / period_s), 1, max(1, cells // 8)))
-    return Grid(rows, period_s, cells, max(1, hop_cells), _stale(record, period_s, rows))
+    held = held_cells(record, period_s, rows)
+    return Grid(rows, period_s, cells, max(1, hop_cells), max(held), held)
 
 
 def judged_cells(grid: Grid) -> int:
@@ -87,37 +86,6 @@ def span(text: str, what: str, period_s: float | None) -> tuple[int, bool]:
     if period_s is None:
         raise RecordError(f"{what}: {text!r} needs a time column; name it with --time, or use rows")
     return max(1, round(size * _UNIT_S[unit] / period_s)), False
-
-
-def sampling(record: Record) -> tuple[float | None, bool]:
-    """The sampling interval in seconds (None without a time), and whether it is regular."""
-    if record.time_s is None:
-        return None, False
-    steps = np.concatenate([np.diff(record.time_s[at]) for _, at in record.sequences()])
-    steps = steps[np.isfinite(steps) & (steps > 0)]
-    if len(steps) < 2:
-        return None, False
-    period_s = float(np.median(steps))
-    turns = steps / period_s
-    near = np.abs(turns - np.round(turns)) <= 0.25
-    regular = bool(np.mean(near & (turns >= 0.75)) >= REGULAR)
-    # The mean of the single steps is free of the rounding that large epoch numbers suffer.
-    single = steps[(turns >= 0.75) & (turns <= 1.25)]
-    return float(f"{single.mean():.6g}"), regular
-
-
-def _stale(record: Record, period_s: float | None, rows: bool) -> int:
-    """Cells for which a sample stands: three of the slowest signal's own intervals."""
-    slowest = 1.0
-    for column in record.values.T:
-        present = np.flatnonzero(~np.isnan(column))
-        if len(present) > 2:
-            gaps: NDArray[np.float64] = np.diff(present).astype(float)
-            if not rows and record.time_s is not None and period_s:
-                gaps = np.diff(record.time_s[present]) / period_s
-            gaps = gaps[np.isfinite(gaps) & (gaps > 0)]
-            slowest = max(slowest, float(np.median(gaps)) if len(gaps) else 1.0)
-    return int(np.ceil(3 * min(slowest, CELLS_MAX)))
 
 
 def _cycle(record: Record) -> int:

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from models.errors import RecordError
 from models.record import Record
-from models.training import grid as grids
+from models.training import rates
 
 LABEL_VALUES_MAX, LABEL_SHARE = 12, 0.9
 """A signal of so few values, whose unusual ones fall on failures so often, is taken for a label."""
@@ -98,7 +98,7 @@ def horizons_s(record: Record, target: Floats, labels: Sequence[str]) -> dict[st
     """How long before a failure each label begins to hold, in s; none where rows stand alone."""
     if record.time_s is None:
         return {}
-    period_s, _ = grids.sampling(record)
+    period_s, _ = rates.sampling(record)
     runs = {
         label: run_length(column[:, None], record.group)
         for label, column in zip(labels, target.T, strict=True)

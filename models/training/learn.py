@@ -12,19 +12,21 @@ from models.ewma import Ewma
 from models.features.catalogue import recent_cells
 from models.features.plan import FeaturePlan
 from models.record import Record
-from models.training import conditions, limits
+from models.training import conditions, gaps, limits
 from models.training import grid as grids
 from models.training.conditions import Conditions
-from models.training.detector import Detector
+from models.training.detector import Detector, Form
 from models.training.folds import FOLDS
+from models.training.rates import own_cells
 from models.training.screen import Screened, screen
-from models.windows import Grid, features
+from models.windows import Grid, features, rows_per_cell
 
 WINDOWS_MAX = 30_000
 """Windows to learn from; a longer record is thinned evenly."""
 SETTLED_TIMES = 2.0
-CELLS_SPREAD, CELLS_RECENT = 4, 16
-"""Fewest cells of a window for a fluctuation, and for a newest eighth that is worth the name."""
+CELLS_SPREAD, CELLS_RECENT, SAMPLES_RECENT = 4, 16, 2
+"""Fewest cells of a window for a fluctuation, for a newest eighth that is worth the name, and of
+that eighth for its fluctuation; where a signal is sampled more seldom, of its own intervals."""
 WINDOWS_CHOOSING = 3000
 SURER = 0.6
 """In plain noise, spread and steps are known equally well to a fifth; this is clear of that."""
@@ -79,18 +81,23 @@ def learn(
     limits.budget_s(false_alarms)
     screened = screen(record)
     grid = grids.choose(screened.record, window=window, hop=hop)
-    plan = plan_of(screened.record, grid)
+    plan = gaps.with_errors(plan_of(screened.record, grid), screened.record, replace_hop(grid))
     sequences, per_window, notes = _windows(screened, plan, grid)
     notes = [*screened.notes, *notes]
-    floor, blocks = floors(plan, screened.step), blocks_of(plan)
+    form = Form(
+        floors(plan, screened.step),
+        blocks_of(plan),
+        gaps.owners(plan),
+        gaps.worth(screened.record, plan, replace_hop(grid), seed),
+    )
     reach = max(1, per_window)
-    scores = limits.held_out(sequences, floor, blocks, reach)
-    sequences, scores, found = _around_faults(sequences, scores, floor, blocks, reach)
+    scores = limits.held_out(sequences, form, reach)
+    sequences, scores, found = _around_faults(sequences, scores, form, reach)
     notes += found
-    count = conditions.choose(sequences, floor, blocks, reach)
+    count = conditions.choose(sequences, form, reach)
     if count > 1:
-        scores = limits.held_out(sequences, floor, blocks, reach, count)
-    states = conditions.fit_conditions(sequences, floor, blocks, count, reach)
+        scores = limits.held_out(sequences, form, reach, count)
+    states = conditions.fit_conditions(sequences, form, count, reach)
     if len(states.parts) > 1:
         notes.append(f"{len(states.parts)} operating conditions are told apart")
     longest = max(map(len, sequences))
@@ -116,7 +123,7 @@ def learn(
     )
     early, late = _parted(sequences, reach)
     if early and late:
-        model = conditions.fit_conditions(early, floor, blocks, count, reach)
+        model = conditions.fit_conditions(early, form, count, reach)
         told = [model.score(s).astype(np.float32) for s in late]
         if ewma is not None:
             told = [ewma.along(ewma.begin(1), s, cells) for s in told]
@@ -142,11 +149,21 @@ def plan_of(record: Record, grid: Grid) -> FeaturePlan:
     wobble: list[str] = []
     if grid.cells >= CELLS_SPREAD:
         # A word's index has no spread that means anything; that it changes is in its mean.
-        wobbling = tuple(name for name in record.names if name not in record.categories)
+        every = dict(zip(record.names, own_cells(record, grid.period_s, grid.rows), strict=True))
+        wobbling = tuple(
+            name
+            for name in record.names
+            if name not in record.categories and grid.cells >= CELLS_SPREAD * every[name]
+        )
         wobble = [f"{s}:{kind}" for s, kind in _fluctuations(record, grid, wobbling).items()]
+        lately = recent_cells(grid.cells)
     names = levels + wobble
     if grid.cells >= CELLS_RECENT:
-        names += [f"{s}:recent_{kind}" for s, _, kind in (n.rpartition(":") for n in names)]
+        names += [
+            f"{s}:recent_{kind}"
+            for s, _, kind in (n.rpartition(":") for n in names)
+            if kind == "mean" or lately >= SAMPLES_RECENT * every[s]
+        ]
     return FeaturePlan(record.names, tuple(names), grid.period_s or 1.0, grid.cells, grid.hop_cells)
 
 
@@ -175,15 +192,17 @@ def _fluctuations(record: Record, grid: Grid, signals: tuple[str, ...]) -> dict[
 
 def blocks_of(plan: FeaturePlan) -> tuple[NDArray[np.bool_], ...]:
     """Which features belong to the whole window, and which to its newest part."""
-    recent = np.array([name.rpartition(":")[2].startswith("recent_") for name in plan.names])
+    recent = np.array(
+        [name.rpartition(":")[2].startswith("recent_") for name in plan.names[: plan.measured]]
+    )
     return (~recent, recent) if bool(recent.any()) else (~recent,)
 
 
 def floors(plan: FeaturePlan, step: NDArray[np.float64]) -> NDArray[np.float64]:
     """The least standard deviation of each feature: what rounding alone makes of it."""
     at = {name: index for index, name in enumerate(plan.signals)}
-    out = np.empty(len(plan.names))
-    for index, name in enumerate(plan.names):
+    out = np.empty(plan.measured)
+    for index, name in enumerate(plan.names[: plan.measured]):
         signal, _, kind = name.rpartition(":")
         cells = recent_cells(plan.cells) if kind.startswith("recent_") else plan.cells
         # Rounding errors are uniform over a step; a mean over cells averages them out.
@@ -196,9 +215,10 @@ def _windows(
 ) -> tuple[list[NDArray[np.float32]], int, list[str]]:
     """Features of each unbroken stretch, and how many of them fall into one window's length."""
     record = screened.record
-    every = max(1, -(-len(record) // (grid.hop_cells * WINDOWS_MAX)))
-    x, coverage = features(record, plan, replace_hop(grid), every=every * grid.hop_cells)
-    usable = np.isfinite(x).mean(axis=1) >= 0.5
+    shared = rows_per_cell(record, grid)
+    every = max(1, -(-len(record) // (shared * grid.hop_cells * WINDOWS_MAX)))
+    x, coverage = features(record, plan, replace_hop(grid), every=every * grid.hop_cells * shared)
+    usable = np.isfinite(x[:, : plan.measured]).mean(axis=1) >= 0.5
     full = np.isfinite(coverage).any(axis=1)
     notes = []
     lost = float(np.mean(~usable[full])) if bool(full.any()) else 0.0
@@ -227,8 +247,7 @@ def replace_hop(grid: Grid) -> Grid:
 def _around_faults(
     sequences: list[NDArray[np.float32]],
     scores: list[NDArray[np.float64]],
-    floor: NDArray[np.float64],
-    blocks: tuple[NDArray[np.bool_], ...],
+    form: Form,
     reach: int,
 ) -> tuple[list[NDArray[np.float32]], list[NDArray[np.float64]], list[str]]:
     """Leave out stretches that are far from all the rest, and hold out again."""
@@ -256,7 +275,7 @@ def _around_faults(
         f"{share:.1%} of the windows score up to {peak:.0f} times the usual, as a fault would; they"
         " were left out of training (is the record healthy throughout?)"
     )
-    return kept, limits.held_out(kept, floor, blocks, reach), [text]
+    return kept, limits.held_out(kept, form, reach), [text]
 
 
 def _settled(

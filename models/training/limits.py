@@ -18,7 +18,7 @@ from models.errors import RecordError
 from models.ewma import LEAST, Ewma, average
 from models.score import DEADBAND
 from models.training.conditions import fit_conditions
-from models.training.detector import inflation
+from models.training.detector import Form, inflation
 from models.training.folds import folds
 
 WINDOWS_MIN = 20
@@ -104,17 +104,15 @@ def budget_s(text: str) -> float:
 
 def held_out(
     sequences: Sequence[NDArray[np.float32]],
-    floor: Floats,
-    blocks: tuple[NDArray[np.bool_], ...],
+    form: Form,
     reach: int,
     conditions: int = 1,
 ) -> list[Floats]:
     """Scores of every window by models that saw neither it nor what lies within `reach` of it.
 
     Args:
-        sequences: float32[n_i, d] each.
-        floor: As for `fit`.
-        blocks: As for `fit`.
+        sequences: float32[n_i, d + e] each.
+        form: As for `fit`.
         reach: Windows that share cells with a window, on either side.
         conditions: How many operating conditions to learn.
 
@@ -125,7 +123,7 @@ def held_out(
     for fold in folds([len(s) for s in sequences], reach):
         learn = [sequences[index][at] for index, at in fold.learn]
         if sum(map(len, learn)) > 2:
-            model = fit_conditions(learn, floor, blocks, conditions, reach)
+            model = fit_conditions(learn, form, conditions, reach)
             for index, at in fold.test:
                 out[index][at] = model.score(sequences[index][at])
     return out

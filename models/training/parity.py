@@ -98,10 +98,11 @@ def invent(
     x: NDArray[np.float32], scale: NDArray[np.float64], random: np.random.Generator
 ) -> NDArray[np.float32]:
     """The same windows with a few features moved by 1 to 8 standard deviations."""
-    n, d = x.shape
+    n, d = len(x), len(scale)
     moved = random.random((n, d)) < max(1.0, 0.05 * d) / d
     size = random.choice(SHIFTS, (n, 1)) * random.choice([-1.0, 1.0], (n, d))
-    out: NDArray[np.float32] = (x + moved * size * scale).astype(np.float32)
+    out = x.astype(np.float32)
+    out[:, :d] = x[:, :d] + moved * size * scale
     return out
 
 
@@ -110,7 +111,7 @@ def _lasting(
 ) -> Iterator[NDArray[np.float32]]:
     """The same windows, each time with one feature moved throughout."""
     for size in SHIFTS:
-        for at in random.choice(x.shape[1], min(LASTING_MAX, x.shape[1]), replace=False).tolist():
+        for at in random.choice(len(scale), min(LASTING_MAX, len(scale)), replace=False).tolist():
             out = x.copy()
             out[:, at] += np.float32(size * scale[at])
             yield out

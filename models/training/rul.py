@@ -14,7 +14,7 @@ from models.features import regimes as conditions
 from models.graph import Graph
 from models.record import Record
 from models.training import grid as grids
-from models.training import learners, mixture
+from models.training import learners, mixture, rates
 from models.training.inputs import Features, Inputs, choose, finish
 from models.training.trained import Trained
 from models.windows import Grid
@@ -123,7 +123,7 @@ def train(
 
 def _grid(record: Record, window: str | None, lives: NDArray[np.int64]) -> Grid:
     """A window of 60 rows, or a third of the shortest life; or what was asked for."""
-    period_s, regular = grids.sampling(record)
+    period_s, regular = rates.sampling(record)
     if window is None:
         cells, rows = max(1, min(CELLS, int(lives.min()) // 2)), True
     else:

@@ -7,10 +7,11 @@ from numpy.typing import NDArray
 
 from models.errors import RecordError
 from models.record import Record
+from models.training.rates import missing
 from models.units import UNITS
 
 MISSING_MAX = 0.5
-"""A signal that lacks more than this share of its samples is left out."""
+"""A signal that lacks more than this share of its samples, at its own interval, is left out."""
 UNIT_TOLERANCE = 0.02
 EDGE = 8
 NEAR = 4
@@ -53,10 +54,10 @@ def screen(record: Record) -> Screened:
     keep: list[int] = []
     for index, name in enumerate(record.names):
         column = values[:, index]
-        missing = float(np.isnan(column).mean())
+        lacks = missing(column)
         good = column[~np.isnan(column)]
-        if missing > MISSING_MAX:
-            notes.append(f"{name}: left out, {missing:.0%} of its samples are missing")
+        if lacks > MISSING_MAX:
+            notes.append(f"{name}: left out, {lacks:.0%} of its samples are missing")
         elif float(good.max() - good.min()) <= 1e-12 * max(1e-300, float(np.abs(good).max())):
             notes.append(f"{name}: left out, it never changes (always {good[0]:g})")
         elif is_counter(column, record.group):
@@ -66,8 +67,8 @@ def screen(record: Record) -> Screened:
             )
         else:
             keep.append(index)
-            if missing > 0.05:
-                notes.append(f"{name}: {missing:.0%} of its samples are missing")
+            if lacks > 0.05:
+                notes.append(f"{name}: {lacks:.0%} of its samples are missing")
     if not keep:
         raise RecordError(
             "data: no signal that changes and is there half of the time, so there is nothing to "

@@ -50,9 +50,10 @@ def reference(rows: list[tuple[int, float, float]], end_s: int, one: Watch) -> n
     for signal in range(2):
         for i in range(one.cells):
             cell = end_s - one.cells + 1 + i
+            held = (one.held_cells or (one.stale_cells,) * 2)[signal]
             for s, t, value in rows:
                 own = int(np.ceil(t))
-                if s == signal and cell - one.stale_cells < own <= cell and np.isfinite(value):
+                if s == signal and cell - held < own <= cell and np.isfinite(value):
                     out[signal, i] = value  # Rows come in order of time: the last one stays.
     return out
 
@@ -67,12 +68,22 @@ times = st.lists(
 
 
 @settings(max_examples=150, deadline=None)
-@given(times, st.integers(1, 7), st.integers(1, 4), st.integers(1, 6))
+@given(
+    times,
+    st.integers(1, 7),
+    st.integers(1, 4),
+    st.integers(1, 6),
+    st.just(()) | st.tuples(st.integers(1, 6), st.integers(1, 9)),
+)
 def test_windows_equal_the_reference(
-    raw: list[tuple[int, int, float]], cells: int, hop: int, stale_s: int
+    raw: list[tuple[int, int, float]],
+    cells: int,
+    hop: int,
+    stale_s: int,
+    held_cells: tuple[int, ...],
 ) -> None:
     rows = sorted(((s, t / 1000, v) for s, t, v in raw), key=lambda row: row[1])
-    one = watch(cells=cells, hop_cells=hop, stale_ns=stale_s * S)
+    one = watch(cells=cells, hop_cells=hop, stale_ns=stale_s * S, held_cells=held_cells)
     builder = WindowBuilder([one], 2)
     got: dict[int, np.ndarray] = {}
     for _, together in groupby(rows, key=lambda row: row[1]):

@@ -104,7 +104,7 @@ def test_the_gateway_remembers_what_the_replay_does(made: Bundle) -> None:
     at = np.arange(window.cells - 1, len(record))
     judge = Judge(made, open_session(made, "cpu"), ["motor-1"], shadow=False, hop_cells=1)
     told = []
-    for number, cut in enumerate(windows(laid, at, window.cells)):
+    for number, cut in enumerate(windows(laid, at, window.cells)[0]):
         if number == 900:  # The gateway was reloaded.
             memory, both = judge.memory(), ["new", "motor-1"]
             judge = Judge(made, open_session(made, "cpu"), both, shadow=False, hop_cells=1)
