@@ -54,7 +54,7 @@ def usual(record: Record, grid: Grid) -> tuple[tuple[float, float], ...]:
         seen = np.insert(np.cumsum(laid.fresh.any(axis=1)), 0, 0)
         last = laid.cell[full] + 1
         for scale, cells in enumerate((grid.cells, recent_cells(grid.cells))):
-            held = seen[last] - seen[last - cells]
+            held: NDArray[np.int64] = seen[last] - seen[last - cells]
             fewest[scale] = min(fewest[scale], int(held.min(initial=cells)))
         at = thinned(full, every)
         value, fresh = windows(laid, at, grid.cells)
