@@ -285,6 +285,11 @@ def to_toml(root: Found, config: Settings) -> str:
     used: set[tuple[str, str]] = set()
     for asset, found in _with_parent(root, root.name):
         paths = list(found.fields) if not found.number else [""]
+        if todo := _unfinished(found):
+            lines.append(
+                f"  # {{ asset = {_text(_name(asset))}, signal = {_text(_name(found.name))}, "
+                f"address = {_text(found.address)}, {todo}"
+            )
         for path in paths:
             name = found.name + (path if path.startswith("[") else f".{path}" if path else "")
             names = (_name(asset), _name(name))
@@ -300,6 +305,14 @@ def to_toml(root: Found, config: Settings) -> str:
                 f"address = {_text(found.address)}{inside} }},{_remark(found, path)}"
             )
     return "\n".join([*lines, "]", ""])
+
+
+def _unfinished(found: Found) -> str:
+    """What a text or a waveform wants of a person before it is a signal; "" for all else."""
+    if found.type == "String":
+        return f"states = {{ {_text(str(found.value)[:40])} = 1 }} }},  # a text: number its words"
+    array_of_numbers = found.type.endswith("[]") and found.type[:-2] in _NUMBERS
+    return "rate_hz = … },  # an array: samples per second" if array_of_numbers else ""
 
 
 def _remark(found: Found, path: str) -> str:

@@ -50,6 +50,9 @@ async def test_the_tree_shows_types_units_ranges_and_values(opcua: Plant) -> Non
         ("Pump", "on"): ("", f"nsu={URI};s=on"),
     }
 
+    assert f'"mode", address = "nsu={URI};s=mode", states = {{ "running" = 1 }} }},' in toml.output
+    assert f'"burst", address = "nsu={URI};s=burst", rate_hz = … }},' in toml.output
+
     listed = await browse(opcua, "--json", "--limit", "3")
     assert json.loads(listed.output)["complete"] is False
 
