@@ -16,6 +16,7 @@ from gateway.changes import waiting
 from gateway.cli import group
 from gateway.config import Config, load
 from gateway.core.alarm import Cause, Condition, Priority
+from gateway.core.event import Event
 from gateway.core.texts import as_said
 from tests.eventually import eventually, eventually_blocking
 from tests.gateway.alarms.receivers import WebServer, web_server
@@ -217,3 +218,21 @@ def test_differences_are_told_by_their_paths() -> None:
         "influx: – runs, {…} waits for a restart",
     ]
     assert waiting(old, old) == []
+
+
+async def test_what_happened_outlives_a_log_that_gets_another_machine(tmp_path: Path) -> None:
+    machine = '[[asset]]\nid = "press-1"\n'
+    log = '[[event_log]]\nid = "repair"\ncodes = ["belt"]\n'
+    async with running(tmp_path, QUIET + machine) as plant:
+        view = plant.gateway.view
+        assert not view.event_logs()
+        await plant.change(QUIET + machine + log)
+        event = Event("press-1", "repair", "belt", 10**18)
+        assert await view.tell([event], [("press-1", "repair")]) == 1
+        base = BASE + BASE.replace("hall", "yard").replace("press-1", "press-2")
+        await plant.change(QUIET + machine + machine.replace("1", "2") + log, base)
+        assert view.events("", 10) == [event]
+        assert {each.asset: each.whole for each in view.event_logs()} == {
+            "press-1": True,
+            "press-2": False,
+        }
