@@ -198,16 +198,17 @@ class Intake:
         repeated = np.isclose(value, columns.resumed_value[handle], rtol=1e-6, atol=0.0)
         known_before = first & ((t_ns == resumed_ns) | (t_ns < resumed_ns) & repeated)
         within = np.zeros(len(handle), dtype=np.bool_)
-        for row in np.flatnonzero(columns.deadband[handle] > 0):
-            at = handle[row]
-            scale, offset = columns.scale[at], columns.offset[at]
-            last = (columns.last_value[at] - offset) / scale
-            same = columns.last_quality[at] == quality[row] and columns.last_ns[at] > 0
-            within[row] = same and abs(raw[row] - last) <= columns.deadband[at]
-            if not within[row]:
-                columns.last_value[at] = raw[row] * scale + offset
-                columns.last_quality[at] = quality[row]
-                columns.last_ns[at] = t_ns[row]
+        for part in turns(handle, np.flatnonzero(columns.deadband[handle] > 0)):
+            at = handle[part]
+            with np.errstate(invalid="ignore"):
+                last = (columns.last_value[at] - columns.offset[at]) / columns.scale[at]
+                near = np.abs(raw[part] - last) <= columns.deadband[at]
+            same = (columns.last_quality[at] == quality[part]) & (columns.last_ns[at] > 0)
+            within[part] = near & same
+            moved = part[~(near & same)]
+            columns.last_value[handle[moved]] = value[moved]
+            columns.last_quality[handle[moved]] = quality[moved]
+            columns.last_ns[handle[moved]] = t_ns[moved]
         fresh = ~within
         seen = handle[fresh]
         now_ns = self._context.clock.mono_ns()
@@ -312,3 +313,14 @@ def _only(values: Values, rows: NDArray[np.bool_]) -> Values:
         source_ticks=values.source_ticks[rows],
         server_ticks=values.server_ticks[rows],
     )
+
+
+def turns(handle: NDArray[np.uint32], rows: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """The rows in parts that hold each signal once, its earlier rows in earlier parts."""
+    if not len(rows):
+        return []
+    order = rows[np.argsort(handle[rows], kind="stable")]
+    number = np.arange(len(order))
+    begins = np.append([True], handle[order][1:] != handle[order][:-1])
+    turn = number - np.maximum.accumulate(np.where(begins, number, 0))
+    return [order[turn == k] for k in range(int(turn.max()) + 1)]

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from asyncua import ua
 from asyncua.server.monitored_item_service import MonitoredItemService
@@ -14,6 +15,7 @@ from structlog.testing import capture_logs
 
 from gateway.core.batch import Batch
 from gateway.core.errors import DataError
+from protocols.opcua.intake import turns
 from protocols.opcua.publish import Publisher
 from protocols.opcua.session import OpcUaSession
 from protocols.opcua.wire import Publication
@@ -265,3 +267,10 @@ async def test_each_group_is_published_at_its_own_pace(opcua: Plant, tmp_path: P
                 ),  # type: ignore[misc]
             )
     assert 2.0 not in [value for name, value, _ in got if name == "slow"]
+
+
+async def test_several_samples_of_a_signal_are_held_against_its_deadband_in_turn() -> None:
+    handle = np.array([3, 1, 3, 2, 3, 1], np.uint32)
+    parts = [part.tolist() for part in turns(handle, np.array([0, 1, 2, 4, 5]))]
+    assert parts == [[1, 0], [5, 2], [4]]
+    assert turns(handle, np.zeros(0, np.int64)) == []
