@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 
 import click
 
-from gateway.cli.remote import DEFAULT_URL, Gateway
+from gateway.cli.remote import Gateway, options
 
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
@@ -30,12 +30,7 @@ class Duration(click.ParamType[float]):
 
 
 @click.group()
-@click.option("--url", default=DEFAULT_URL, show_default=True, envvar="FOREWARN_URL")
-@click.option(
-    "--token-file",
-    type=click.Path(path_type=Path),
-    help="File that holds the token; else it is taken from FOREWARN_TOKEN.",
-)
+@options
 @click.pass_context
 def command(ctx: click.Context, *, url: str, token_file: Path | None) -> None:
     """List, acknowledge, shelve and judge the alarms of a running gateway.

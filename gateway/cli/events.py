@@ -8,19 +8,14 @@ from urllib.parse import urlencode
 
 import click
 
-from gateway.cli.remote import DEFAULT_URL, Gateway
+from gateway.cli.remote import Gateway, options
 
 SENT_MAX = 400
 """Events in one request; a body may have 64 KiB."""
 
 
 @click.group()
-@click.option("--url", default=DEFAULT_URL, show_default=True, envvar="FOREWARN_URL")
-@click.option(
-    "--token-file",
-    type=click.Path(path_type=Path),
-    help="File that holds the token; else it is taken from FOREWARN_TOKEN.",
-)
+@options
 @click.pass_context
 def command(ctx: click.Context, *, url: str, token_file: Path | None) -> None:
     """Tell what happened to machines (errors, repairs), and list it.

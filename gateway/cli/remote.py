@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,19 @@ from urllib.request import Request, urlopen
 import click
 
 TIMEOUT_S = 30.0
-DEFAULT_URL = "http://127.0.0.1:8080"
+
+
+def options(command: Callable[..., object]) -> Callable[..., object]:
+    """Give a command the options that say which gateway, and who asks."""
+    token_file = click.option(
+        "--token-file",
+        type=click.Path(path_type=Path),
+        help="File that holds the token; else it is taken from FOREWARN_TOKEN.",
+    )
+    url = click.option(
+        "--url", default="http://127.0.0.1:8080", show_default=True, envvar="FOREWARN_URL"
+    )
+    return url(token_file(command))
 
 
 @dataclass(frozen=True, slots=True)
