@@ -22,7 +22,7 @@ from gateway.pipeline.assess import Judged
 from gateway.pipeline.fleet import Post
 from gateway.pipeline.past import Past
 from gateway.pipeline.running import SILENT, START_NS
-from gateway.pipeline.windows import WindowBuilder, Windows
+from gateway.pipeline.windows import WindowBuilder, WindowCounters, Windows
 from gateway.stages import Stages
 from gateway.store.log import Log
 from models.errors import DeviceError
@@ -74,6 +74,7 @@ class Flow:
         self._past = _past(log)
         self._busy = asyncio.Lock()
         self._keep_ns = 0
+        self._counters = WindowCounters()
         self.on_verdict: Callable[[Transition], None] = lambda _transition: None
         self.on_judged: Callable[[Post, Judged], None] = lambda _post, _judged: None
         self.posts: tuple[Post, ...] = ()
@@ -106,7 +107,8 @@ class Flow:
                 state = self._log.state_get("follow", f"{judge.bundle.id}/{asset}")
                 if state is not None and judge.following is not None:
                     judge.following.restore(asset, state)
-        self.builder = WindowBuilder([post.watch for post in posts], len(self._log.signals))
+        watches = [post.watch for post in posts]
+        self.builder = WindowBuilder(watches, len(self._log.signals), self._counters)
 
     async def restation(self, posts: Sequence[Post], stages: Stages | None = None) -> None:
         """Go over to other judges while data flow; the windows are filled from the log.
@@ -209,6 +211,16 @@ class Flow:
         for judge in (post.judge for post in self.posts):
             memory.setdefault(judge.bundle.id, {}).update(judge.memory())
         return memory
+
+    def unused(self) -> dict[str, int]:
+        """What came and was not used, since the start, by what became of it."""
+        return {
+            "sample_too_late": self._counters.samples_late,
+            "window_skipped": self._counters.windows_skipped,
+            "clock_set_back": self._counters.clock_steps,
+            "waveform_too_short": self.stages.waves.too_short,
+            "alarm_over_alarms_max": self._engine.alarms_dropped,
+        }
 
     def command(self, command: Command) -> list[Transition]:
         """Do what a person asks of an alarm. Raises Refused where it makes no sense."""

@@ -40,6 +40,10 @@ class _Gateway(Collector):
         yield GaugeMetricFamily("forewarn_start_time_seconds", "UTC", health.started_ns / 1e9)
         yield GaugeMetricFamily("forewarn_log_bytes", "Log on disk", health.log_bytes)
         yield CounterMetricFamily("forewarn_samples", "Samples taken", health.samples)
+        unused = CounterMetricFamily("forewarn_unused", "Came and was not used", labels=["what"])
+        for what, n in health.unused.items():
+            unused.add_metric([what], n)
+        yield unused
         lag = GaugeMetricFamily("forewarn_reader_lag", "Records not yet taken", labels=["reader"])
         for reader in health.readers:
             lag.add_metric([reader.name], reader.lag)

@@ -3,15 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gateway.core.alarm import Driver, Priority
-
-if TYPE_CHECKING:
-    pass
 
 
 class AssetState(StrEnum):
@@ -280,6 +277,7 @@ class Health:
         log_bytes: Size of the log on disk.
         readers: Who reads the log, and how far behind.
         waiting: Changed settings that wait for a restart, in words.
+        unused: What came and was not used since the start, by what became of it.
     """
 
     ready: bool
@@ -292,3 +290,4 @@ class Health:
     log_bytes: int = 0
     readers: tuple[ReaderView, ...] = ()
     waiting: tuple[str, ...] = ()
+    unused: Mapping[str, int] = field(default_factory=dict)

@@ -89,7 +89,6 @@ class WindowCounters:
 
     windows: int = 0
     samples_late: int = 0
-    samples_ahead: int = 0
     windows_skipped: int = 0
     clock_steps: int = 0
 
@@ -253,9 +252,11 @@ class WindowBuilder:
         span_ns: A batch that spans more time than this is taken in slices.
     """
 
-    def __init__(self, watches: Sequence[Watch], signals: int) -> None:
-        """Prepare for `watches` over a signal table of `signals` entries."""
-        self.counters = WindowCounters()
+    def __init__(
+        self, watches: Sequence[Watch], signals: int, counters: WindowCounters | None = None
+    ) -> None:
+        """Prepare for `watches` over a signal table of `signals` entries; `counters` go on."""
+        self.counters = counters or WindowCounters()
         names = sorted({s for watch in watches for per_asset in watch.sources for s in per_asset})
         self._source_index = {name: i for i, name in enumerate(names)}
         self._start_ns = np.full(len(names), np.iinfo(np.int64).max, dtype=np.int64)

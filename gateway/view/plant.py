@@ -230,6 +230,7 @@ class View:
                 for name, cursor in gateway.log.cursors().items()
             ),
             waiting=tuple(map(texts.say, gateway.waiting)),
+            unused=gateway.flow.unused(),
         )
 
     async def _learn(self, asset: str, event: Step, who: str) -> None:

@@ -125,6 +125,23 @@ def test_judges_change_places_without_a_missed_or_a_double_window(tmp_path: Path
     asyncio.run(main())
 
 
+def test_what_comes_too_late_is_counted_and_stays_so_over_a_restation(tmp_path: Path) -> None:
+    async def main() -> None:
+        bench = Bench(tmp_path)
+        await bench.pour(0, 400)
+        assert set(bench.flow.unused().values()) == {0}
+        newest_ns = START_NS + 399 * STEP_NS
+        late_ns = np.array([newest_ns - bench.flow.builder.span_ns * 3 // 4])
+        none, numbers = np.zeros(1, np.uint8), bench.numbers[:1]
+        await bench.flow.take([Batch("line", numbers, late_ns, np.ones(1), none, newest_ns)])
+        assert bench.flow.unused()["sample_too_late"] == 1
+        await bench.flow.restation(bench.posts())
+        assert bench.flow.unused()["sample_too_late"] >= 1
+        bench.log.close()
+
+    asyncio.run(main())
+
+
 def test_a_restart_goes_on_without_a_gap(tmp_path: Path) -> None:
     async def main() -> None:
         first = Bench(tmp_path)

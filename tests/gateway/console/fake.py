@@ -406,6 +406,7 @@ class FakePlant:
             0,
             58_000_000,
             readers,
+            unused={"sample_too_late": 3},
         )
 
 

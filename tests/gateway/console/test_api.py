@@ -137,6 +137,7 @@ def test_health_readiness_and_metrics(console: Running) -> None:
     assert (answer.status_code, answer.text) == (503, "the log does not take writes")
     text = client.get("/metrics").text
     assert 'forewarn_source_up{source="pump-1-link"} 1.0' in text
+    assert 'forewarn_unused_total{what="sample_too_late"} 3.0' in text
     assert 'forewarn_alarms{priority="high",state="active_unacked"} 1.0' in text
     far = client.get("/metrics", headers={"X-Forwarded-For": "10.0.0.1"})
     assert far.status_code == 401, "through a proxy it takes a token"
