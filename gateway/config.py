@@ -4,6 +4,7 @@ import csv
 import difflib
 import re
 import tomllib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,11 +15,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 import protocols
 from gateway.alarms.config import AlarmsConfig, LimitList
 from gateway.alarms.notify_config import NotifyConfig
+from gateway.alarms.zones import UNIT
 from gateway.cloud.config import CloudAsset, CloudConfig
 from gateway.console.config import ConsoleConfig
 from gateway.core.errors import ConfigError, Fault
 from gateway.core.signals import Signal
-from gateway.core.source import Identifier, SourceConfig
+from gateway.core.source import Identifier, SignalConfig, SourceConfig
 from gateway.faults import dotted, without_tags, worded
 from gateway.pipeline.config import AssetConfig, DeriveConfig, EventLogConfig
 from gateway.store.config import InfluxConfig, StoreConfig
@@ -263,6 +265,7 @@ class _Reading:
         self._check_assets(settings, {asset for asset, _ in owner})
         self._check_running(settings, list(owner))
         self._check_events(settings, set(owner))
+        self._check_zones(settings, [s for source in sources if source for s in source.signals])
 
     def _check_assets(self, settings: Settings, read: set[str]) -> None:
         channels = [channel.id for channel in settings.notify]
@@ -280,6 +283,18 @@ class _Reading:
                 hint = f"did you mean {close[0]!r}?" if close else "add a signal with this asset"
                 self._fault(at, f"no source has a signal of {asset.id!r}; {hint}")
         self._check_bundles(settings)
+
+    def _check_zones(self, settings: Settings, read: Sequence[SignalConfig]) -> None:
+        units = {(each.asset, each.signal): each.unit for each in read}
+        for i, asset in enumerate(settings.asset):
+            for j, limit in enumerate(asset.limits):
+                unit = units.get((asset.id, limit.signal), UNIT)
+                if limit.iso_20816 is not None and unit != UNIT:
+                    self._fault(
+                        ("asset", i, "limits", j, "iso_20816"),
+                        f"is for a velocity in {UNIT}, {limit.signal} is in {unit!r}; of a waveform"
+                        f' in g take "{limit.signal} velocity [mm/s]"',
+                    )
 
     def _check_bundles(self, settings: Settings) -> None:
         wanted: dict[str, list[TomlPath]] = {}

@@ -1,10 +1,11 @@
 """The `[alarms]` and `[[notify]]` tables and the limits of a signal, typed."""
 
 from itertools import pairwise
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from gateway.alarms.zones import ZONES, Machine
 from gateway.core.alarm import Cause, Priority
 from gateway.core.source import Identifier
 
@@ -33,7 +34,8 @@ class DelayConfig(_Model):
 class LimitConfig(_Model):
     """Static limits of one signal, which need no model.
 
-    Example: `{signal = "temperature", high = 80, high_high = 90, deadband = 2}`
+    Example: `{signal = "temperature", high = 80, high_high = 90, deadband = 2}`,
+    `{signal = "vibration", iso_20816 = "2 rigid"}`
     """
 
     signal: Identifier
@@ -41,6 +43,11 @@ class LimitConfig(_Model):
     high_high: float | None = Field(default=None, allow_inf_nan=False)
     low: float | None = Field(default=None, allow_inf_nan=False)
     low_low: float | None = Field(default=None, allow_inf_nan=False)
+    iso_20816: Machine | None = Field(
+        default=None,
+        description="Group and support of the machine, for a vibration in mm/s RMS: zone C of"
+        " ISO 20816-3 is high, zone D is high-high, unless they are given.",
+    )
     deadband: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     on_delay_s: Seconds | None = None
     off_delay_s: Seconds | None = None
@@ -50,6 +57,12 @@ class LimitConfig(_Model):
         description="1 low, 2 medium, 3 high; by default 2, and 3 for the outer limits.",
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _by_zones(cls, data: Any) -> Any:
+        zones = ZONES.get(str(data.get("iso_20816"))) if isinstance(data, dict) else None
+        return data if zones is None else {"high": zones[0], "high_high": zones[1]} | data
+
     @model_validator(mode="after")
     def _in_order(self) -> Self:
         given = [
@@ -58,7 +71,7 @@ class LimitConfig(_Model):
             if (value := getattr(self, name)) is not None
         ]
         if not given:
-            raise ValueError("needs at least one of high, high_high, low, low_low")
+            raise ValueError("needs at least one of high, high_high, low, low_low, iso_20816")
         for (lower, a), (upper, b) in pairwise(given):
             if a >= b:
                 raise ValueError(f"{lower} must be below {upper}, was {a} and {b}")

@@ -37,6 +37,15 @@ def test_the_example_that_we_print_is_valid_and_checks() -> None:
     assert config.data_dir.name == "data"
 
 
+def test_zones_of_vibration_are_for_a_velocity() -> None:
+    limit = '{ signal = "speed", iso_20816 = "2 rigid" }'
+    asset = f'[[asset]]\nid = "press"\nlimits = [ {limit} ]\n'
+    (told,) = faults(f"{HEAD}signals = [ {ONE} ]\n{asset}")
+    assert "asset[0].limits[0].iso_20816: is for a velocity in mm/s, speed is in 'rpm'" in told
+    right = ONE.replace("rpm", "mm/s")
+    assert parse(f"{HEAD}signals = [ {right} ]\n{asset}", Path("f.toml")).settings.asset
+
+
 def test_every_fault_is_told_at_once_each_with_its_line() -> None:
     text = (
         HEAD

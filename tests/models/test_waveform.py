@@ -9,9 +9,8 @@ from numpy.typing import NDArray
 
 from models.errors import RecordError
 from models.features import bearing as bearings
-from models.features import severity, waveform
+from models.features import waveform
 from models.features.bearing import Bearing, bearing, diagnose
-from models.features.severity import zone
 from tests.real_data import folder
 
 RATE_HZ = 12_000.0
@@ -31,7 +30,7 @@ def knocking(order: float, *, speed_rpm: float = 1800.0, seed: int = 0) -> NDArr
     return np.convolve(strikes, ring)[:n] + rng.normal(0, 0.05, n)
 
 
-@pytest.mark.parametrize("module", [waveform, bearings, severity])
+@pytest.mark.parametrize("module", [waveform, bearings])
 def test_the_examples_hold(module: Any) -> None:
     found = doctest.testmod(module, extraglobs={"np": np})
     assert found.attempted
@@ -98,11 +97,6 @@ def test_a_short_burst_or_an_unknown_number_is_refused_with_what_to_do() -> None
     assert Bearing(8, 10.0, 50.0, 30.0).orders["outer race"] == pytest.approx(
         4 * (1 - 0.2 * np.cos(np.pi / 6))
     )
-
-
-def test_zones_begin_at_their_boundaries() -> None:
-    assert "".join(zone(np.array([1.39, 1.4, 2.79, 2.8, 4.49, 4.5]))) == "ABBCCD"
-    assert zone(np.array([4.6]), group=1, support="flexible")[0] == "B"
 
 
 @pytest.mark.parametrize(

@@ -49,6 +49,16 @@ def test_says_which_limit_by_how_much_and_in_which_unit() -> None:
     assert str(outer.drivers[0].text) == "t 99 °C, high (limit 90)"
 
 
+def test_a_vibration_is_held_against_the_zones_of_the_standard() -> None:
+    watch, _ = limits(iso_20816="2 rigid")
+    assert edges(watch.update(batch([1], [2.7]))) == [("high_high", False), ("high", False)]
+    assert edges(watch.update(batch([1], [2.9]))) == [("high", True)]
+    assert edges(watch.update(batch([1], [4.6])))[0] == ("high_high", True)
+    assert LimitConfig(signal="t", iso_20816="1 flexible", high_high=9.0).high_high == 9.0
+    with pytest.raises(ValidationError, match="2 flexible"):
+        LimitConfig.model_validate({"signal": "t", "iso_20816": "3 rigid", "high": 1})
+
+
 def test_deadband_holds_the_alarm() -> None:
     watch, _ = limits(high=80, deadband=5)
     assert edges(watch.update(batch([1], [81.0]))) == [("high", True)]
