@@ -17,7 +17,7 @@ from gateway.core.alarm import Condition, Priority
 from gateway.core.channel import Channel, WhenFull
 from gateway.core.clock import Clock, SystemClock, sleep_until
 from gateway.core.errors import ConfigError
-from gateway.core.meter import SourceMeter
+from gateway.core.meter import LinkState, SourceMeter
 from gateway.core.signals import Signal
 from gateway.core.texts import Phrase
 from gateway.desk import Desk
@@ -327,6 +327,11 @@ class Gateway:
             "held": self.log.held,
             "sources": len(links),
             "sources_up": links.count("up"),
+            "down": {
+                source: meter.state_text or meter.state.value
+                for source, meter in self.meters.items()
+                if meter.state is not LinkState.UP
+            },
             "samples": self.flow.samples,
             "cloud": None if self.egress is None else self.egress.state(),
             "waits_for_restart": list(map(str, self.waiting)),

@@ -43,6 +43,8 @@ def command(*, config: Path | None, as_json: bool) -> None:
         click.echo(json.dumps(said))
     elif said.get("ok"):
         click.echo(f"well: {said['sources_up']} of {said['sources']} sources up")
+        for source, why in said["down"].items():
+            click.echo(f"{source}: {why}")
         cloud = said.get("cloud")
         if cloud:
             click.echo(

@@ -392,7 +392,6 @@ class Feature:
         unit: "same" as the signal's, "same/s", "Hz", or "1".
         low: Smallest possible value.
         high: Largest possible value.
-        cells_min: Fewest cells for a value at all.
         source: Where the definition is from.
     """
 
@@ -401,31 +400,30 @@ class Feature:
     unit: str
     low: float
     high: float
-    cells_min: int
     source: str
 
 
 _INF = float("inf")
 _ROWS = (
-    Feature("last", last, "same", -_INF, _INF, 1, "definition"),
-    Feature("mean", mean, "same", -_INF, _INF, 1, "definition"),
-    Feature("median", median, "same", -_INF, _INF, 1, "definition"),
-    Feature("minimum", minimum, "same", -_INF, _INF, 1, "definition"),
-    Feature("maximum", maximum, "same", -_INF, _INF, 1, "definition"),
-    Feature("peak_to_peak", peak_to_peak, "same", 0, _INF, 1, "ISO 2041:2018"),
-    Feature("spread", spread, "same", 0, _INF, 2, "population standard deviation"),
-    Feature("recent_mean", recent_mean, "same", -_INF, _INF, 1, "definition"),
-    Feature("recent_spread", recent_spread, "same", 0, _INF, 2, "as `spread`"),
-    Feature("rms", rms, "same", 0, _INF, 1, "ISO 2041:2018"),
-    Feature("crest_factor", crest_factor, "1", 1, _INF, 2, "ISO 2041:2018"),
-    Feature("skewness", skewness, "1", -_INF, _INF, 3, "Fisher-Pearson, biased"),
-    Feature("kurtosis", kurtosis, "1", 1, _INF, 4, "Pearson, biased, Gaussian = 3"),
-    Feature("slope", slope, "same/s", -_INF, _INF, 2, "least squares"),
-    Feature("roughness", roughness, "same", 0, _INF, 2, "von Neumann 1941, its root"),
-    Feature("recent_roughness", recent_roughness, "same", 0, _INF, 2, "as `roughness`"),
-    Feature("spectral_centroid", spectral_centroid, "Hz", 0, _INF, 4, "power-weighted"),
-    Feature("spectral_entropy", spectral_entropy, "1", 0, 1, 4, "Shannon 1948"),
-    *(Feature(f"band{i + 1}", _band(i), "1", 0, 1, 2 * BANDS, "") for i in range(BANDS)),
+    Feature("last", last, "same", -_INF, _INF, "definition"),
+    Feature("mean", mean, "same", -_INF, _INF, "definition"),
+    Feature("median", median, "same", -_INF, _INF, "definition"),
+    Feature("minimum", minimum, "same", -_INF, _INF, "definition"),
+    Feature("maximum", maximum, "same", -_INF, _INF, "definition"),
+    Feature("peak_to_peak", peak_to_peak, "same", 0, _INF, "ISO 2041:2018"),
+    Feature("spread", spread, "same", 0, _INF, "population standard deviation"),
+    Feature("recent_mean", recent_mean, "same", -_INF, _INF, "definition"),
+    Feature("recent_spread", recent_spread, "same", 0, _INF, "as `spread`"),
+    Feature("rms", rms, "same", 0, _INF, "ISO 2041:2018"),
+    Feature("crest_factor", crest_factor, "1", 1, _INF, "ISO 2041:2018"),
+    Feature("skewness", skewness, "1", -_INF, _INF, "Fisher-Pearson, biased"),
+    Feature("kurtosis", kurtosis, "1", 1, _INF, "Pearson, biased, Gaussian = 3"),
+    Feature("slope", slope, "same/s", -_INF, _INF, "least squares"),
+    Feature("roughness", roughness, "same", 0, _INF, "von Neumann 1941, its root"),
+    Feature("recent_roughness", recent_roughness, "same", 0, _INF, "as `roughness`"),
+    Feature("spectral_centroid", spectral_centroid, "Hz", 0, _INF, "power-weighted"),
+    Feature("spectral_entropy", spectral_entropy, "1", 0, 1, "Shannon 1948"),
+    *(Feature(f"band{i + 1}", _band(i), "1", 0, 1, "") for i in range(BANDS)),
 )
 CATALOGUE = {row.name: row for row in _ROWS}
 """Every feature of one signal's window, by name."""

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
+from gateway.cli import group
 from gateway.core.errors import StoreError
 from gateway.store.record import Kind
 from models.record import RUNNING
@@ -76,6 +78,9 @@ def test_a_source_that_is_away_at_start_stops_nobody_else(tmp_path: Path) -> Non
         eventually_blocking(lambda: samples(one) > 200, timeout_s=30)
         (down,) = one.told("source.down")
         assert down["source"] == "pump-1"
+        said = CliRunner().invoke(group, ["health", str(one.config)])
+        assert said.output.startswith("well: 3 of 4 sources up\npump-1: "), said.output
+        assert "127.0.0.1:9" in said.output
         # The whole plant goes away: every link says so once, and the gateway lives.
         process.terminate()
         eventually_blocking(lambda: len(one.told("source.down")) == 4, timeout_s=40)
