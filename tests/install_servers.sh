@@ -12,7 +12,7 @@ if ! cmp -s tests/tools.txt "$tools/installed.txt"; then
 fi
 declare -A program=(
   [influxdb]=influxd [chromium]=chromium [mosquitto]=mosquitto [iptables]=iptables [iproute2]=ip
-  [faketime]=faketime [victoria-metrics]=victoria-metrics [socat]=socat [ser2net]=ser2net
+  [faketime]=faketime [victoria-metrics]=victoria-metrics [socat]=socat [ser2net]=ser2net [stunnel4]=stunnel
   [buildah]=buildah [podman]=podman [runc]=runc [debootstrap]=debootstrap
 )
 missing=()

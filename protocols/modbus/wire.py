@@ -38,8 +38,13 @@ class _Stream(asyncio.Protocol):
             "the peer closed the connection; it may have none left for us (close other masters), "
             "or not like the unit_id, or end those that are idle (lower poll_s)"
         )
-        if config.target().scheme == "tls" and config.tls_cert is None:
-            self._closed += "; if it wants a certificate of ours, set tls_cert and tls_key"
+        if config.target().scheme == "tls":
+            # Its reset may overtake its reason.
+            self._closed += (
+                "; if it wants a certificate of ours, set tls_cert and tls_key"
+                if config.tls_cert is None
+                else "; or it does not take our certificate: see tls_cert, and the server's log"
+            )
         self._transport: asyncio.Transport | None = None
 
     @override

@@ -1,9 +1,11 @@
 // A Modbus device by other hands: `node modbus_server.js LIBRARY WHERE TABLES`.
-//   LIBRARY  jsmodbus (TCP), modbus-serial (TCP) or modbus-serial-rtu (a serial port)
-//   WHERE    a port of this machine, or the path of a serial port
+//   LIBRARY  jsmodbus (TCP), modbus-serial (TCP), modbus-serial-rtu (a serial port),
+//            modbus-stream-ascii (a serial port) or modbus-stream-udp
+//   WHERE    a port of this machine (0: any, of UDP), or the path of a serial port
 //   TABLES   {"holding": [...], "input": [...], "coil": [...], "discrete": [...]}, all from 0
 // Prints {"where": ...} when it listens. What lies beyond a table is refused.
 "use strict";
+const dgram = require("node:dgram");
 const net = require("node:net");
 
 const [library, where, text] = process.argv.slice(2);
@@ -76,4 +78,57 @@ function modbusSerial() {
   }
 }
 
-(library === "jsmodbus" ? jsmodbus : modbusSerial)();
+// The library has an answer for each request, but ends at what it must refuse: that is ours to say.
+function answer(stream) {
+  const reads = {
+    "read-holding-registers": [tables.holding, (word) => Buffer.from([word >> 8, word & 255])],
+    "read-input-registers": [tables.input, (word) => Buffer.from([word >> 8, word & 255])],
+    "read-coils": [tables.coil, Boolean],
+    "read-discrete-inputs": [tables.discrete, Boolean],
+  };
+  for (const [name, [table, encode]] of Object.entries(reads)) {
+    stream.on(name, ({ request }, reply) => {
+      const { address, quantity } = request;
+      if (address + quantity > table.length) reply("IllegalDataAddress");
+      else reply(null, table.slice(address, address + quantity).map(encode));
+    });
+  }
+}
+
+function modbusStreamAscii() {
+  const modbus = require("modbus-stream");
+  const { SerialPort } = require("serialport");
+  const port = new SerialPort({ path: where, baudRate: 19200, lock: false }, ready);
+  answer(new modbus.stream(modbus.transports.ascii.prepare()(port), { debug: null }));
+}
+
+// Its own UDP server answers from another port than it was asked at; here it has a socket of ours.
+function modbusStreamUdp() {
+  const modbus = require("modbus-stream");
+  const { Duplex } = require("node:stream");
+  const socket = dgram.createSocket("udp4");
+  const links = new Map();
+  socket.on("message", (data, from) => {
+    if (!links.has(from.port)) {
+      const link = new Duplex({
+        read() {},
+        write: (bytes, _, done) => socket.send(bytes, from.port, from.address, done),
+      });
+      links.set(from.port, link);
+      answer(new modbus.stream(modbus.transports.tcp.prepare({})(link), { debug: null }));
+    }
+    links.get(from.port).push(data);
+  });
+  socket.bind(Number(where), "127.0.0.1", () =>
+    console.log(JSON.stringify({ where: socket.address().port })),
+  );
+}
+
+const servers = {
+  jsmodbus,
+  "modbus-serial": modbusSerial,
+  "modbus-serial-rtu": modbusSerial,
+  "modbus-stream-ascii": modbusStreamAscii,
+  "modbus-stream-udp": modbusStreamUdp,
+};
+servers[library]();

@@ -1,7 +1,6 @@
 """Modbus against others' servers, and what every adapter must do."""
 
 import asyncio
-import json
 import math
 import re
 import socket
@@ -12,9 +11,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from modbus_tk import defines, modbus_rtu, modbus_tcp
 from pymodbus.server import ModbusUdpServer
-from pyModbusTCP.server import ModbusServer
 
 from gateway.core.batch import Batch, Quality
 from gateway.core.errors import LinkError
@@ -23,19 +20,25 @@ from protocols.modbus.address import Table
 from protocols.modbus.identity import identify
 from protocols.modbus.scan import Found, open_probe, scan
 from tests.conformance import check_module, check_source
-from tests.eventually import eventually
 from tests.faults.modbus_device import Asked, Device, Framing, Write, on_tcp
-from tests.peers.node import node_peer
+from tests.protocols.modbus_others import (
+    Tables,
+    jsmodbus,
+    modbus_serial,
+    modbus_serial_rtu,
+    modbus_stream_ascii,
+    modbus_stream_udp,
+    modbus_tk,
+    modbus_tk_rtu,
+    py_modbus_tcp,
+)
 from tests.protocols.modbus_peers import (
     faults_of,
-    listens,
     make_config,
     make_context,
-    pty_pair,
     read_once,
     registers,
 )
-from tests.servers import free_port
 
 EVERYTHING: list[tuple[dict[str, Any], str, float]] = [
     ({"type": "int16"}, "fffb", -5),
@@ -76,7 +79,6 @@ EVERYTHING: list[tuple[dict[str, Any], str, float]] = [
 ]
 """Settings of a signal, its registers as they are on the wire, and what it must say."""
 
-Tables = dict[str, list[int]]
 BITS = {"coil": [0, 0, 0, 1], "discrete": [0, 1]}
 
 
@@ -101,86 +103,6 @@ def everything() -> tuple[list[dict[str, Any]], Tables, dict[str, float]]:
     return signals, {"holding": words, "input": words, **BITS}, values
 
 
-def fill(slave: Any, tables: Tables) -> None:
-    """Give a modbus-tk device its tables."""
-    kinds = {
-        "holding": defines.HOLDING_REGISTERS,
-        "input": defines.ANALOG_INPUTS,
-        "coil": defines.COILS,
-        "discrete": defines.DISCRETE_INPUTS,
-    }
-    for name, kind in kinds.items():
-        slave.add_block(name, kind, 0, len(tables[name]))
-        slave.set_values(name, 0, tables[name])
-
-
-@asynccontextmanager
-async def modbus_tk(tables: Tables) -> AsyncIterator[str]:
-    port = free_port()
-    server = modbus_tcp.TcpServer(port=port, address="127.0.0.1")
-    fill(server.add_slave(1), tables)
-    server.start()
-    try:
-        await eventually(lambda: listens(port))
-        yield f"tcp://127.0.0.1:{port}"
-    finally:
-        server.stop()
-
-
-@asynccontextmanager
-async def modbus_tk_rtu(tables: Tables) -> AsyncIterator[str]:
-    import serial
-
-    async with pty_pair() as (ours, theirs):
-        server = modbus_rtu.RtuServer(serial.Serial(theirs, 19200))
-        fill(server.add_slave(1), tables)
-        server.start()
-        try:
-            yield f"rtu://{ours}"
-        finally:
-            await asyncio.to_thread(server.stop)
-
-
-@asynccontextmanager
-async def py_modbus_tcp(tables: Tables) -> AsyncIterator[str]:
-    port = free_port()
-    server = ModbusServer("127.0.0.1", port, no_block=True)
-    server.start()
-    try:
-        await eventually(lambda: listens(port))
-        bank = server.data_bank
-        bank.set_holding_registers(0, tables["holding"])
-        bank.set_input_registers(0, tables["input"])
-        bank.set_coils(0, [bool(bit) for bit in tables["coil"]])
-        bank.set_discrete_inputs(0, [bool(bit) for bit in tables["discrete"]])
-        yield f"tcp://127.0.0.1:{port}"
-    finally:
-        server.stop()
-
-
-@asynccontextmanager
-async def jsmodbus(tables: Tables) -> AsyncIterator[str]:
-    port = free_port()
-    async with node_peer("modbus_server.js", "jsmodbus", str(port), json.dumps(tables)):
-        yield f"tcp://127.0.0.1:{port}"
-
-
-@asynccontextmanager
-async def modbus_serial(tables: Tables) -> AsyncIterator[str]:
-    port = free_port()
-    async with node_peer("modbus_server.js", "modbus-serial", str(port), json.dumps(tables)):
-        yield f"tcp://127.0.0.1:{port}"
-
-
-@asynccontextmanager
-async def modbus_serial_rtu(tables: Tables) -> AsyncIterator[str]:
-    async with (
-        pty_pair() as (ours, theirs),
-        node_peer("modbus_server.js", "modbus-serial-rtu", theirs, json.dumps(tables)),
-    ):
-        yield f"rtu://{ours}"
-
-
 PEERS: list[Callable[[Tables], AbstractAsyncContextManager[str]]] = [
     modbus_tk,
     modbus_tk_rtu,
@@ -188,6 +110,8 @@ PEERS: list[Callable[[Tables], AbstractAsyncContextManager[str]]] = [
     jsmodbus,
     modbus_serial,
     modbus_serial_rtu,
+    modbus_stream_ascii,
+    modbus_stream_udp,
 ]
 
 
@@ -225,6 +149,8 @@ async def test_everything_from_servers_by_other_hands(
         (modbus_tk, "illegal data address"),
         (modbus_serial, "illegal data address"),
         (modbus_serial_rtu, "illegal data address"),
+        (modbus_stream_ascii, "illegal data address"),
+        (modbus_stream_udp, "illegal data address"),
         (jsmodbus, "answered with less than was asked"),
     ],
 )

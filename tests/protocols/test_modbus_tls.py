@@ -18,6 +18,7 @@ from gateway.cli import scan
 from gateway.core.errors import ConfigError, LinkError, LinkRefused
 from protocols.modbus import Config, identity
 from tests.authority import Authority
+from tests.protocols.modbus_others import jsmodbus, stunnel
 from tests.protocols.modbus_peers import make_config, read_once, registers
 
 
@@ -44,6 +45,29 @@ async def test_tls_with_client_certificates(tmp_path: Path) -> None:
             tls_ca=authority.path, tls_cert=certificate, tls_key=key,
         )  # fmt: skip
         assert (await read_once(config, tmp_path)).value.tolist() == [8]
+
+
+async def test_tls_of_stunnel_before_a_plain_plc(tmp_path: Path) -> None:
+    """In by a certificate that it takes; out, with what to mend, by another, or by none."""
+    (tmp_path / "other").mkdir()
+    authority, other = Authority(tmp_path), Authority(tmp_path / "other")
+    certificate, key = authority.issue("gateway")
+    stranger, its_key = other.issue("stranger")
+    tables = {"holding": [7, 8, 9], "input": [5], "coil": [1], "discrete": [0]}
+    signals = [{"address": "holding:2"}, {"address": "input:0"}, {"address": "coil:0"}]
+    async with jsmodbus(tables) as plain, stunnel(authority, plain, tmp_path) as url:
+
+        async def read(**tls: Path) -> list[float]:
+            config = make_config(url, signals, timeout_s=3, **tls)
+            return sorted((await read_once(config, tmp_path)).value.tolist())
+
+        assert await read(tls_ca=authority.path, tls_cert=certificate, tls_key=key) == [1, 5, 9]
+        with pytest.raises(LinkError, match="tls_cert"):
+            await read(tls_ca=authority.path)
+        with pytest.raises(LinkError, match="tls_cert"):
+            await read(tls_ca=authority.path, tls_cert=stranger, tls_key=its_key)
+        with pytest.raises(LinkRefused, match="tls_ca"):
+            await read(tls_ca=other.path, tls_cert=certificate, tls_key=key)
 
 
 async def test_tls_refuses_a_server_that_it_cannot_verify(tmp_path: Path) -> None:
