@@ -73,7 +73,8 @@ class Desk:
             await sleep_until(clock, clock.mono_ns() + LOOK_NS)
         # FastAPI takes most of a second to import; beside the loop, for nobody waits for it.
         module = await asyncio.to_thread(import_module, "gateway.console.app")
-        self._tell("")
+        told = ""
+        self._tell(told)
         while True:
             fault = ""
             try:
@@ -84,7 +85,9 @@ class Desk:
                 await console.serve()
             except (ConfigError, StoreError) as error:
                 fault = str(error)
+            if fault and fault != told:
                 _events.error("console.refused", error=fault)
+            told = fault
             self._tell(fault)
             await sleep_until(clock, clock.mono_ns() + RETRY_NS)
 

@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import errno
+import logging
 from collections.abc import Iterator
 from importlib.resources import files
 from importlib.util import find_spec
@@ -121,14 +123,13 @@ class Console:
             raise fault
 
     async def _listen(self, server: "_Server") -> None:
+        # What uvicorn would print of it is said below, with the setting and what to do.
+        logging.getLogger("uvicorn.error").addFilter(_not_of_the_system)
         try:
             await server.serve()
-        except SystemExit:
+        except SystemExit as end:
             # uvicorn ends the process where it cannot listen; here it is the operator's to mend.
-            raise ConfigError(
-                f"console.port: cannot listen on {self.config.host}:{self.config.port}; "
-                "is something else using it?"
-            ) from None
+            raise _unheard(self.config, end.__context__) from None
 
     async def _write_seen(self) -> None:
         while True:
@@ -165,6 +166,29 @@ class Console:
         except OSError as error:
             raise ConfigError(f"console.tls_certificate: cannot be used ({error})") from error
         return made
+
+
+def _not_of_the_system(record: logging.LogRecord) -> bool:
+    return not isinstance(record.msg, OSError)
+
+
+def _unheard(config: ConsoleConfig, cause: BaseException | None) -> ConfigError:
+    """Why the console cannot listen, by which setting, and what to do."""
+    number = cause.errno if isinstance(cause, OSError) else None
+    if number == errno.EADDRINUSE:
+        return ConfigError(
+            f"console.port: must be free on {config.host}, {config.port} is in use; end what uses "
+            f"it (`ss -ltnp 'sport = {config.port}'` names it) or set another port"
+        )
+    if number == errno.EACCES:
+        return ConfigError(
+            f"console.port: must be one that this user may open, was {config.port}; set 1024 or "
+            "above, or grant CAP_NET_BIND_SERVICE"
+        )
+    return ConfigError(
+        f"console.host: must be an address of this machine, was {config.host} ({cause}); "
+        "0.0.0.0 is all of them"
+    )
 
 
 class _Server(uvicorn.Server):
