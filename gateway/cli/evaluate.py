@@ -13,6 +13,7 @@ from gateway.cli.record_options import (
     failure_options,
     split,
 )
+from gateway.cli.sentences import say
 from gateway.cli.tables import SUFFIXES
 
 
@@ -165,7 +166,7 @@ def command(
         return
     made.show()
     for note in made.report["notes"]:
-        click.echo(f"note: {note}")
+        say(f"note: {note}")
     if out is not None:
         click.echo(f"{out} written")
 

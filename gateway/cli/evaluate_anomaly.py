@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from gateway.cli.evaluation import Evaluation
+from gateway.cli.sentences import say
 
 if TYPE_CHECKING:
     from gateway.cli.columns import Columns
@@ -217,7 +218,7 @@ def _show(report: dict[str, Any]) -> None:
     from rich.table import Table
 
     console = Console()
-    console.print(report["protocol"])
+    say(report["protocol"])
     shown = {
         "f1": "F1",
         "false_alarm_rate": "false",

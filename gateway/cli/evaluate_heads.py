@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gateway.cli.evaluation import Evaluation
+from gateway.cli.sentences import say
 
 if TYPE_CHECKING:
     from gateway.cli.columns import Columns
@@ -76,7 +77,7 @@ def _show(report: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    click.echo(report["protocol"])
+    say(report["protocol"])
     for name, ways in report["measures"].items():
         columns = {key: key.replace("_", " ") for row in ways.values() for key in row}
         table = Table(name, *columns.values())

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from gateway.cli.record_options import ManyFiles, data_options, row_range, split
+from gateway.cli.sentences import say
 
 if TYPE_CHECKING:
     from models.bundle import Bundle
@@ -96,12 +97,12 @@ def command(
         except OSError as error:
             raise click.BadParameter(f"--out {out}: cannot be written: {error.strerror}") from error
     for note in notes:
-        click.echo(f"note: {note}", err=True)
+        say(f"note: {note}", err=True)
     if as_json:
         told = {"bundle": bundle.id, "rows": len(record), **summary, "notes": notes}
         click.echo(json.dumps(told, ensure_ascii=False))
     else:
-        click.echo(f"{out}: {len(record)} rows" + "".join(f", {k} {v}" for k, v in summary.items()))
+        say(f"{out}: {len(record)} rows" + "".join(f", {k} {v}" for k, v in summary.items()))
 
 
 def _foreign(bundle: "Bundle", record: "Record") -> list[str]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from gateway.cli.record_options import ManyFiles, data_options, failure_options, row_range, split
+from gateway.cli.sentences import say
 
 if TYPE_CHECKING:
     from gateway.cli.columns import Columns
@@ -245,12 +246,12 @@ def _show(made: "Bundle", notes: tuple[str, ...], out: Path) -> None:
         if window.period_s is None or window.rows
         else f"{window.cells * window.period_s:g} s"
     )
-    click.echo(f"{out}: {manifest.kind} model of {len(manifest.signals)} signals, window {length}")
+    say(f"{out}: {manifest.kind} model of {len(manifest.signals)} signals, window {length}")
     if manifest.limit is not None:
-        click.echo(f"limit {manifest.limit.value:.3g}: {manifest.limit.how}")
-    click.echo(f"state {manifest.state}" + _why(made))
+        say(f"limit {manifest.limit.value:.3g}: {manifest.limit.how}")
+    say(f"state {manifest.state}" + _why(made))
     for note in notes:
-        click.echo(f"note: {note}")
+        say(f"note: {note}")
 
 
 def _why(made: "Bundle") -> str:

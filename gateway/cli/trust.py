@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from gateway.cli.sentences import say
+
 if TYPE_CHECKING:
     from cryptography import x509
 
@@ -61,13 +63,20 @@ def command(*, url: str, config: Path | None, into: Path | None, yes: bool, as_j
         for name, text in shown.items():
             click.echo(f"{name.replace('_', ' '):<16} {text}")
     if not folders:
-        click.echo(
+        say(
             f"nothing pinned: no source of a configuration has the URL {url}; "
             "name the file by --config or a folder by --into",
             err=True,
         )
         sys.exit(1)
     if not yes and not click.confirm("Does the server itself show this SHA-256, and trust it?"):
+        say(
+            "nothing pinned: a source that asks for security does not connect to "
+            f"{url} until this certificate is. Look up the SHA-256 in the server's own tool or "
+            "display: if it is the same, run this again and answer y; if not, something else "
+            "answers at that address: find out what",
+            err=True,
+        )
         sys.exit(1)
     for folder in folders:
         path = pin(certificate, folder)

@@ -286,6 +286,8 @@ async def test_trust_shows_and_pins(made: Secure, tmp_path: Path) -> None:
     no = await trust(*config, answer="n\n")
     assert no.exit_code == 1
     assert print_of_server in no.output
+    assert f"does not connect to {made.url} until this certificate is" in no.stderr
+    assert "run this again and answer y" in no.stderr
     folder = tmp_path / "data" / "sources" / "press_1"
     assert not (folder / "trusted").exists()
     assert (folder / OWN_NAME).exists()
