@@ -65,9 +65,7 @@ class Gateway:
         waiting: Changed settings that wait for a restart, in words.
     """
 
-    def __init__(
-        self, config: Config, *, clock: Clock | None = None, random: Random | None = None
-    ) -> None:
+    def __init__(self, config: Config) -> None:
         """Open the log and load the models; reach out to nothing.
 
         Raises:
@@ -78,8 +76,8 @@ class Gateway:
         self._fixed = fixed(config.as_table())
         # Taken now: a change while everything starts is a change, too.
         self._stamp = _stamp(config)
-        self.clock: Clock = clock or SystemClock()
-        self._random = random or Random()
+        self.clock: Clock = SystemClock()
+        self._random = Random()
         self.channel = Channel(samples_max=CHANNEL_SAMPLES_MAX, when_full=WhenFull.BLOCK)
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="assess")
         settings = config.settings

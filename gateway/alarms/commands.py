@@ -6,7 +6,7 @@ from gateway.alarms.record import Record
 from gateway.alarms.states import LIFE, Delay, Event, Life, Output, ShelfEvent
 from gateway.alarms.steps import ACTIVE, Steps
 from gateway.core.alarm import Command, Verb
-from gateway.core.errors import Refused
+from gateway.core.refusal import Refused
 from gateway.core.texts import Phrase
 
 

@@ -11,7 +11,7 @@ from gateway.alarms.states import Delay, Event, Life, Raw, Shelf
 from gateway.alarms.steps import ACTIVE, Key, Steps
 from gateway.alarms.suppress import Suppression, pattern
 from gateway.core.alarm import AlarmView, Cause, Command, Condition, Transition
-from gateway.core.errors import Refused
+from gateway.core.refusal import Refused
 from gateway.core.texts import Phrase, Texts, english
 
 OF_MODELS = (Cause.ANOMALY, Cause.FAILURE, Cause.RUL)

@@ -13,7 +13,8 @@ from gateway.alarms.notify_config import ChannelConfig, MqttConfig, NotifyConfig
 from gateway.alarms.outbox import Item, Message, Outbox, Tells
 from gateway.core.alarm import Condition, Transition
 from gateway.core.clock import Clock
-from gateway.core.errors import ConfigError, DataError, LinkError, Refused
+from gateway.core.errors import ConfigError, DataError, LinkError
+from gateway.core.refusal import Refused
 from gateway.core.texts import Phrase, Texts, english
 
 POLL_S = 1.0

@@ -9,7 +9,7 @@ from gateway.alarms.record import Record
 from gateway.alarms.states import DELAY, LIFE, SHELF, Delay, Event, Life, Output, Raw, Shelf
 from gateway.alarms.states import ShelfEvent as On
 from gateway.core.alarm import Condition, Transition
-from gateway.core.errors import Refused
+from gateway.core.refusal import Refused
 from gateway.core.texts import Phrase
 
 ACTIVE = (Life.ACTIVE_UNACKED, Life.ACTIVE_ACKED)

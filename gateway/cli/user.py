@@ -40,7 +40,7 @@ def _of_vault(function: Callable[..., None]) -> Callable[..., None]:
     def wrapped(config: Path, **kwargs: Any) -> None:
         from gateway.config import load
         from gateway.console.vault import Vault
-        from gateway.core.errors import Refused
+        from gateway.core.refusal import Refused
 
         with closing(Vault(load(config).data_dir)) as vault:
             try:

@@ -24,7 +24,7 @@ from gateway.console.topics import (
     summary,
 )
 from gateway.console.vault import Role
-from gateway.core.errors import Refused
+from gateway.core.refusal import Refused
 from gateway.core.texts import Phrase
 
 router = APIRouter(include_in_schema=False)

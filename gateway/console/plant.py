@@ -109,14 +109,6 @@ class Plant(Protocol):
         """Promote, roll back or begin a new baseline. Raises `Refused` where it makes no sense."""
         ...
 
-    async def promote(self, bundle: str, who: str) -> None:
-        """Let a candidate judge. Raises `Refused` where it may not."""
-        ...
-
-    async def roll_back(self, bundle: str, who: str) -> None:
-        """Go back to the model before this one. Raises `Refused` where there is none."""
-        ...
-
     def event_logs(self) -> Sequence[EventLog]:
         """Every event log of every machine."""
         ...

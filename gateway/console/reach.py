@@ -7,7 +7,7 @@ from fastapi import HTTPException, Request
 
 from gateway.console.guard import Actor, Guard, address_of
 from gateway.console.plant import Plant
-from gateway.core.errors import Refused
+from gateway.core.refusal import Refused
 from gateway.core.texts import Texts
 
 T = TypeVar("T")

@@ -14,7 +14,8 @@ from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
 from gateway.console.trail import SCHEMA, Trail
-from gateway.core.errors import Refused, StoreError
+from gateway.core.errors import StoreError
+from gateway.core.refusal import Refused
 from gateway.core.texts import Phrase
 
 FILE = "console.db"

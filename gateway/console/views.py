@@ -152,7 +152,6 @@ class BundleView:
         promise: Of false alarms, as configured: `1/30d`; "" for none.
         promise_kept: Whether its record supports that.
         signed: Whether a signature was checked.
-        may_promote, may_roll_back: Whether these make sense now.
     """
 
     id: str
@@ -167,8 +166,6 @@ class BundleView:
     promise: str = ""
     promise_kept: bool = False
     signed: bool = False
-    may_promote: bool = False
-    may_roll_back: bool = False
 
 
 Ask = Literal["promote", "roll_back", "rebaseline"]

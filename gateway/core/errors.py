@@ -10,6 +10,7 @@
       DataError       bytes or a file that we cannot read; dropped and counted
       StoreError      the disk or its file fails; data is held in memory and an alarm is raised
       Refused         a person asked for what makes no sense now; told why, nothing changes
+                      (in `refusal.py`: it is worded in the console's language)
 
 Models know nothing of the gateway; their errors are in `models/errors.py`.
 Anything else that escapes a task is a bug: it ends the process, and the process is restarted.
@@ -19,10 +20,6 @@ Messages name path, rule, value and next step.
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from gateway.core.texts import Phrase
 
 NAMED = 3
 """Of faults that are alike, besides the first."""
@@ -105,11 +102,3 @@ class DataError(GatewayError):
 
 class StoreError(GatewayError):
     """The disk, or the file on it, does not take or give what it should."""
-
-
-class Refused(GatewayError):
-    """What a person asked for makes no sense in the present state."""
-
-    def __init__(self, why: "Phrase") -> None:
-        super().__init__(why)
-        self.why = why

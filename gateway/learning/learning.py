@@ -12,7 +12,8 @@ import structlog
 from gateway.core.alarm import Cause, Condition, Priority, Transition, Verdict
 from gateway.core.assessment import ModelKind
 from gateway.core.clock import Clock
-from gateway.core.errors import DataError, Refused, StoreError
+from gateway.core.errors import DataError, StoreError
+from gateway.core.refusal import Refused
 from gateway.core.signals import Signal
 from gateway.core.texts import Phrase, as_said
 from gateway.learning import baseline

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gateway.core.batch import Batch, Quality, make_batch
-from gateway.core.errors import Refused
 from gateway.core.event import Event, EventLog
+from gateway.core.refusal import Refused
 from gateway.core.signals import Signal, SignalTable
 from gateway.core.texts import Phrase
 from gateway.pipeline.config import AssetConfig, EventLogConfig

@@ -22,12 +22,11 @@ from gateway.console.views import (
     Series,
 )
 from gateway.core.alarm import AlarmKpis, AlarmView, Command, Shown, Transition
-from gateway.core.errors import Refused
 from gateway.core.event import Event, EventLog
 from gateway.core.meter import LinkState, SourceMeter
+from gateway.core.refusal import Refused
 from gateway.core.tap import Tap
 from gateway.core.texts import Phrase
-from gateway.pipeline.learn import Event as Step
 from gateway.view.curves import curves
 from gateway.view.leaving import balance, outgoing
 from gateway.view.lessons import EVENTS, lesson
@@ -159,19 +158,12 @@ class View:
         return [lesson(a, p, texts) for a, p in self._gateway.learning.all().items()]
 
     async def teach(self, asset: str, ask: Ask, who: str) -> None:
-        await self._learn(asset, EVENTS[ask], who)
-
-    async def promote(self, bundle: str, who: str) -> None:
-        asset = self._learned(bundle, candidate=True)
-        if asset is None:
-            raise Refused(Phrase("refused.no_candidate", bundle=bundle))
-        await self._learn(asset, Step.PROMOTE, who)
-
-    async def roll_back(self, bundle: str, who: str) -> None:
-        asset = self._learned(bundle, candidate=False)
-        if asset is None:
-            raise Refused(Phrase("refused.not_ours", bundle=bundle))
-        await self._learn(asset, Step.ROLL_BACK, who)
+        """Returns when it is on disk and the other model judges (or soon will)."""
+        self._gateway.learning.command(asset, EVENTS[ask], who)
+        await self._gateway.log.flush()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(SETTLE_S_MAX):
+                await self._gateway.learning.settled.wait()
 
     def event_logs(self) -> Sequence[EventLog]:
         return self._gateway.flow.stages.events.logs()
@@ -232,27 +224,6 @@ class View:
             waiting=tuple(map(texts.say, gateway.waiting)),
             unused=gateway.flow.unused(),
         )
-
-    async def _learn(self, asset: str, event: Step, who: str) -> None:
-        """Returns when it is on disk and the other model judges (or soon will)."""
-        self._gateway.learning.command(asset, event, who)
-        await self._gateway.log.flush()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(SETTLE_S_MAX):
-                await self._gateway.learning.settled.wait()
-
-    def _learned(self, bundle: str, *, candidate: bool) -> str | None:
-        """The asset that this bundle was learned for, if it has that place there."""
-        for post in self._gateway.flow.posts:
-            if post.judge.bundle.manifest.id != bundle or post.judge.bundle.path is None:
-                continue
-            for asset in post.judge.assets:
-                progress = self._gateway.learning.progress(asset)
-                if progress is not None:
-                    name = progress.candidate if candidate else progress.bundle
-                    if name == post.judge.bundle.path.name:
-                        return asset
-        return None
 
 
 def program_version() -> str:

@@ -156,6 +156,4 @@ def model(post: Post, progress: Sequence[Progress], texts: Texts) -> BundleView:
         promise=limit.false_alarms if limit is not None else "",
         promise_kept=limit is not None and limit.supported,
         signed=post.judge.bundle.signer is not None,
-        may_promote=candidate,
-        may_roll_back=any(name and p.bundle == name and p.previous for p in progress),
     )

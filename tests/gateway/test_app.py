@@ -11,7 +11,7 @@ from gateway.app import Gateway
 from gateway.config import parse
 from gateway.console.views import AssetState
 from gateway.core.batch import Batch
-from gateway.core.errors import Refused
+from gateway.core.refusal import Refused
 from gateway.core.signals import Signal
 from models.record import RUNNING
 

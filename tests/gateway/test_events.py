@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from gateway.config import parse
 from gateway.core.batch import Batch, Quality
-from gateway.core.errors import ConfigError, Refused
+from gateway.core.errors import ConfigError
 from gateway.core.event import Event
+from gateway.core.refusal import Refused
 from gateway.core.signals import Signal, SignalTable
 from gateway.pipeline import events as events_module
 from gateway.pipeline.config import AssetConfig, EventLogConfig

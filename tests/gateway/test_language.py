@@ -14,7 +14,7 @@ from gateway.alarms.words import words
 from gateway.core.alarm import Cause, Condition, Driver, Priority, Transition, Verb
 from gateway.core.alarm import Command as Asked
 from gateway.core.batch import Batch
-from gateway.core.errors import Refused
+from gateway.core.refusal import Refused
 from gateway.core.signals import Signal
 from gateway.core.texts import Phrase, Texts, load
 from gateway.demo.configuration import ARTIFACTS

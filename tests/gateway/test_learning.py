@@ -14,7 +14,7 @@ import pytest
 from gateway.core.alarm import Cause, Condition, Priority, Transition
 from gateway.core.assessment import Abstained, Assessments, ModelKind
 from gateway.core.clock import SystemClock
-from gateway.core.errors import Refused
+from gateway.core.refusal import Refused
 from gateway.core.signals import Signal
 from gateway.learning import baseline
 from gateway.learning.learning import Learning

@@ -10,7 +10,7 @@ from gateway.console.api.answer import Body, Name, Note, Operator, Out, Viewer
 from gateway.console.reach import note_down, plant_of, texts_of
 from gateway.console.vault import Role
 from gateway.core.alarm import AlarmGroup, AlarmKpis, AlarmView, Command, Verb, Verdict
-from gateway.core.errors import Refused
+from gateway.core.refusal import Refused
 from gateway.core.texts import Phrase, as_said
 
 TARGETS_MAX = 200

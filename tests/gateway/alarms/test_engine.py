@@ -11,7 +11,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from gateway.alarms.config import AlarmsConfig, DelayConfig, SuppressConfig
 from gateway.alarms.engine import Engine
 from gateway.core.alarm import Cause, Command, Condition, Priority, Transition, Verb, Verdict
-from gateway.core.errors import DataError, Refused
+from gateway.core.errors import DataError
+from gateway.core.refusal import Refused
 
 WALL_NS = 1_700_000_000_000_000_000
 SECOND = 1_000_000_000

@@ -21,7 +21,7 @@ from gateway.alarms.notify import Channel
 from gateway.alarms.notify_config import NotifyConfig
 from gateway.core.alarm import Condition
 from gateway.core.clock import SystemClock
-from gateway.core.errors import Refused
+from gateway.core.refusal import Refused
 from gateway.notices import LogLedger
 from gateway.store.config import StoreConfig
 from gateway.store.log import Log

@@ -41,9 +41,9 @@ from gateway.core.alarm import (
     Verb,
 )
 from gateway.core.clock import SystemClock
-from gateway.core.errors import Refused
 from gateway.core.event import Event, EventLog
 from gateway.core.meter import LinkState, SourceMeter
+from gateway.core.refusal import Refused
 from gateway.core.signals import SignalTable
 from gateway.core.tap import Tap
 from gateway.core.texts import Phrase, Texts, english
@@ -81,7 +81,6 @@ class FakePlant:
         repairs = EventLogConfig(id="repair", codes=("bearing", "belt"))
         machinery = [AssetConfig(id=name) for name, _, _ in machines]
         self.happened = Events([repairs], machinery, {}, SignalTable())
-        self.rolled_back: list[str] = []
         self.lessons: dict[str, LearningView] = {}
         self.context = ContextView()
         self.taught: list[tuple[str, Ask, str]] = []
@@ -128,7 +127,6 @@ class FakePlant:
                 promise="1/30d",
                 promise_kept=True,
                 signed=True,
-                may_roll_back=True,
             ),
             BundleView(
                 "pump-2026-12",
@@ -137,7 +135,6 @@ class FakePlant:
                 "candidate",
                 parity=0.0028,
                 drift=0.1,
-                may_promote=True,
             ),
         ]
 
@@ -219,6 +216,7 @@ class FakePlant:
             since_ns=time.time_ns() - 3600 * SECOND,
             reason=Phrase("drift.unlike"),
             bundle="0002.fwm",
+            previous="0001.fwm",
             generation=2,
         )
         self.lessons["lathe-1"] = lesson("lathe-1", drifting, texts)
@@ -351,17 +349,7 @@ class FakePlant:
                 )
             )
         self.taught.append((asset, ask, who))
-        self.lessons[asset] = replace(learned, may=())
-
-    async def promote(self, bundle: str, who: str) -> None:
-        if not any(b.id == bundle and b.may_promote for b in self.bundle_views):
-            raise Refused(Phrase("refused.no_candidate", bundle=bundle))
-
-    async def roll_back(self, bundle: str, who: str) -> None:
-        if not any(b.id == bundle and b.may_roll_back for b in self.bundle_views):
-            raise Refused(Phrase("refused.not_ours", bundle=bundle))
-        self.rolled_back.append(bundle)
-        self.bundle_views = [replace(b, may_roll_back=False) for b in self.bundle_views]
+        self.lessons[asset] = replace(learned, may=tuple(a for a in learned.may if a != ask))
 
     def event_logs(self) -> Sequence[EventLog]:
         return self.happened.logs()

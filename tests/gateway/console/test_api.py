@@ -100,11 +100,8 @@ def test_what_stayed_home_is_shown_beside_what_left(console: Running) -> None:
         console.plant.egress_view = None
 
 
-def test_bundles_and_channels(console: Running) -> None:
-    client = console.client("eva")
-    post = client.post
-    assert post("/api/v1/bundles/promote", json={"bundle": "pump-2026-12"}).status_code == 204
-    assert post("/api/v1/bundles/promote", json={"bundle": "none"}).status_code == 409
+def test_channels(console: Running) -> None:
+    post = console.client("eva").post
     assert post("/api/v1/channels/test", json={"channel": "shift-mail"}).status_code == 204
     assert post("/api/v1/channels/test", json={"channel": "none"}).status_code == 409
     assert console.plant.tests == [("shift-mail", "eva")]
@@ -185,7 +182,6 @@ def test_every_refusal_is_said_in_the_language_of_the_console(start: Start, tmp_
         (eva.post("/api/v1/alarms/command", json=ack, headers={"Origin": "http://x"}), 403),
         (eva.post("/api/v1/alarms/command", json=ack), 409),
         (eva.post("/api/v1/learning/promote", json={"asset": "none"}), 409),
-        (eva.post("/api/v1/bundles/roll-back", json={"bundle": "none"}), 409),
         (eva.post("/api/v1/channels/test", json={"channel": "none"}), 409),
         (eva.post("/api/v1/users/remove", json={"name": "none"}), 409),
         (eva.post("/api/v1/users/remove", json={"name": "eva"}), 409),

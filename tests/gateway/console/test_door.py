@@ -10,7 +10,7 @@ import pytest
 from gateway.console.config import ConsoleConfig
 from gateway.console.guard import FAILS_MAX, LOCK_S, Guard, LockedOut
 from gateway.console.vault import PASSWORD_MIN, Role, Vault
-from gateway.core.errors import Refused
+from gateway.core.refusal import Refused
 from tests.gateway.console.certificate import write
 from tests.gateway.console.conftest import PASSWORD, Start
 
