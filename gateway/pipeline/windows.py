@@ -174,12 +174,16 @@ class _Watching:
         return np.where(reach > 0, reach // hop_ns * self.watch.hop_cells, _NEVER)
 
     def begin(self, fresh: NDArray[np.bool_], start_ns: NDArray[np.int64]) -> None:
-        """Start the `fresh` assets at the first sample that any of their sources sent."""
+        """Start the `fresh` assets at the first sample that any of their sources sent.
+
+        One that resumes goes on behind what it has closed.
+        """
         start = np.full(len(fresh), np.iinfo(np.int64).max, dtype=np.int64)
         np.minimum.at(start, self.pair_asset, start_ns[self.pair_source])
         cell = -((-start) // self.watch.period_ns)
         self.first[fresh] = cell[fresh]
-        self.closed[fresh] = (cell[fresh] - 1) // self.watch.hop_cells * self.watch.hop_cells
+        new = fresh & (self.closed <= _NEVER)
+        self.closed[new] = (cell[new] - 1) // self.watch.hop_cells * self.watch.hop_cells
 
     def cut(self, rows: NDArray[np.int64], end: NDArray[np.int64]) -> Windows:
         """Read the windows that end with cell `end[i]` of asset `rows[i]`."""
@@ -277,13 +281,17 @@ class WindowBuilder:
         )
 
     def resume(self, asset_end_ns: dict[str, int]) -> None:
-        """Take windows up to these ends as closed already, after a restart."""
+        """Take windows up to these ends as closed already, after a restart.
+
+        What they held is to be added again, from the log: since the first sample of that a machine
+        is known, so that its windows are full where they would be without a restart, and a time
+        in which the gateway stood still is a gap like any other.
+        """
         for watching in self._watching:
             for i, asset in enumerate(watching.watch.assets):
                 end_ns = asset_end_ns.get(asset)
                 if end_ns is not None:
                     watching.closed[i] = end_ns // watching.watch.period_ns
-                    watching.first[i] = watching.closed[i] - watching.watch.cells
 
     def add(self, batch: Batch, mono_ns: int) -> Iterator[tuple[int, Windows]]:
         """Take one batch; give (number of the watch, windows) for all that it closes.
@@ -339,7 +347,7 @@ class WindowBuilder:
 
     def _close_one(self, watching: _Watching, due: NDArray[np.int64]) -> Iterator[Windows]:
         watch = watching.watch
-        fresh = (watching.closed <= _NEVER) & (due > _NEVER)
+        fresh = (watching.first <= _NEVER) & (due > _NEVER)
         if fresh.any():
             watching.begin(fresh, self._start_ns)
         # What the ring no longer holds cannot be cut: a jump ahead skips it, and says so.

@@ -165,6 +165,28 @@ def test_a_restart_goes_on_without_a_gap(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
+def test_a_restart_within_the_first_window_changes_no_verdict(tmp_path: Path) -> None:
+    async def main() -> None:
+        whole, first = Bench(tmp_path / "whole"), Bench(tmp_path / "broken")
+        cells = whole.manifest.window.cells
+        await whole.pour(0, cells // 2)
+        await whole.pour(cells // 2, 2 * cells)
+        unbroken = await whole.ends()
+        await first.pour(0, cells // 2)
+        await first.log.flush()
+        first.log.close()
+        second = Bench(tmp_path / "broken")
+        assert await second.flow.warm_up() > 0
+        await second.pour(cells // 2, 2 * cells)
+        assert await second.ends() == unbroken
+        assert Abstained.WARMING_UP in unbroken[1]
+        assert Abstained.NO in unbroken[1]
+        whole.log.close()
+        second.log.close()
+
+    asyncio.run(main())
+
+
 def test_a_restart_remembers_how_strange_a_machine_has_been(tmp_path: Path) -> None:
     async def main() -> None:
         first = Bench(tmp_path)

@@ -166,6 +166,19 @@ def test_resume_goes_on_behind_the_last_assessed_window() -> None:
     assert after[0].full.all()
 
 
+def test_a_window_is_full_after_a_restart_where_it_would_be_without_one() -> None:
+    """Stopped within the first window: what was seen since the first sample is not a window yet."""
+    straight, first, second = (WindowBuilder([watch(cells=20)], 2) for _ in range(3))
+    rows = [(i % 2, 100 + i / 2, float(i)) for i in range(80)]
+    unbroken = run(straight, samples(rows[:16])) + run(straight, samples(rows[16:]))
+    before = run(first, samples(rows[:16]))
+    second.resume(first.ends_ns())
+    after = run(second, samples(rows[:16])) + run(second, samples(rows[16:]))
+    told = [(int(w.end_ns[0]), bool(w.full[0])) for w in before + after]
+    assert told == [(int(w.end_ns[0]), bool(w.full[0])) for w in unbroken]
+    assert {full for _, full in told} == {False, True}
+
+
 def test_assets_of_one_watch_are_cut_together() -> None:
     n = 500
     one = watch(
