@@ -1,5 +1,6 @@
 """The thread that commits what waits, keeps the file in shape, and outlives a disk that fails."""
 
+import shutil
 import sqlite3
 import threading
 from collections.abc import Callable
@@ -26,6 +27,8 @@ RETRY_S_MAX = 5.0
 CLOSE_S_MAX = 4.0
 COMMITS_PER_UPKEEP = 64
 IDLE_UPKEEP_S = 60.0
+ROOM_SHARE_MAX = 0.05
+"""Of the whole disk: more need not be free for the log to call itself well again."""
 
 _events = structlog.get_logger()
 
@@ -35,7 +38,7 @@ class State:
     """What the writer says of itself; read by other threads, written by its own alone.
 
     Attributes:
-        held: Why the disk takes nothing at present; "" while it does.
+        held: Why the disk takes nothing at present, or may soon take nothing again; "" otherwise.
         damaged: What became of a log that was damaged; "" if none was since the start.
         commits: Transactions since the start.
         durable: Everything appended up to this generation is on the disk or was dropped.
@@ -179,14 +182,15 @@ class Writer:
                 closing, self._hurry = self._closing, False
             since_upkeep += 1
             upkeep = not closing and (idle or since_upkeep >= COMMITS_PER_UPKEEP)
-            if self._step(upkeep=upkeep):
+            taken = self._step(upkeep=upkeep)
+            if taken:
                 retry_s = RETRY_S_MIN
                 since_upkeep = 0 if upkeep else since_upkeep
             elif not closing:
                 with self._work:
                     self._work.wait_for(lambda: self._closing, retry_s)
                 retry_s = min(2 * retry_s, RETRY_S_MAX)
-            if closing and (self.state.held or not self._pending):
+            if closing and not (taken and self._pending):
                 return
 
     def _step(self, *, upkeep: bool) -> bool:
@@ -223,10 +227,26 @@ class Writer:
         state.durable = max(state.durable, group.generation)
         state.commits += 1
         if state.held:
-            _events.info("log.resumed", path=str(self._path))
-            state.held = ""
+            state.held = self._too_little_room()
+            if not state.held:
+                _events.info("log.resumed", path=str(self._path))
             self._reopen_readers()
         self.rung.ring()
+
+    def _too_little_room(self) -> str:
+        """Why what the disk took may have been the last; "" where it has room to go on.
+
+        A disk that is full to the brim takes a group whenever somebody frees a little. All it takes
+        is kept, but it is well only once as much is free as the memory holds for it.
+        """
+        try:
+            disk = shutil.disk_usage(self._path.parent)
+        except OSError as error:
+            return str(error)
+        wanted = min(round(self._config.memory_mb_max * 1e6), int(disk.total * ROOM_SHARE_MAX))
+        if disk.free >= wanted:
+            return ""
+        return f"{disk.free / 1e6:.1f} MB are free on the disk, {wanted / 1e6:.1f} MB are needed"
 
     def _hold(self, error: Exception) -> None:
         """Go on in memory; the file is opened anew at each attempt, whatever became of the disk."""

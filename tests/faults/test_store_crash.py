@@ -263,6 +263,30 @@ async def test_a_full_disk_is_told_and_outlived(tmp_path: Path) -> None:
             assert log.counters()["samples_dropped"] == 0
 
 
+async def test_a_disk_that_is_full_to_the_brim_is_one_alarm_until_there_is_room(
+    tmp_path: Path,
+) -> None:
+    with small_disk(tmp_path / "small", 32) as disk:
+        async with opened(disk / "data") as log, reporting(log) as told:
+            log.append(numbered(0, 100))
+            await log.flush()
+            for n in range(1, 4):
+                ballast = await asyncio.to_thread(fill_up, disk)
+                for start in range(10_000 * n, 10_000 * n + 10_000, 1000):
+                    log.append(numbered(start, 1000))
+                await eventually(lambda: active(told) == {"log.held"})
+                # Somebody frees a little, and the next takes it.
+                os.truncate(ballast, ballast.stat().st_size - 200_000)
+                await log.flush()
+                assert "free" in log.held
+            ballast.unlink()
+            log.append(numbered(100, 1))
+            await eventually(lambda: active(told) == set())
+            assert not log.held
+            assert [c.active for c in told if c.alarm == "log.held"] == [True, False]
+            assert log.counters()["samples_dropped"] == 0
+
+
 async def test_memory_that_fills_while_the_disk_is_full_drops_raw_data_and_keeps_alarms(
     tmp_path: Path,
 ) -> None:
