@@ -4,6 +4,7 @@ import asyncio
 import json
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,11 +31,16 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.option(
     "--resolution",
     type=click.IntRange(1, 125),
-    default=1,
-    show_default=True,
-    help="Above 1 is a quick look: islands of fewer addresses may be missed.",
+    default=None,
+    help="Islands of fewer addresses may be missed; 1 asks each address. "
+    "[default: 4; where a table holds anything 2, and 1 near it]",
 )
-@click.option("--pause-s", default=0.05, show_default=True, help="Pause after each answer.")
+@click.option(
+    "--pause-s",
+    default=0.02,
+    show_default=True,
+    help="Shortest pause after an answer; it is as long as the answer took.",
+)
 @click.option("--timeout-s", default=0.5, show_default=True, help="Longest wait for an answer.")
 @click.option(
     "--identify/--no-identify",
@@ -52,8 +58,9 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 def command(*, url: str, as_json: bool, **options: Any) -> None:
     """Find units and readable ranges behind URL, and print TOML ready to paste.
 
-    It only reads, one question at a time, slowly: a PLC notices it less than its own panel.
-    What is refused is asked for again address by address; what was not looked at is named.
+    It only reads, one question at a time, and rests after each answer as long as it took: a PLC
+    notices it less than its own panel. Long blocks are asked first, then every 4th address, then,
+    in tables that hold anything, every 2nd, and near it each. What was not asked is named.
     Ctrl-C ends it and prints what was found by then.
     Exit code 0: something answered. 1: nothing did. 2: the URL or an option is wrong.
 
@@ -90,6 +97,7 @@ def command(*, url: str, as_json: bool, **options: Any) -> None:
         raise click.UsageError(str(error)) from None
     found: list[Found] = []
     asked: list[Probe] = []
+    began_s = time.monotonic()
     try:
         asyncio.run(
             _scan(config, units, range(addresses[0], addresses[-1] + 1), options, found, asked)
@@ -99,16 +107,24 @@ def command(*, url: str, as_json: bool, **options: Any) -> None:
         click.echo(f"forewarn scan: {error}", err=True)
     except KeyboardInterrupt:
         click.echo("forewarn scan: ended by Ctrl-C; this is what was found by then", err=True)
+    requests = sum(probe.requests for probe in asked)
     if as_json:
-        requests = sum(probe.requests for probe in asked)
         click.echo(json.dumps({"url": config.url, "requests": requests, "units": _report(found)}))
     elif found:
         click.echo(as_toml(config, found), nl=False)
     for unit in found:
         for note in unit.notes:
             click.echo(f"unit {unit.unit}: {note}", err=True)
-    if not found:
-        click.echo(f"{url}: no unit answered; asked {len(units)}", err=True)
+    if asked:
+        took_s = time.monotonic() - began_s
+        click.echo(f"{url}: asked {requests:,} questions in {took_s:.1f} s", err=True)
+    if asked and not found:
+        look = (
+            "--baudrate, --parity, A and B swapped"
+            if serial
+            else "--units; there may be others, up to 255"
+        )
+        click.echo(f"{url}: none of {len(units)} units answered; see {look}", err=True)
     sys.exit(0 if found else 1)
 
 
@@ -139,6 +155,7 @@ async def _scan(
 
     import structlog
     from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn
 
     from gateway.core.clock import SystemClock
     from gateway.core.meter import SourceMeter
@@ -155,11 +172,15 @@ async def _scan(
         raise click.BadParameter(
             f"must be of {known}, was {error.args[0].lower()!r}", param_hint="--tables"
         ) from None
-    console = Console(stderr=True)
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        console.status("connecting") as status,
-    ):
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed} questions, about {task.fields[left_s]:.0f} s left"),
+        console=Console(stderr=True),
+        transient=True,
+    )
+    with tempfile.TemporaryDirectory() as folder, bar:
+        task = bar.add_task("connecting", total=None, left_s=0)
         context = SourceContext(
             clock=SystemClock(),
             random=Random(),
@@ -173,10 +194,19 @@ async def _scan(
             config, context, timeout_s=options["timeout_s"], pause_s=options["pause_s"]
         ) as probe:
             asked.append(probe)
+            began_s = time.monotonic()
+
+            def tell(doing: str, left: int) -> None:
+                each_s = (time.monotonic() - began_s) / max(probe.requests, 1)
+                done = probe.requests
+                bar.update(
+                    task, description=doing, completed=done, total=done + left, left_s=left * each_s
+                )
+
             resolution = options["resolution"]
-            await scan(probe, units, tables, addresses, status.update, found, resolution=resolution)
+            await scan(probe, units, tables, addresses, tell, found, resolution=resolution)
         if options["identify"]:
-            status.update("asking who they are")
+            bar.update(task, description="asking who they are", left_s=0)
             said = await identify(config, [unit.unit for unit in found], options["timeout_s"])
             for unit in found:
                 unit.identity = said.get(unit.unit, "")

@@ -1,46 +1,22 @@
 """Finds out what a Modbus link holds, by reading alone, one slow question at a time."""
 
 import json
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from gateway.core.clock import Clock, sleep_until
 from gateway.core.source import SourceContext
 from protocols.modbus.address import Table
-from protocols.modbus.exceptions import (
-    EXCEPTIONS,
-    ILLEGAL_ADDRESS,
-    ILLEGAL_FUNCTION,
-    ILLEGAL_VALUE,
-    UNREACHABLE,
-)
-from protocols.modbus.frame import TOO_FEW, Outcome
+from protocols.modbus.exceptions import UNREACHABLE
+from protocols.modbus.frame import Outcome
 from protocols.modbus.link import Link, open_link, silence_ns
 from protocols.modbus.plan import Span, make_request
+from protocols.modbus.search import Questions, Range, Search
 from protocols.modbus.settings import Settings
 
-UNANSWERED_IN_A_ROW_MAX = 3
-"""A unit that was found and then so often says nothing about an address is left alone."""
-SMALL = 8
-"""A refused block of so few addresses is asked one by one rather than halved further."""
-ABOUT_ADDRESSES = (ILLEGAL_ADDRESS, ILLEGAL_VALUE)
-"""Exceptions that speak of the address or the count; any other speaks of the unit."""
 WRITTEN_MAX = 500
 """Signals that a page of TOML to paste may hold."""
-
-
-@dataclass(frozen=True, slots=True)
-class Range:
-    """Addresses in a row that can be read, and what they held."""
-
-    table: Table
-    start: int
-    data: tuple[int, ...]
-
-    @property
-    def count(self) -> int:
-        return len(self.data)
 
 
 @dataclass(slots=True)
@@ -56,7 +32,9 @@ class Found:
 
 
 class Probe:
-    """Asks one thing at a time, with a pause after each answer.
+    """Asks one thing at a time, with a pause after each answer: as long as the answer took.
+
+    So the device is asked for half of its time at most, whatever its speed.
 
     Attributes:
         requests: Questions asked so far.
@@ -69,9 +47,10 @@ class Probe:
         self._link = link
         self._clock = clock
         self._timeout_ns = round(timeout_s * 1e9)
-        self._pause_ns = round(pause_s * 1e9)
+        self._pause_ns_min = round(pause_s * 1e9)
         self._silence_ns = silence_ns
         self._next_ns = 0
+        self._silent_unit = -1
 
     async def ask(self, unit: int, table: Table, start: int, count: int) -> Outcome:
         """What the unit says to one read.
@@ -79,17 +58,23 @@ class Probe:
         Raises:
             LinkError: The link is gone.
         """
+        if unit == self._silent_unit and not self._link.has_ids:
+            # Its late reply could be taken for the next one's; here there is time to wait for it.
+            self._next_ns += self._timeout_ns
         await sleep_until(self._clock, max(self._next_ns, self._link.free_at_ns(self._silence_ns)))
         self.requests += 1
+        asked_ns = self._clock.mono_ns()
         self._link.send(make_request([Span(0, unit, table, start, count)]), self._timeout_ns)
         while not (done := self._link.take()):
             await self._link.wait(self._clock.mono_ns() + self._timeout_ns)
-        pause_ns = self._pause_ns
-        if done[0].outcome.fault == "timeout" and not self._link.has_ids:
-            # A late reply could be taken for the next one's; here there is time to wait for it.
-            pause_ns += self._timeout_ns
-        self._next_ns = self._clock.mono_ns() + pause_ns
-        return done[0].outcome
+        outcome = done[0].outcome
+        now_ns = self._clock.mono_ns()
+        silent = outcome.fault == "timeout"
+        self._silent_unit = unit if silent else -1
+        # Who said nothing did not work, as far as one can tell.
+        worked_ns = 0 if silent else now_ns - asked_ns
+        self._next_ns = now_ns + max(self._pause_ns_min, worked_ns)
+        return outcome
 
 
 @asynccontextmanager
@@ -104,169 +89,56 @@ async def open_probe(
 
 async def scan(
     probe: Probe,
-    units: Iterable[int],
+    units: Sequence[int],
     tables: Sequence[Table],
     addresses: range,
-    progress: Callable[[str], object],
+    progress: Callable[[str, int], object],
     found: list[Found],
     *,
-    resolution: int = 1,
+    resolution: int | None = None,
 ) -> None:
     """Fill `found` with each unit that answers and its readable ranges.
 
-    However it ends, by cancellation or a lost link, `found` holds what was found by then, with a
-    note of what was not asked.
+    What tells most is asked first: who is there, then each table in long steps, then what lies
+    between in those tables that hold something. However it ends, by cancellation or a lost link,
+    `found` holds what was found by then, with a note of what was not asked.
 
     Args:
         addresses: First to last, step 1.
-        progress: Told what is being asked, in words.
-        resolution: A refused block of so few addresses is asked no further, unless what is beside
-            it can be read; so smaller islands may be missed. 1 misses none.
+        progress: Told what is being asked, in words, and about how many questions are to come.
+        resolution: See `Search`.
     """
-    for unit in units:
-        progress(f"unit {unit}")
-        first = await probe.ask(unit, tables[0], addresses.start, 1)
-        if first.fault == "timeout" or first.exception in UNREACHABLE:
-            continue
-        found.append(Found(unit))
-        for table in tables:
-            await _Search(probe, found[-1], table, addresses, resolution, progress).run()
-        if not found[-1].ranges:
-            found[-1].notes.append("answers, but nothing of it can be read")
+    searches: list[tuple[Found, Table, Search]] = []
+    try:
+        for i, unit in enumerate(units):
+            progress(f"is there a unit {unit}?", len(units) - i)
+            first = await probe.ask(unit, tables[0], addresses.start, 1)
+            if first.fault != "timeout" and first.exception not in UNREACHABLE:
+                found.append(Found(unit))
+        searches += [(f, t, Search(t, addresses, resolution)) for f in found for t in tables]
+        for questions_of in (Search.look, Search.look_closer):
+            for unit_found, table, search in searches:
+                questions = questions_of(search)
+                outcome = None
+                while (question := _next(questions, outcome)) is not None:
+                    left = sum(each.left() for _, _, each in searches)
+                    progress(f"unit {unit_found.unit}, {table.name.lower()}", left)
+                    outcome = await probe.ask(unit_found.unit, table, *question)
+    finally:
+        for unit_found, _, search in searches:
+            unit_found.ranges += search.ranges()
+            unit_found.notes += search.notes()
+        for unit_found in found:
+            if searches and not unit_found.ranges:
+                unit_found.notes.append("answers, but nothing of it can be read")
 
 
-class _Search:
-    """The readable ranges of one table: what is refused is halved, and at last asked singly."""
-
-    def __init__(
-        self,
-        probe: Probe,
-        found: Found,
-        table: Table,
-        addresses: range,
-        resolution: int,
-        progress: Callable[[str], object],
-    ) -> None:
-        size = 2000 if table.bits else 125
-        self._probe = probe
-        self._found = found
-        self._table = table
-        self._name = table.name.lower()
-        self._resolution = resolution
-        self._progress = progress
-        self._total = len(addresses)
-        self._todo = [
-            (start, min(size, addresses.stop - start))
-            for start in range(addresses.start, addresses.stop, size)
-        ][::-1]
-        self._small: list[tuple[int, int]] = []
-        """Refused in blocks, and not asked singly so far."""
-        self._singly = False
-        self._pieces: list[Range] = []
-        self._known: set[int] = set()
-        self._unanswered = 0
-
-    async def run(self) -> None:
-        """Ask until nothing is left; whatever ends it, what was found is kept."""
-        why = "ended before"
-        try:
-            while self._plan():
-                start, count = self._todo[-1]
-                outcome = None if start in self._known else await self._ask(start, count)
-                self._todo.pop()
-                if outcome is not None and not self._goes_on(start, count, outcome):
-                    break
-            else:
-                why = "refused in blocks; --resolution 1 asks one by one"
-        finally:
-            self._found.ranges += _joined(self._pieces)
-            if left := _spans([*self._todo, *self._small]):
-                self._found.notes.append(f"{self._name}: not asked: {left} ({why})")
-
-    def _plan(self) -> bool:
-        """Whether there is something to ask: at last, singly, what was refused in small blocks."""
-        if not self._todo and self._small:
-            self._singly = True
-            ends = {p.start for p in self._pieces} | {p.start + p.count for p in self._pieces}
-            chosen = [
-                (start, count)
-                for start, count in self._small
-                if self._resolution == 1 or {start, start + count} & ends
-            ]
-            self._small = [block for block in self._small if block not in chosen]
-            self._todo = [(a, 1) for start, n in chosen for a in range(start, start + n)][::-1]
-        return bool(self._todo)
-
-    async def _ask(self, start: int, count: int) -> Outcome:
-        done = self._total - sum(n for _, n in (*self._todo, *self._small))
-        self._progress(f"unit {self._found.unit}: {self._name}, {done} of {self._total} addresses")
-        return await self._probe.ask(self._found.unit, self._table, start, count)
-
-    def _goes_on(self, start: int, count: int, outcome: Outcome) -> bool:
-        """Take what came of one block. False where asking on is of no use."""
-        if outcome.payload is not None:
-            self._unanswered = 0
-            values = _numbers(outcome.payload, self._table, count)
-            self._pieces.append(Range(self._table, start, values))
-            self._known.update(range(start, start + count))
-            return True
-        if outcome.exception in ABOUT_ADDRESSES or outcome.fault == TOO_FEW:
-            self._unanswered = 0
-            self._refused(start, count, outcome.exception)
-            return True
-        if outcome.exception == ILLEGAL_FUNCTION:
-            self._todo, self._small = [], []
-            self._found.notes.append(f"{self._name}: function not supported")
-            return False
-        self._small.append((start, count))
-        self._unanswered += 1
-        if self._unanswered < UNANSWERED_IN_A_ROW_MAX:
-            return True
-        why = outcome.fault or EXCEPTIONS.get(outcome.exception, f"exception {outcome.exception}")
-        self._found.notes.append(f"{self._name}: given up at {start}: {why}")
-        return False
-
-    def _refused(self, start: int, count: int, exception: int) -> None:
-        """Plan what to ask instead of a block that was refused."""
-        small = self._resolution if self._resolution > 1 else SMALL
-        if self._singly:
-            # A register that is given only together with the next is refused for its count.
-            if count == 1 and exception == ILLEGAL_VALUE and not self._table.bits:
-                self._todo.append((start, 2))
-        elif count > small:
-            # Cut at an even place, so that pairs that can be read only together stay together.
-            half = count // 2 if count < 4 else count // 4 * 2
-            self._todo += [(start + half, count - half), (start, half)]
-        else:
-            self._small.append((start, count))
-
-
-def _spans(blocks: Iterable[tuple[int, int]]) -> str:
-    """Blocks of addresses as people write them: `0-9, 12`."""
-    spans: list[list[int]] = []
-    for start, count in sorted(blocks):
-        if spans and start <= spans[-1][1] + 1:
-            spans[-1][1] = max(spans[-1][1], start + count - 1)
-        else:
-            spans.append([start, start + count - 1])
-    return ", ".join(f"{low}-{high}" if high > low else f"{low}" for low, high in spans)
-
-
-def _numbers(payload: bytes, table: Table, count: int) -> tuple[int, ...]:
-    if table.bits:
-        return tuple(payload[i // 8] >> i % 8 & 1 for i in range(count))
-    return tuple(int.from_bytes(payload[2 * i : 2 * i + 2], "big") for i in range(count))
-
-
-def _joined(pieces: Sequence[Range]) -> list[Range]:
-    joined: list[Range] = []
-    for piece in sorted(pieces, key=lambda p: p.start):
-        last = joined[-1] if joined else None
-        if last is not None and last.start + last.count == piece.start:
-            joined[-1] = Range(last.table, last.start, last.data + piece.data)
-        else:
-            joined.append(piece)
-    return joined
+def _next(questions: Questions, outcome: Outcome | None) -> tuple[int, int] | None:
+    """The question after this outcome; None where there is none."""
+    try:
+        return questions.send(outcome)  # type: ignore[arg-type]  # None starts it.
+    except StopIteration:
+        return None
 
 
 def as_toml(config: Settings, units: Sequence[Found]) -> str:

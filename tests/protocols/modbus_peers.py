@@ -138,3 +138,7 @@ async def sweep(session: Session) -> Batch:
     batch = await session.read()
     assert isinstance(batch, Batch)
     return batch
+
+
+def unheard(doing: str, left: int) -> None:
+    """For a scan whose progress nobody follows."""

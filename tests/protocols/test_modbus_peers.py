@@ -38,6 +38,7 @@ from tests.protocols.modbus_peers import (
     make_context,
     read_once,
     registers,
+    unheard,
 )
 
 EVERYTHING: list[tuple[dict[str, Any], str, float]] = [
@@ -183,7 +184,7 @@ async def test_a_scan_finds_what_a_server_has_that_answers_with_less_than_was_as
         config = make_config(url, [{"address": "holding:0"}])
         async with open_probe(config, make_context(tmp_path), timeout_s=3, pause_s=0) as probe:
             wanted = (Table.HOLDING, Table.INPUT)
-            await scan(probe, [1], wanted, range(40), lambda said: None, found)
+            await scan(probe, [1], wanted, range(40), unheard, found, resolution=1)
     assert [(r.table, r.start, r.data) for r in found[0].ranges] == [
         (Table.HOLDING, 0, tuple(range(10))),
         (Table.INPUT, 0, (5,)),

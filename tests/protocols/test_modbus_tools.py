@@ -1,7 +1,6 @@
 """`forewarn scan` and `forewarn doctor` against a real device, as an operator calls them."""
 
 import asyncio
-import itertools
 import json
 import os
 import struct
@@ -27,7 +26,7 @@ from protocols.modbus.orders import readings
 from protocols.modbus.scan import Found, open_probe
 from protocols.modbus.scan import scan as scan_units
 from tests.faults.modbus_device import Asked, Device, Write, on_tcp, on_tty
-from tests.protocols.modbus_peers import make_config, make_context
+from tests.protocols.modbus_peers import make_config, make_context, unheard
 
 
 @pytest.fixture(scope="module")
@@ -261,7 +260,7 @@ async def scanned(
             asyncio.timeout(30),
             open_probe(config, make_context(folder), timeout_s=0.3, pause_s=0) as probe,
         ):
-            await scan_units(probe, units, [Table.HOLDING], addresses, str, found, **how)
+            await scan_units(probe, units, [Table.HOLDING], addresses, unheard, found, **how)
     return found
 
 
@@ -284,10 +283,10 @@ def runs(found: Found) -> list[tuple[int, int]]:
     return [(r.start, r.count) for r in found.ranges]
 
 
-@pytest.mark.parametrize("resolution", [1, 2, 4])
+@pytest.mark.parametrize("resolution", [1, 3, 4, 8, 9])
 async def test_a_scan_finds_edges_to_the_register(tmp_path: Path, resolution: int) -> None:
-    """Islands wider than twice the resolution are found whole, whatever their place."""
-    islands = [range(3, 17), range(40, 49), range(90, 100)]
+    """Islands as wide as the resolution are found whole, whatever their place."""
+    islands = [range(3, 17), range(41, 50), range(91, 100)]
     device = holding({a for island in islands for a in island})
     (found,) = await scanned(device, tmp_path, [5], range(100), resolution=resolution)
     assert runs(found) == [(i.start, len(i)) for i in islands]
@@ -297,33 +296,58 @@ async def test_a_scan_finds_edges_to_the_register(tmp_path: Path, resolution: in
 
 @settings(max_examples=10, deadline=None)
 @given(st.sets(st.integers(0, 149), max_size=12))
-def test_a_scan_misses_no_island_however_small(legal: set[int]) -> None:
+def test_a_scan_of_each_address_misses_none(legal: set[int]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         device = holding(legal)
-        (found,) = asyncio.run(scanned(device, Path(folder), [1], range(150)))
+        (found,) = asyncio.run(scanned(device, Path(folder), [1], range(150), resolution=1))
     assert {a for start, n in runs(found) for a in range(start, start + n)} == legal
     assert not any("not asked" in note for note in found.notes)
     assert len(device.asked) <= 150 * 1.4 + 4
 
 
+async def test_a_scan_looks_closer_only_where_something_is(tmp_path: Path) -> None:
+    """Nothing: every 4th. Something: every 2nd, and each in the same 125 addresses."""
+    empty = holding(())
+    (found,) = await scanned(empty, tmp_path, [1], range(500))
+    assert len(empty.asked) == 1 + 4 + 125  # The first one is asked who is there.
+    missed = "375 of 500 addresses (fewer than 4 in a row may be there; --resolution 1 asks each)"
+    assert found.notes == [
+        f"holding: not asked: {missed}",
+        "answers, but nothing of it can be read",
+    ]
+    device = holding({20, 21, 22, 23, 77, 342, 343, 477})
+    (found,) = await scanned(device, tmp_path, [1], range(500))
+    assert runs(found) == [(20, 4), (77, 1), (342, 2)]  # Alone, and far from all: 477.
+    assert len(device.asked) < 400
+    assert "a lone one may be there" in found.notes[0]
+    thorough = holding({477})
+    (found,) = await scanned(thorough, tmp_path, [1], range(500), resolution=1)
+    assert runs(found) == [(477, 1)]
+
+
 async def test_a_quick_look_says_what_it_did_not_look_at(tmp_path: Path) -> None:
     device = holding({*range(10), 50})
-    (found,) = await scanned(device, tmp_path, [1], range(100), resolution=8)
+    (found,) = await scanned(device, tmp_path, [1], range(100), resolution=20)
     assert runs(found) == [(0, 10)]
     (note,) = found.notes
-    missed = note.partition("not asked: ")[2].partition(" (")[0]
-    spans = [part.split("-") for part in missed.split(", ")]
-    assert 50 in {a for span in spans for a in range(int(span[0]), int(span[-1]) + 1)}
-    assert "--resolution 1" in note
-    assert len(device.asked) < 50
+    assert note.startswith(
+        "holding: not asked: 11-19, 21-39, 41-59, 61-79, 81-99 (fewer than 20 in"
+    )
+    assert len(device.asked) < 20
 
 
-async def test_a_scan_leaves_a_device_time_for_its_own_work(tmp_path: Path) -> None:
+async def test_a_scan_asks_a_device_for_half_of_its_time_at_most(tmp_path: Path) -> None:
     (pause,) = (option for option in scan.command.params if option.name == "pause_s")
-    asked_s: list[float] = []
+    answered_s: list[float] = []
+    rests_s: list[float] = []
+    works_s = (0.0, 0.03)
 
     async def note(device: Device, asked: Asked, write: Write) -> None:
-        asked_s.append(asyncio.get_running_loop().time())
+        now_s = asyncio.get_running_loop().time()
+        if answered_s:
+            rests_s.append(now_s - answered_s[-1])
+        await asyncio.sleep(works_s[len(answered_s) // 10 % 2])
+        answered_s.append(asyncio.get_running_loop().time())
         write(device.frame(asked, asked.refusal(2) if asked.count > 1 else asked.pdu()))
 
     async with on_tcp(Device(behaviour=note)) as url:
@@ -331,9 +355,28 @@ async def test_a_scan_leaves_a_device_time_for_its_own_work(tmp_path: Path) -> N
         async with open_probe(
             config, make_context(tmp_path), timeout_s=5, pause_s=cast("float", pause.default)
         ) as probe:
-            await scan_units(probe, [1], [Table.HOLDING], range(8), str, [])
-    assert len(asked_s) > 8
-    assert min(b - a for a, b in itertools.pairwise(asked_s)) >= 0.05
+            await scan_units(probe, [1], [Table.HOLDING], range(20), unheard, [])
+    assert len(rests_s) > 20
+    assert min(rests_s) >= 0.02
+    assert min(rests_s[10:19]) >= 0.03
+
+
+async def test_a_scan_says_how_much_is_left(tmp_path: Path) -> None:
+    """What is foreseen is not far from what comes, and never more than half as much again."""
+    said: list[tuple[int, int]] = []
+    device = holding({*range(20, 60), 130})
+    async with on_tcp(device) as url:
+        config = make_config(url, [{"address": "holding:0"}])
+        async with open_probe(config, make_context(tmp_path), timeout_s=5, pause_s=0) as probe:
+            await scan_units(
+                probe, [1], [Table.HOLDING], range(500),
+                lambda doing, left: said.append((probe.requests, left)), [],
+            )  # fmt: skip
+    asked = len(device.asked)
+    for done, left in said[5:]:
+        assert left <= 1.5 * (asked - done) + 5, (done, left, asked)
+    for done, left in said[asked // 2 :]:
+        assert left >= 0.5 * (asked - done) - 5, (done, left, asked)
 
 
 async def test_registers_that_come_only_in_pairs_are_found(tmp_path: Path) -> None:
@@ -358,12 +401,12 @@ async def test_a_scan_that_is_ended_keeps_what_it_found(tmp_path: Path) -> None:
         config = make_config(url, [{"address": "holding:0"}])
         async with open_probe(config, make_context(tmp_path), timeout_s=5, pause_s=0) as probe:
             scanning = asyncio.create_task(
-                scan_units(probe, [1], [Table.HOLDING], range(100), str, found)
+                scan_units(probe, [1], [Table.HOLDING], range(100), unheard, found)
             )
             await asyncio.wait([scanning])
     assert scanning.cancelled()
     assert runs(found[0]) == [(0, 10)]
-    assert "99 (ended before)" in found[0].notes[0]
+    assert "of 100 addresses (ended before)" in found[0].notes[0]
 
 
 async def test_a_unit_that_fails_is_given_up_and_that_is_said(tmp_path: Path) -> None:
