@@ -7,11 +7,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.errors import RecordError
-from models.features.waveform import envelope_spectrum
+from models.features.waveform import envelope_orders
 
 Floats = NDArray[np.float64]
 
 HARMONICS = 3
+TURNS_MIN = 20
+SWING_MAX = 4.0
+"""A shaft whose speed differs by more within a burst starts or stops."""
 SLIP = 0.01
 """Rollers slip, so a defect knocks up to this share off its computed order."""
 PROMINENCE_MIN = 8.0
@@ -95,23 +98,37 @@ class Finding:
     band_hz: tuple[float, float]
 
 
-def diagnose(burst: Floats, rate_hz: float, speed_rpm: float, geometry: Bearing) -> Finding:
+def diagnose(
+    burst: Floats, rate_hz: float, speed_rpm: float | Floats, geometry: Bearing
+) -> Finding:
     """Look for each defect's order in the envelope spectra of several bands.
 
     Args:
         burst: float64[m], acceleration; at least 20 turns of the shaft.
         rate_hz: Samples a second.
-        speed_rpm: Of the shaft.
+        speed_rpm: Of the shaft: one number for all of the burst, or float64[m], one a sample.
         geometry: Of the bearing.
 
     Raises:
-        RecordError: Too short to tell neighbouring orders apart.
+        RecordError: The speed is not known, the shaft stands, or turns too seldom to tell
+            neighbouring orders apart.
     """
-    shaft_hz = speed_rpm / 60.0
-    if len(burst) / rate_hz * shaft_hz < 20:
+    speed = np.atleast_1d(np.asarray(speed_rpm, np.float64))
+    slowest, fastest, shaft_hz = speed.min(), speed.max(), float(speed.mean()) / 60.0
+    if not np.isfinite(shaft_hz):
+        raise RecordError("speed: must be known all through a burst")
+    if slowest <= 0 or fastest > SWING_MAX * slowest:
         raise RecordError(
-            f"burst: must hold at least 20 turns of the shaft, held "
-            f"{len(burst) / rate_hz * shaft_hz:.1f}; record for longer"
+            f"speed: must stay above 0 and within a factor of {SWING_MAX:g} in a burst, was "
+            f"{slowest:.0f} to {fastest:.0f} rpm; orders are for a machine that runs"
+        )
+    if slowest == fastest:
+        speed = speed[:1]
+    turns = len(burst) / rate_hz * shaft_hz
+    if turns < TURNS_MIN:
+        raise RecordError(
+            f"burst: must hold at least {TURNS_MIN} turns of the shaft, held {turns:.1f}; record "
+            "for longer"
         )
     cage = 0.0
     best: tuple[float, str, dict[str, float], tuple[float, float]] | None = None
@@ -119,9 +136,9 @@ def diagnose(burst: Floats, rate_hz: float, speed_rpm: float, geometry: Bearing)
     for split in SPLITS:
         edges = np.linspace(low, high, split + 1)
         for band in pairwise(edges):
-            hz, lines = envelope_spectrum(burst[None], rate_hz, *band)
+            orders, lines = envelope_orders(burst, rate_hz, speed, *band)
             found = {
-                defect: _prominence(hz, lines[0], order * shaft_hz, shaft_hz)
+                defect: _prominence(orders, lines, order)
                 for defect, order in geometry.orders.items()
             }
             name = max(found, key=lambda defect: found[defect])
@@ -137,16 +154,16 @@ def diagnose(burst: Floats, rate_hz: float, speed_rpm: float, geometry: Bearing)
     return Finding(name, found, where)
 
 
-def _prominence(hz: Floats, lines: Floats, defect_hz: float, shaft_hz: float) -> float:
+def _prominence(orders: Floats, lines: Floats, defect: float) -> float:
     """Geometric mean over harmonics of line over floor; the floor is the median around the line."""
     logs = []
     for harmonic in range(1, HARMONICS + 1):
-        centre = harmonic * defect_hz
-        reach = max(SLIP * centre, 1.5 * hz[1])
-        if centre + shaft_hz > hz[-1]:
+        centre = harmonic * defect
+        reach = max(SLIP * centre, 1.5 * orders[1])
+        if centre + 1.0 > orders[-1]:
             break
-        line = lines[np.abs(hz - centre) <= reach]
-        around = np.abs(hz - centre) <= max(shaft_hz, 8 * reach)
+        line = lines[np.abs(orders - centre) <= reach]
+        around = np.abs(orders - centre) <= max(1.0, 8 * reach)
         floor = float(np.median(lines[around]))
         logs.append(np.log(max(float(line.max()), 1e-300) / max(floor, 1e-300)))
     return float(np.exp(np.mean(logs))) if logs else 0.0

@@ -52,12 +52,19 @@ def described(
 
 
 def knocks(
-    name: str, burst: Floats, rate_hz: float, speed_rpm: float, geometry: Bearing
+    name: str, burst: Floats, rate_hz: float, speed_rpm: Floats, geometry: Bearing
 ) -> dict[str, float]:
     """How far each defect's order stands out of the envelope of one burst.
 
+    Args:
+        name: Of the signal.
+        burst: float64[m].
+        rate_hz: Samples a second.
+        speed_rpm: float64[m], of the shaft at each sample; or float64[1].
+        geometry: Of the bearing.
+
     Raises:
-        RecordError: The burst holds too few turns of the shaft.
+        RecordError: As `diagnose`.
     """
     found = diagnose(burst, rate_hz, speed_rpm, geometry)
     return {f"{name} {defect}": value for defect, value in found.prominence.items()}

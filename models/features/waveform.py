@@ -136,12 +136,34 @@ def envelope_spectrum(
     Source:
         Randall and Antoni, Rolling element bearing diagnostics, MSSP 25 (2011) 485.
     """
-    square = envelope(burst, rate_hz, low_hz, high_hz) ** 2
-    m = square.shape[1]
-    window = np.hanning(m)
-    amplitude = np.abs(np.fft.rfft((square - square.mean(axis=1, keepdims=True)) * window, axis=1))
-    hz: Floats = np.fft.rfftfreq(m, 1.0 / rate_hz).astype(np.float64)
-    return hz, np.asarray(2.0 * amplitude / window.sum())
+    return _spectrum(envelope(burst, rate_hz, low_hz, high_hz) ** 2, rate_hz)
+
+
+def envelope_orders(
+    burst: Floats, rate_hz: float, speed_rpm: Floats, low_hz: float, high_hz: float
+) -> tuple[Floats, Floats]:
+    """The same by orders of the shaft, whose speed may change within the burst.
+
+    What is struck rings at its own frequencies whatever the speed, so the band is taken in Hz; how
+    often it is struck goes with the shaft, so the envelope is laid out over its angle.
+
+    Args:
+        burst: float64[m].
+        rate_hz: Samples a second.
+        speed_rpm: float64[m], shaft speed at each sample, > 0; or float64[1] where it is constant.
+        low_hz, high_hz: The band.
+
+    Returns:
+        Orders float64[f], in events per turn, and amplitudes float64[f].
+    """
+    square = envelope(burst[None], rate_hz, low_hz, high_hz)[0] ** 2
+    per_turn = rate_hz * 60.0 / speed_rpm.min()
+    if len(speed_rpm) > 1:
+        # As dense as the samples lie where the shaft is slowest, or fast parts would alias.
+        per_turn = np.ceil(per_turn)
+        square = by_order(square, rate_hz, speed_rpm, int(per_turn))
+    orders, lines = _spectrum(square[None], float(per_turn))
+    return orders, lines[0]
 
 
 def by_order(burst: Floats, rate_hz: float, speed_rpm: Floats, samples_per_turn: int) -> Floats:
@@ -150,7 +172,7 @@ def by_order(burst: Floats, rate_hz: float, speed_rpm: Floats, samples_per_turn:
     Args:
         burst: float64[m].
         rate_hz: Samples a second.
-        speed_rpm: float64[m], shaft speed at each sample, > 0; or float64[1] where it is constant.
+        speed_rpm: float64[m], shaft speed at each sample, > 0.
         samples_per_turn: Twice the highest order that is wanted, at least.
 
     Returns:
@@ -159,14 +181,21 @@ def by_order(burst: Floats, rate_hz: float, speed_rpm: Floats, samples_per_turn:
     Source:
         Computed order tracking: Fyfe and Munck, MSSP 11 (1997) 187.
     """
-    m = len(burst)
-    speed = np.broadcast_to(speed_rpm, m)
     # The angle at a sample is the integral of the speed up to it, by trapezia.
-    step = (speed[1:] + speed[:-1]) / 2 / 60.0 / rate_hz
+    step = (speed_rpm[1:] + speed_rpm[:-1]) / 2 / 60.0 / rate_hz
     turns = np.concatenate([[0.0], np.cumsum(step)])
     whole = int(turns[-1])
     at = np.arange(whole * samples_per_turn) / samples_per_turn
     return np.asarray(np.interp(at, turns, burst))
+
+
+def _spectrum(series: Floats, rate: float) -> tuple[Floats, Floats]:
+    """Abscissa float64[f] in the unit of `rate`, amplitudes float64[n, f] under a Hann window."""
+    m = series.shape[1]
+    window = np.hanning(m)
+    amplitude = np.abs(np.fft.rfft((series - series.mean(axis=1, keepdims=True)) * window, axis=1))
+    at: Floats = np.fft.rfftfreq(m, 1.0 / rate).astype(np.float64)
+    return at, np.asarray(2.0 * amplitude / window.sum())
 
 
 def _centred(burst: Floats) -> Floats:

@@ -13,6 +13,8 @@ from models.features import waveform
 from models.features.bearing import Bearing, bearing, diagnose
 from tests.real_data import folder
 
+Floats = NDArray[np.float64]
+
 RATE_HZ = 12_000.0
 
 
@@ -77,6 +79,63 @@ def test_a_struck_resonance_is_named_by_its_order(defect: str) -> None:
     found = diagnose(knocking(geometry.orders[defect]), RATE_HZ, 1800.0, geometry)
     assert found.defect == defect
     assert found.prominence[defect] == max(found.prominence.values())
+
+
+def ramped(order: float, *, swing: float = 0.2, seed: int = 0) -> tuple[Floats, Floats]:
+    """Four seconds in which a shaft runs up from 1,800 rpm less `swing` to as much more, and its
+    speed at each sample; a resonance is struck `order` times a turn (never where that is 0)."""
+    rng = np.random.default_rng(seed)
+    n = int(4 * RATE_HZ)
+    rpm = 1800.0 * (1 + swing * np.linspace(-1, 1, n))
+    knocks = np.cumsum(rpm / 60 / RATE_HZ) * order
+    strikes = np.diff(np.floor(knocks + 0.01 * rng.normal(size=n).cumsum() / n), prepend=0.0) > 0
+    t = np.arange(200) / RATE_HZ
+    ring = np.exp(-t * 800) * np.sin(2 * np.pi * 3000 * t)
+    return np.convolve(strikes, ring)[:n] + rng.normal(0, 0.3, n), rpm
+
+
+@pytest.mark.parametrize("defect", ["outer race", "inner race", "roller"])
+def test_a_defect_is_named_while_the_speed_changes(defect: str) -> None:
+    geometry = bearing("6205")
+    burst, rpm = ramped(geometry.orders[defect])
+    found = diagnose(burst, RATE_HZ, rpm, geometry)
+    assert found.defect == defect
+    # By one speed for all of the burst its lines are smeared into nothing.
+    smeared = diagnose(burst, RATE_HZ, float(rpm.mean()), geometry)
+    assert smeared.defect == ""
+    assert found.prominence[defect] > 3 * smeared.prominence[defect]
+
+
+def test_a_changing_speed_alone_names_no_defect() -> None:
+    geometry = bearing("6205")
+    for seed in range(20):
+        burst, rpm = ramped(0.0, seed=seed)
+        shaft = 5 * np.sin(2 * np.pi * np.cumsum(rpm / 60 / RATE_HZ))
+        assert diagnose(burst + shaft, RATE_HZ, rpm, geometry).defect == ""
+
+
+def test_a_speed_told_at_each_sample_is_as_good_as_one_number() -> None:
+    burst, _ = ramped(3.585, swing=0.0)
+    geometry = bearing("6205")
+    once = diagnose(burst, RATE_HZ, 1800.0, geometry)
+    each = diagnose(burst, RATE_HZ, np.full(len(burst), 1800.0), geometry)
+    assert once == each
+    wavering = 1800.0 + np.resize([0.0, 0.001], len(burst))
+    tracked = diagnose(burst, RATE_HZ, wavering, geometry)
+    assert tracked.prominence["outer race"] == pytest.approx(once.prominence["outer race"], rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("speed", "why"),
+    [
+        (np.append(np.full(47_999, 1800.0), np.nan), "known all through"),
+        (np.zeros(48_000), "was 0 to 0 rpm"),
+        (np.linspace(100, 1800, 48_000), "was 100 to 1800 rpm"),
+    ],
+)
+def test_a_speed_that_gives_no_orders_is_refused_with_why(speed: Floats, why: str) -> None:
+    with pytest.raises(RecordError, match=why):
+        diagnose(np.ones(48_000), RATE_HZ, speed, bearing("6205"))
 
 
 def test_noise_and_the_shaft_itself_name_no_defect() -> None:
