@@ -85,7 +85,7 @@ class Gateway:
         try:
             self.links = Links(self.channel, self.log, self.clock, self._random, self._report)
             self._latest = Latest()
-            self._parts = parts = Parts(config, self.log.signals, self._latest)
+            self._parts = parts = Parts(config, self.log.signals)
             self.trends = Trends(self.log, settings.store.trends, self.clock)
             self.engine = Engine(parts.alarms, settings.console.texts)
             self.learning = Learning(
@@ -227,7 +227,7 @@ class Gateway:
         Raises:
             ConfigError: It cannot run; nothing has changed.
         """
-        old, new = self._parts, Parts(config, self.log.signals, self._latest)
+        old, new = self._parts, Parts(config, self.log.signals)
         # Beside the loop: a model server that does not answer takes its time.
         posts = await asyncio.to_thread(self._posts, config, new)
         egress = self._egress(config, new)

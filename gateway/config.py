@@ -34,6 +34,8 @@ from models.record import RUNNING
 Table: TypeAlias = dict[str, Any]
 Model = TypeVar("Model", bound=BaseModel)
 
+PER_SECOND = ("hz", "1/s", "rps")
+"""Units that a speed may be in, and must not where rpm are wanted."""
 CONFIG_BYTES_MAX = 16_000_000
 
 
@@ -264,8 +266,10 @@ class _Reading:
             return
         self._check_assets(settings, {asset for asset, _ in owner})
         self._check_running(settings, list(owner))
+        read = [s for source in sources if source for s in source.signals]
+        self._check_bearings(settings, {each.key() for each in read})
         self._check_events(settings, set(owner))
-        self._check_zones(settings, [s for source in sources if source for s in source.signals])
+        self._check_zones(settings, read)
 
     def _check_assets(self, settings: Settings, read: set[str]) -> None:
         channels = [channel.id for channel in settings.notify]
@@ -329,6 +333,22 @@ class _Reading:
                     self._fault(at, f"must name at least one signal of {asset.id}, was {rule!r}")
             except RecordError as error:
                 self._fault(at, str(error).removeprefix("derive: "))
+
+    def _check_bearings(self, settings: Settings, read: set[Signal]) -> None:
+        made = {Signal(each.asset, each.signal, each.unit) for each in settings.derive}
+        for i, asset in enumerate(settings.asset):
+            if asset.bearing is None:
+                continue
+            at: TomlPath = ("asset", i, "bearing", "speed")
+            units = {s.name: s.unit for s in read | made if s.asset == asset.id}
+            unit = units.get(asset.bearing.speed)
+            if unit is None:
+                close = difflib.get_close_matches(asset.bearing.speed, units, n=1)
+                hint = f"did you mean {close[0]!r}?" if close else f"it has {', '.join(units)}"
+                text = f"{asset.id} has no signal {asset.bearing.speed!r}; {hint}"
+                self._fault(at, text)
+            elif unit.lower() in PER_SECOND:
+                self._fault(at, f"must be in rpm, {asset.bearing.speed} is in {unit!r}; scale = 60")
 
     def _check_events(self, settings: Settings, read: set[tuple[str, str]]) -> None:
         known = {asset.id for asset in settings.asset}

@@ -161,35 +161,51 @@ class Flow:
         mono_ns = self._clock.mono_ns()
         cut: list[tuple[int, Windows]] = []
         conditions: list[Condition] = []
-        signals = len(self._log.signals)
         for item in items:
             if isinstance(item, Batch):
                 self._hear(item)
             self._log.append(item)
             self.samples += len(item)
-            made = self.stages.waves.describe(item) if isinstance(item, Waveform) else item
-            if made is None:
-                continue
-            if made is not item:
-                self._log.append(made)
-                signals = len(self._log.signals)
-            derived = self.stages.derive.derive(made)
-            if derived is not None:
-                self._hear(derived)
-                self._log.append(derived)
-            for batch in (derived, made) if derived is not None else (made,):
-                self.latest.take(batch, signals)
-                self._started_or_stopped(batch)
-                conditions += self.stages.limits.update(batch)
-                cut += self.builder.add(batch, mono_ns)
+            if isinstance(item, Waveform):
+                for part in self.stages.waves.describe(item, mono_ns):
+                    self._log.append(part)
+                    self._pass(part, mono_ns, cut, conditions)
+            else:
+                self._pass(item, mono_ns, cut, conditions)
         cut += self.builder.close(mono_ns)
         await self._judge(cut, conditions)
+
+    def _pass(
+        self,
+        batch: Batch,
+        mono_ns: int,
+        cut: list[tuple[int, Windows]],
+        conditions: list[Condition],
+    ) -> None:
+        """Let all stages see a batch that is logged, and what is made of it."""
+        derived = self.stages.derive.derive(batch)
+        if derived is not None:
+            self._hear(derived)
+            self._log.append(derived)
+        for each in (derived, batch) if derived is not None else (batch,):
+            # A speed completes bursts from before it, and may close the windows that they are for.
+            for part in self.stages.waves.hear(each, mono_ns):
+                self._log.append(part)
+                self._pass(part, mono_ns, cut, conditions)
+            self.latest.take(each, len(self._log.signals))
+            self._started_or_stopped(each)
+            conditions += self.stages.limits.update(each)
+            cut += self.builder.add(each, mono_ns)
 
     async def tick(self) -> None:
         """Let time pass where nothing arrives: late windows, delays of alarms, reports."""
         async with self._busy:
-            cut = list(self.builder.close(self._clock.mono_ns()))
             conditions, self._conditions = self._conditions, []
+            mono_ns, cut = self._clock.mono_ns(), list[tuple[int, Windows]]()
+            for part in self.stages.waves.due(mono_ns):
+                self._log.append(part)
+                self._pass(part, mono_ns, cut, conditions)
+            cut += self.builder.close(mono_ns)
             await self._judge(cut, conditions)
         mono_ns, wall_ns = self._clock.mono_ns(), self._clock.wall_ns()
         self._record(self._engine.tick(mono_ns=mono_ns, wall_ns=wall_ns))
@@ -219,6 +235,7 @@ class Flow:
             "window_skipped": self._counters.windows_skipped,
             "clock_set_back": self._counters.clock_steps,
             "waveform_too_short": self.stages.waves.too_short,
+            "waveform_without_orders": self.stages.waves.without_orders,
             "alarm_over_alarms_max": self._engine.alarms_dropped,
         }
 
@@ -361,6 +378,7 @@ class Flow:
             self._starting.pop(asset, None)
             self._silence(asset, holds=False)
         stages.running.carry(self.stages.running)
+        stages.waves.carry(self.stages.waves)
         self.stages = stages
         self._recall_events()
 

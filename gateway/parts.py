@@ -6,7 +6,6 @@ from gateway.alarms.config import AlarmsConfig, SuppressConfig
 from gateway.alarms.limits import Limits
 from gateway.config import Asset, Config
 from gateway.core.signals import Signal, SignalTable
-from gateway.latest import Latest
 from gateway.pipeline.derive import Derive
 from gateway.pipeline.events import Events
 from gateway.pipeline.running import Running
@@ -27,7 +26,7 @@ class Parts:
         stages: What a sample passes.
     """
 
-    def __init__(self, config: Config, table: SignalTable, latest: Latest) -> None:
+    def __init__(self, config: Config, table: SignalTable) -> None:
         """Take up the configuration; signals that are new get their number in `table`."""
         settings = config.settings
         derive = Derive(settings.derive, config.sources_of, table)
@@ -45,7 +44,6 @@ class Parts:
             waves=Waves(
                 settings.asset,
                 table,
-                lambda number: latest.of(number)[0],
                 lambda asset, name: of_name.get((asset, name)),
             ),
             events=Events(settings.event_log, settings.asset, self.sources_of, table),

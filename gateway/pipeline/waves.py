@@ -1,33 +1,53 @@
 """Turns waveforms into signals: RMS, bands, velocity, a bearing's knocks."""
 
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
+import structlog
 
 from gateway.core.batch import Batch, Quality, Waveform, make_batch
 from gateway.core.signals import Signal, SignalTable
 from gateway.pipeline.config import AssetConfig
+from gateway.pipeline.shaft import Shaft
 from models.errors import RecordError
 from models.features.bearing import Bearing
 from models.features.burst import base_of, described, knocks
 
 SAMPLES_MIN = 32
 ACCELERATION_UNITS = ("g", "gn", "g_n")
+WAITING_MAX = 1 << 22
+"""Samples of bursts that wait for the speed they were recorded at."""
 _NO_UNIT = ("crest factor", "kurtosis", "outer race", "inner race", "roller", "cage")
+
+_events = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class _Bearing:
+    geometry: Bearing
+    speed: int
+    lateness_ns: int
+    stale_s: float | None
 
 
 class Waves:
     """Describes every waveform of a gateway.
 
+    A burst's orders need the speed at the time of the burst, which may come after it: they wait for
+    it, `lateness_s` of its asset at most, and then take what is known. Where that is too little
+    they are BAD, which is told once until they are known again.
+
     Attributes:
-        too_short: Waveforms with too few samples, or too few turns of the shaft for the bearing.
+        too_short: Waveforms with too few samples.
+        without_orders: Waveforms of a machine with a bearing whose orders could not be told.
     """
 
     def __init__(
         self,
         assets: Sequence[AssetConfig],
         table: SignalTable,
-        value_of: Callable[[int], float],
         number_of: Callable[[str, str], int | None],
     ) -> None:
         """Prepare.
@@ -35,33 +55,110 @@ class Waves:
         Args:
             assets: As configured; some have a bearing.
             table: Gives each described signal its number.
-            value_of: Latest value of a signal by its number; NaN where there is none.
             number_of: Number of a signal by asset and name.
         """
         self.too_short = 0
+        self.without_orders = 0
         self._table = table
-        self._value_of = value_of
-        self._bearings: dict[str, tuple[Bearing, int | None]] = {
-            asset.id: (asset.bearing.geometry(), number_of(asset.id, asset.bearing.speed))
-            for asset in assets
-            if asset.bearing is not None
-        }
+        self._bearings: dict[str, _Bearing] = {}
+        self._shafts: dict[int, Shaft] = {}
+        self._waiting: deque[tuple[Waveform, int]] = deque()
+        self._lacking: set[Signal] = set()
+        for asset in assets:
+            if asset.bearing is None:
+                continue
+            speed = number_of(asset.id, asset.bearing.speed)
+            if speed is not None:
+                self._bearings[asset.id] = _Bearing(
+                    asset.bearing.geometry(), speed, round(asset.lateness_s * 1e9), asset.stale_s
+                )
+                self._shafts[speed] = Shaft()
 
-    def describe(self, wave: Waveform) -> Batch | None:
-        """One sample of each part, at the burst's end; None where it is too short."""
+    def carry(self, before: "Waves") -> None:
+        """Go on with the counts, and with what is known of the shafts that are still there."""
+        self.too_short, self.without_orders = before.too_short, before.without_orders
+        self._lacking = before._lacking  # noqa: SLF001 (the same class)
+        shafts = before._shafts  # noqa: SLF001 (the same class)
+        self._shafts |= {n: shaft for n, shaft in shafts.items() if n in self._shafts}
+        self._waiting.extend(
+            (wave, due_ns)
+            for wave, due_ns in before._waiting  # noqa: SLF001 (the same class)
+            if self._table[wave.signal].asset in self._bearings
+        )
+
+    def describe(self, wave: Waveform, mono_ns: int) -> list[Batch]:
+        """One sample of each part, at the burst's end; and orders that are known by now."""
+        shaft = self._shafts.get(wave.signal)
+        if shaft is not None and len(wave):
+            shaft.hear_burst(wave)
+            mean = {self._table[wave.signal].name: float(wave.value.mean(dtype=np.float64))}
+            return [*self.due(mono_ns), self._batch(wave, mean)]
         if len(wave) < SAMPLES_MIN:
             self.too_short += 1
-            return None
+            return []
         signal = self._table[wave.signal]
-        burst = wave.value.astype(np.float64)
         acceleration = signal.unit in ACCELERATION_UNITS
-        parts = {
-            name: float(value[0])
-            for name, value in described(
-                signal.name, burst[None], wave.rate_hz, acceleration_g=acceleration
-            ).items()
-        }
-        parts |= self._knocks(signal, burst, wave.rate_hz)
+        burst = wave.value.astype(np.float64)[None]
+        parts = described(signal.name, burst, wave.rate_hz, acceleration_g=acceleration)
+        made = self._batch(wave, {name: float(value[0]) for name, value in parts.items()})
+        if bearing := self._bearings.get(signal.asset):
+            self._waiting.append((wave, mono_ns + bearing.lateness_ns))
+        return [made, *self.due(mono_ns)]
+
+    def hear(self, batch: Batch, mono_ns: int) -> list[Batch]:
+        """Take the speeds of a batch; give the orders that are known by them."""
+        if not self._shafts or batch.history:
+            return []
+        for number, shaft in self._shafts.items():
+            mine = batch.signal == number
+            if mine.any():
+                shaft.hear(batch.t_ns[mine], batch.value[mine])
+        return self.due(mono_ns)
+
+    def due(self, mono_ns: int) -> list[Batch]:
+        """The orders whose speed is known, or has been waited for long enough."""
+        if not self._waiting:
+            return []
+        waiting, self._waiting = self._waiting, deque()
+        out: list[Batch] = []
+        spare = WAITING_MAX
+        for wave, due_ns in reversed(waiting):
+            bearing = self._bearings[self._table[wave.signal].asset]
+            spare -= len(wave)
+            if (
+                self._shafts[bearing.speed].known_ns >= _last_ns(wave)
+                or mono_ns >= due_ns
+                or spare < 0
+            ):
+                out.append(self._orders(wave, bearing))
+            else:
+                self._waiting.appendleft((wave, due_ns))
+        return out[::-1]
+
+    def _orders(self, wave: Waveform, bearing: _Bearing) -> Batch:
+        signal = self._table[wave.signal]
+        try:
+            parts = knocks(
+                signal.name,
+                wave.value.astype(np.float64),
+                wave.rate_hz,
+                self._shafts[bearing.speed].over(wave, bearing.stale_s),
+                bearing.geometry,
+            )
+        except RecordError as error:
+            self.without_orders += 1
+            if signal not in self._lacking:
+                self._lacking.add(signal)
+                _events.warning("waveform.orders_unknown", signal=str(signal), why=str(error))
+            parts = {f"{signal.name} {defect}": np.nan for defect in bearing.geometry.orders}
+        else:
+            if signal in self._lacking:
+                self._lacking.discard(signal)
+                _events.info("waveform.orders_known", signal=str(signal))
+        return self._batch(wave, parts)
+
+    def _batch(self, wave: Waveform, parts: Mapping[str, float]) -> Batch:
+        signal = self._table[wave.signal]
         numbers = [self._table.intern(part_signal(signal, name)) for name in parts]
         end_ns = wave.t0_ns + round(len(wave) / wave.rate_hz * 1e9)
         return make_batch(
@@ -73,20 +170,9 @@ class Waves:
             wave.received_ns,
         )
 
-    def _knocks(
-        self, signal: Signal, burst: np.ndarray[tuple[int], np.dtype[np.float64]], rate_hz: float
-    ) -> dict[str, float]:
-        bearing = self._bearings.get(signal.asset)
-        if bearing is None or bearing[1] is None:
-            return {}
-        speed_rpm = self._value_of(bearing[1])
-        if not speed_rpm > 0:  # Standing still, or not known.
-            return {}
-        try:
-            return knocks(signal.name, burst, rate_hz, speed_rpm, bearing[0])
-        except RecordError:
-            self.too_short += 1
-            return {}
+
+def _last_ns(wave: Waveform) -> int:
+    return wave.t0_ns + round((len(wave) - 1) / wave.rate_hz * 1e9)
 
 
 def part_signal(base: Signal, name: str) -> Signal:

@@ -89,7 +89,8 @@ class Finding:
 
     Attributes:
         defect: The defect whose knocks stand out, or "" where none does.
-        prominence: Defect -> how many times the floor its lines reach (mean over harmonics).
+        prominence: Defect -> how many times the floor its lines reach (mean over harmonics); NaN
+            where the burst is sampled too seldom to show it.
         band_hz: The band in which the strongest was seen.
     """
 
@@ -141,9 +142,10 @@ def diagnose(
                 defect: _prominence(orders, lines, order)
                 for defect, order in geometry.orders.items()
             }
-            name = max(found, key=lambda defect: found[defect])
-            if best is None or found[name] > best[0]:
-                best = found[name], name, found, (float(band[0]), float(band[1]))
+            name = max(found, key=lambda defect: np.nan_to_num(found[defect]))
+            top = float(np.nan_to_num(found[name]))
+            if best is None or top > best[0]:
+                best = top, name, found, (float(band[0]), float(band[1]))
             cage = max(cage, found["cage"])
     assert best is not None
     top, name, found, where = best
@@ -166,4 +168,4 @@ def _prominence(orders: Floats, lines: Floats, defect: float) -> float:
         around = np.abs(orders - centre) <= max(1.0, 8 * reach)
         floor = float(np.median(lines[around]))
         logs.append(np.log(max(float(line.max()), 1e-300) / max(floor, 1e-300)))
-    return float(np.exp(np.mean(logs))) if logs else 0.0
+    return float(np.exp(np.mean(logs))) if logs else float("nan")

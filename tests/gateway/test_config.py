@@ -46,6 +46,20 @@ def test_zones_of_vibration_are_for_a_velocity() -> None:
     assert parse(f"{HEAD}signals = [ {right} ]\n{asset}", Path("f.toml")).settings.asset
 
 
+def test_a_bearings_speed_is_a_signal_in_rpm() -> None:
+    def text(unit: str, speed: str) -> str:
+        one = ONE.replace("rpm", unit)
+        bearing = f'[asset.bearing]\nnumber = "6205"\nspeed = "{speed}"\n'
+        return f'{HEAD}signals = [ {one} ]\n[[asset]]\nid = "press"\n{bearing}'
+
+    (told,) = faults(text("rpm", "sped"))
+    assert "asset[0].bearing.speed: press has no signal 'sped'; did you mean 'speed'?" in told
+    (told,) = faults(text("Hz", "speed"))
+    assert "asset[0].bearing.speed: must be in rpm, speed is in 'Hz'; scale = 60" in told
+    made = '[[derive]]\nasset = "press"\nsignal = "shaft"\nexpression = "speed / 4"\n'
+    assert parse(text("rpm", "shaft") + made, Path("f.toml")).settings.asset
+
+
 def test_every_fault_is_told_at_once_each_with_its_line() -> None:
     text = (
         HEAD

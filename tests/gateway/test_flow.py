@@ -39,7 +39,7 @@ def stages(table: SignalTable, sources: Mapping[Signal, str]) -> Stages:
     return Stages(
         source_of={table.intern(signal): source for signal, source in sources.items()},
         derive=Derive([], sources, table),
-        waves=Waves([], table, lambda _n: np.nan, lambda _a, _n: None),
+        waves=Waves([], table, lambda _a, _n: None),
         events=Events((), (), {}, table),
         running=Running({}),
         limits=Limits([], table),
