@@ -26,6 +26,7 @@ class Record:
         labels: Label name -> float64[n], 1 where the label holds, 0 where it does not, NaN unknown.
         categories: Signal name -> its words; the value is the index of the word.
         time_text: The time as the file had it, or empty.
+        notes: What was guessed in reading it, for its owner.
     """
 
     values: NDArray[np.float64]
@@ -37,6 +38,7 @@ class Record:
     labels: dict[str, NDArray[np.float64]] = field(default_factory=dict)
     categories: dict[str, tuple[str, ...]] = field(default_factory=dict)
     time_text: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         n, k = self.values.shape
@@ -148,4 +150,5 @@ def join(records: Sequence[Record]) -> Record:
             for name in labels
         },
         time_text=tuple(text for record in records for text in record.time_text),
+        notes=tuple(dict.fromkeys(note for record in records for note in record.notes)),
     )

@@ -56,7 +56,7 @@ def evaluate(
         "kind": kind,
         "protocol": f"Trained by the defaults on {len(train)} rows, judged on {len(test)} others. "
         f"Yardstick: {YARDSTICK[kind]}.",
-        "notes": list(notes),
+        "notes": [*train.notes, *notes],
         "measures": {each.name: measures(each) for each in heard},
     }
     if kind == "failure":

@@ -11,8 +11,9 @@ import numpy as np
 from gateway.cli.cells import MISSING
 from gateway.cli.columns import Columns, by_number, coded, unit_of, words_of
 from gateway.cli.files import groups_of
+from gateway.cli.moments import time_of
 from gateway.cli.tables import Table, numbers, table
-from gateway.cli.times import find_time, joined, time_of
+from gateway.cli.times import find_time, joined
 from models.errors import RecordError
 from models.events import AGO_H_MAX, CODES_MAX, Facts, Failures, Log
 from models.record import Record
@@ -153,7 +154,7 @@ def event_table(
             f"{path}: must have one column of codes beside {time} and the machine, has "
             f"{', '.join(rest) or 'none'}; leave others out with --ignore"
         )
-    time_s, _ = time_of(held, time, columns.day_first)
+    time_s, _, _ = time_of(held, time, columns.day_first)
     assert time_s is not None
     column = held.columns[held.names.index(rest[0])]
     code = np.array([f"{c:g}" if isinstance(c, float) else str(c) for c in column], object)

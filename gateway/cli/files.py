@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gateway.cli.columns import Columns, by_number, coded, unit_of, words_of
+from gateway.cli.moments import time_of
 from gateway.cli.tables import NUMERIC_SHARE, Table, numbers, share, table
-from gateway.cli.times import find_time, joined, time_of
+from gateway.cli.times import find_time, joined
 from models.errors import RecordError
 from models.events import Log, Rows
 from models.record import Record, join
@@ -64,7 +65,7 @@ def _record(
         units.append(unit_of(formula.name))
     if not names:
         raise RecordError(f"{held.path}: no column of numbers; there are {', '.join(held.names)}")
-    time_s, texts = time_of(held, time, columns.day_first)
+    time_s, texts, note = time_of(held, time, columns.day_first)
     stem = held.path.name if many or columns.group is None else ""
     groups, group = groups_of(held, columns.group, stem)
     record = Record(
@@ -77,6 +78,7 @@ def _record(
         labels={name: numbers(held, name) for name in columns.labels},
         categories={name: words[name] for name in names if name in words},
         time_text=texts,
+        notes=tuple(dict.fromkeys(each for each in (*held.notes, note) if each)),
     )
     if columns.events or columns.failures:
         record = _with_events(record, held, columns)

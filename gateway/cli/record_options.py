@@ -48,9 +48,9 @@ def data_options(*, training: bool) -> Callable[[Command], Command]:
             multiple=True,
             required=True,
             type=click.Path(path_type=Path),
-            help="CSV, gzip or Parquet, each a sequence of its own; or a gateway's forewarn.toml."
+            help="CSV, gzip, zip or Parquet, a sequence each; or a gateway's forewarn.toml."
             if training
-            else "CSV, gzip or Parquet; each file is a sequence of its own. May be repeated.",
+            else "CSV, gzip, zip or Parquet; each file is a sequence of its own. May be repeated.",
         ),
         click.option("--time", metavar="COL", help="Time column [default: found by itself]."),
         day_first_option,

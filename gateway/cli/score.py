@@ -87,7 +87,7 @@ def command(
     columns = with_tables(columns, events, known=needed(bundle.manifest.detail, columns.signals))
     with Console(stderr=True).status("scoring") as status:
         record = read(data, columns)
-        notes = doubts(record, columns) + _foreign(bundle, record)
+        notes = [*record.notes, *doubts(record, columns), *_foreign(bundle, record)]
         status.update(f"scoring {len(record)} rows")
         names, lines, summary = _scored(bundle, record, device, precision, follow=follow)
         if not summary["judged"]:

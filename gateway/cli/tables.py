@@ -1,16 +1,26 @@
-"""Reads a file as a table: CSV of any delimiter, gzip, Parquet, recorded bursts."""
+"""Reads a file as a table: CSV of any delimiter, gzip, zip, Parquet, recorded bursts."""
 
-import csv
 import gzip
 import io
-import re
+import zipfile
+import zlib
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gateway.cli.cells import MISSING, comma_number, is_date, number
+from gateway.cli.cells import (
+    COMMA_GROUPED,
+    NO_NUMBER,
+    POINT_GROUPED,
+    comma_number,
+    decimal_mark,
+    number,
+)
+from gateway.cli.csv_text import cut
 from gateway.cli.waveforms import columns_of
 from models.errors import RecordError
 from models.paths import unreadable
@@ -18,18 +28,13 @@ from models.paths import unreadable
 NUMERIC_SHARE = 0.5
 """A column with more numbers than this is one of numbers, and other text in it is a mistake."""
 BYTES_MAX = 4 << 30
-SUFFIXES = (".csv", ".gz", ".parquet", ".txt", ".npz")
+SUFFIXES = (".csv", ".gz", ".parquet", ".txt", ".dat", ".tsv", ".zip", ".npz")
 """As such files are called; what they are is told by their content."""
-
-_SEPARATOR = re.compile(r"^sep=(.)$", re.IGNORECASE)
-"""The first line of a CSV that Excel wrote for itself."""
-
-_GROUPED = re.compile(r"^[+-]?[1-9]\d{0,2}(,\d{3})+$")
 
 Floats = NDArray[np.float64]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Table:
     """A file as it is.
 
@@ -38,6 +43,7 @@ class Table:
         first_line: Of the file, that the first row stands on.
         stamps: Columns of numbers that the file says are times, in s since 1970.
         delimiter: Between its cells; "" for blanks, and where it is no text.
+        notes: What was done to it that its owner should know.
     """
 
     path: Path
@@ -46,9 +52,17 @@ class Table:
     first_line: int
     stamps: frozenset[str] = frozenset()
     delimiter: str = ""
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.columns[0]) if self.columns else 0
+
+    @cached_property
+    def decimal(self) -> str:
+        """The one decimal mark that its cells have for sure; "" where none or both are there."""
+        texts = [some(column) for column in self.columns if column.dtype != np.float64]
+        marks = {decimal_mark(cell) for cells in texts for cell in cells} - {""}
+        return marks.pop() if len(marks) == 1 else ""
 
 
 def table(path: Path) -> Table:
@@ -64,12 +78,15 @@ def table(path: Path) -> Table:
     if data[:4] == b"PAR1":
         return _parquet(path, data)
     if data[:4] == b"PK\x03\x04":
-        made = columns_of(path, data)
-        return Table(path, tuple(made), tuple(made.values()), 1)
+        packed = _zipped(path, data)
+        if packed is None:
+            made = columns_of(path, data)
+            return Table(path, tuple(made), tuple(made.values()), 1)
+        data = packed
     if data[:2] == b"\x1f\x8b":
         try:
-            with gzip.open(io.BytesIO(data)) as packed:
-                data = packed.read(BYTES_MAX)
+            with gzip.open(io.BytesIO(data)) as inner:
+                data = inner.read(BYTES_MAX)
         except (OSError, EOFError) as error:
             raise RecordError(f"{path}: gzip is damaged ({error}); copy it again") from error
     text = _text(data)
@@ -77,8 +94,29 @@ def table(path: Path) -> Table:
     if not lines:
         raise RecordError(f"{path}: must hold at least one row, was empty")
     if "\0" in text[:4096]:
-        raise RecordError(f"{path}: must be CSV, gzip or Parquet, was binary")
+        raise RecordError(f"{path}: must be CSV, gzip, zip, Parquet or npz, was binary")
     return _csv(path, lines)
+
+
+def _zipped(path: Path, data: bytes) -> bytes | None:
+    """The one file in a zip; None where it holds arrays, or is a workbook.
+
+    Raises:
+        RecordError: Several files, none, too large or damaged.
+    """
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as held:
+            inside = [each for each in held.infolist() if not each.is_dir()]
+            if any(each.filename.endswith((".npy", "xl/workbook.xml")) for each in inside):
+                return None
+            if len(inside) != 1:
+                names = ", ".join(each.filename for each in inside[:5]) or "none"
+                raise RecordError(f"{path}: must hold one file, holds {names}; unpack it")
+            if inside[0].file_size > BYTES_MAX:
+                raise RecordError(f"{path}: must unpack to at most {BYTES_MAX} bytes")
+            return held.read(inside[0])
+    except (OSError, zipfile.BadZipFile, EOFError, RuntimeError, NotImplementedError, zlib.error):
+        return None
 
 
 def _text(data: bytes) -> str:
@@ -91,71 +129,16 @@ def _text(data: bytes) -> str:
 
 
 def _csv(path: Path, lines: list[str]) -> Table:
-    given = _SEPARATOR.match(lines[0])
-    lines = lines[1:] if given else lines
-    if not lines:
-        raise RecordError(f"{path}: must hold at least one row, had none")
-    first_line = 2 if given else 1
-    delimiter = given[1] if given else _delimiter(lines[:50])
-    rows = (
-        list(csv.reader(lines, delimiter=delimiter))
-        if delimiter
-        else [line.split() for line in lines]
-    )
-    width = len(rows[0])
-    has_header = _is_header(rows)
-    for at, row in enumerate(rows, first_line):
-        if len(row) != width:
-            raise RecordError(
-                f"{path}: row {at}: must have {width} columns as the first row, had {len(row)}"
-            )
-    names = [cell.strip() for cell in rows[0]] if has_header else []
-    names = [name or f"c{i + 1}" for i, name in enumerate(names)] or [
-        f"c{i + 1}" for i in range(width)
-    ]
-    if len(set(names)) != len(names):
-        twice = sorted({name for name in names if names.count(name) > 1})
-        raise RecordError(f"{path}: header: names must differ, {', '.join(twice)} is there twice")
-    body = rows[1:] if has_header else rows
-    if not body:
-        raise RecordError(f"{path}: must hold at least one row below its header, had none")
+    if lines[0].lstrip().startswith(("{", "[")):
+        raise RecordError(
+            f"{path}: must be CSV, gzip, zip, Parquet or npz, was JSON; save it as CSV"
+        )
+    found = cut(path, lines)
     columns = tuple(
-        np.array([cell.strip() for cell in column], object) for column in zip(*body, strict=True)
+        np.array([cell.strip() for cell in column], object)
+        for column in zip(*found.rows, strict=True)
     )
-    return Table(path, tuple(names), columns, first_line + has_header, delimiter=delimiter)
-
-
-def _delimiter(sample: list[str]) -> str:
-    """What cuts all lines into the same, largest number of cells; "" for blanks."""
-    best, cells = "", 1
-    for delimiter in ",;\t|":
-        counts = {len(row) for row in csv.reader(sample, delimiter=delimiter)}
-        if len(counts) == 1 and (count := counts.pop()) > cells:
-            best, cells = delimiter, count
-    # `1,5;2,5` is cut evenly by both; a comma between digits is then a decimal comma.
-    if best == "," and len({line.count(";") for line in sample}) == 1 and sample[0].count(";"):
-        best = ";"
-    if best:
-        return best
-    # Uneven lines: by the first of them, so that the others can be refused by their number.
-    first = max(",;\t|", key=sample[0].count)
-    return first if first in sample[0] else ""
-
-
-def _is_header(rows: list[list[str]]) -> bool:
-    """Whether the first row holds names: text where the rows below hold numbers or times."""
-    first = [cell.strip() for cell in rows[0]]
-    plain = [_plain(cell) for cell in first]
-    if len(rows) == 1:
-        return not any(plain)
-    second = [_plain(cell.strip()) for cell in rows[1]]
-    if any(below and not here for here, below in zip(plain, second, strict=False)):
-        return True
-    return not any(plain) and len(set(first)) == len(first)
-
-
-def _plain(cell: str) -> bool:
-    return cell.lower() in MISSING or number(cell) is not None or is_date(cell)
+    return Table(path, found.names, columns, found.first_line, delimiter=found.delimiter)
 
 
 def _parquet(path: Path, data: bytes) -> Table:
@@ -186,12 +169,16 @@ def _parquet(path: Path, data: bytes) -> Table:
     return Table(path, tuple(held.column_names), tuple(columns), 1, frozenset(stamps))
 
 
+def some(column: NDArray[Any]) -> NDArray[Any]:
+    """At most some 2,000 cells of a column, evenly."""
+    return column[:: max(1, len(column) // 2000)]
+
+
 def share(column: NDArray[np.object_] | Floats) -> float:
     """Share of numbers among the cells that hold anything."""
     if column.dtype == np.float64:
         return 1.0
-    some = column[:: max(1, len(column) // 2000)]
-    filled = [cell for cell in some if cell.lower() not in MISSING]
+    filled = [cell for cell in some(column) if cell.lower() not in NO_NUMBER]
     if not filled:
         return 1.0
     return sum(number(cell) is not None for cell in filled) / len(filled)
@@ -203,24 +190,19 @@ def numbers(held: Table, name: str) -> Floats:
     Raises:
         RecordError: The first cell that is none, by row and column.
     """
-    column = held.columns[held.names.index(name)]
-    if column.dtype == np.float64:
-        return _finite(np.asarray(column, np.float64))
+    given = held.columns[held.names.index(name)]
+    if given.dtype == np.float64:
+        return _finite(np.asarray(given, np.float64))
+    column = _ungrouped(held, name, given)
     try:
         return _finite(np.array([cell or "nan" for cell in column]).astype(np.float64))
     except ValueError:
         pass
-    commas = [cell for cell in column if "," in cell]
-    if held.delimiter == "," and commas and all(_GROUPED.match(cell) for cell in commas):
-        whole, part = commas[0].replace(",", ""), commas[0].replace(",", ".", 1)
-        raise RecordError(
-            f"{held.path}: column {name}: {commas[0]} may be {whole} or {part}; write it so"
-        )
     # Where commas are decimal, points are none.
-    value_of = comma_number if commas else number
+    value_of = comma_number if any(decimal_mark(cell) == "," for cell in column) else number
     out = np.full(len(column), np.nan)
     for row, cell in enumerate(column):
-        if cell.lower() in MISSING:
+        if cell.lower() in NO_NUMBER:
             continue
         value = value_of(cell)
         if value is None:
@@ -230,6 +212,26 @@ def numbers(held: Table, name: str) -> Floats:
             )
         out[row] = value
     return _finite(out)
+
+
+def _ungrouped(held: Table, name: str, column: NDArray[Any]) -> NDArray[Any]:
+    """The column without marks that part thousands, where its file tells which mark does.
+
+    Raises:
+        RecordError: Commas may be either, and nothing in the file tells.
+    """
+    part, grouped = (".", POINT_GROUPED) if held.decimal == "," else (",", COMMA_GROUPED)
+    parted = [cell for cell in column if part in cell]
+    if not parted or not all(grouped.match(cell) for cell in parted):
+        return column
+    if held.decimal:
+        return np.array([cell.replace(part, "") for cell in column], object)
+    if held.delimiter != ",":
+        return column
+    whole, point = parted[0].replace(",", ""), parted[0].replace(",", ".", 1)
+    raise RecordError(
+        f"{held.path}: column {name}: {parted[0]} may be {whole} or {point}; write it so"
+    )
 
 
 def _finite(values: Floats) -> Floats:

@@ -134,10 +134,11 @@ def command(
         status.update(f"training on {len(record)} rows of {len(record.names)} signals")
         trained = _train(record, kind, columns, derive, running, options)
         made = trained.write(out)
+    notes = (*record.notes, *trained.notes)
     if as_json:
-        click.echo(json.dumps(_report(made, trained.notes), ensure_ascii=False))
+        click.echo(json.dumps(_report(made, notes), ensure_ascii=False))
     else:
-        _show(made, trained.notes, out)
+        _show(made, notes, out)
     sys.exit(0)
 
 

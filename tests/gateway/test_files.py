@@ -64,6 +64,85 @@ def test_a_comma_that_may_part_thousands_is_not_guessed(tmp_path: Path) -> None:
     assert load(tmp_path, "a;b\n1,234;2\n").values.tolist() == [[1.234, 2]]
 
 
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("a;b\n65.912;1,5\n1.065.912;2,5\n", [65_912, 1_065_912]),
+        ("a;b\n65.912;1\n66.5;2,5\n", [65.912, 66.5]),
+        ('a,b\n"65,912",1.5\n"1,065,912",2.5\n', [65_912, 1_065_912]),
+        ('a,b\n"1,725.5",1\n999.5,2\n', [1725.5, 999.5]),
+        ("a;b\n65,912;1.5\n66,500;2\n", [65_912, 66_500]),
+    ],
+)
+def test_what_parts_thousands_the_rest_of_the_file_tells(
+    tmp_path: Path, text: str, wanted: list[float]
+) -> None:
+    assert load(tmp_path, text).values[:, 0].tolist() == wanted
+
+
+def test_words_of_historians_and_excel_are_no_numbers(tmp_path: Path) -> None:
+    words = ["Bad Input", "I/O Timeout", "#NV", "#DIV/0!", "--", "No Data"]
+    rows = "".join(f"{i};{word}\n{i};2,5\n" for i, word in enumerate(words))
+    values = load(tmp_path, "a;b\n" + rows).values[:, 1]
+    np.testing.assert_array_equal(values, [np.nan, 2.5] * len(words))
+
+
+def test_true_and_false_are_numbers(tmp_path: Path) -> None:
+    record = load(tmp_path, "door,WAHR?,a\nTRUE,falsch,1\nFALSE,wahr,2\n")
+    assert record.values.tolist() == [[1, 0, 1], [0, 1, 2]]
+
+
+@pytest.mark.parametrize(
+    "above",
+    [
+        "# Rig 7, 2026\n",
+        "Logger;DL-200\nSerial no.;1234\n\nStart: 2026\n",
+        "% one\n% two\n",
+    ],
+)
+@pytest.mark.parametrize("units", ["", "s;°C;-\n", ";[°C];\n"])
+def test_lines_above_the_table_and_a_line_of_units(tmp_path: Path, above: str, units: str) -> None:
+    record = load(
+        tmp_path,
+        above + "time;a;b\n" + units + "0;1,5;1\n1;2,5;x\n2;3,5;4\n3;1;2\n",
+        Columns(ignore=("b",)),
+    )
+    assert record.names == ("a [°C]" if units else "a",)
+    assert record.units == ("°C" if units else "",)
+    assert record.values[:, 0].tolist() == [1.5, 2.5, 3.5, 1]
+    line = 2 + above.replace("\n\n", "\n").count("\n") + bool(units) + 1
+    with pytest.raises(RecordError, match=f"row {line}, column b: must be a number, was 'x'"):
+        load(
+            tmp_path,
+            above
+            + "time;a;b\n"
+            + units.replace("[", "").replace("]", "")
+            + "0;1,5;1\n1;2,5;x\n2;3,5;4\n3;1;2\n",
+        )
+
+
+def test_names_in_a_comment_are_names(tmp_path: Path) -> None:
+    record = load(tmp_path, "# rig 7\n# time a b\n0.0 1.5 2\n0.1 1.6 3\n")
+    assert record.names == ("a", "b")
+    assert record.time_s is not None
+
+
+def test_a_header_that_is_too_short_is_not_lost(tmp_path: Path) -> None:
+    with pytest.raises(RecordError, match="row 2: must have 2 columns as the first row, had 3"):
+        load(tmp_path, "a,b\n1,2,3\n2,3,4\n3,4,5\n")
+
+
+def test_a_zip_of_one_file_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w") as packed:
+        packed.writestr("folder/a.csv", "a,b\n1,2\n3,4\n")
+    assert read([path], Columns()).values.tolist() == [[1, 2], [3, 4]]
+    with zipfile.ZipFile(path, "a") as packed:
+        packed.writestr("b.csv", "a,b\n1,2\n")
+    with pytest.raises(RecordError, match=r"must hold one file, holds folder/a\.csv, b\.csv"):
+        read([path], Columns())
+
+
 def test_what_excel_writes_is_read(tmp_path: Path) -> None:
     text = "sep=;\r\nZeit;Druck [bar]\r\n27.11.2026 14:05:00;1,5\r\n27.11.2026 14:05:01;1,75\r\n"
     (tmp_path / "a.csv").write_bytes(text.encode("utf-16"))
@@ -179,6 +258,7 @@ def test_each_file_is_a_sequence_of_its_own(tmp_path: Path) -> None:
         ("a,a\n1,2\n", "a is there twice"),
         ("a,b\nx,y\nz,w\n", "no column of numbers"),
         ("\0\1\2", "was binary"),
+        ('{"a": 1}\n{"a": 2}\n', "was JSON"),
     ],
 )
 def test_a_file_that_is_no_table_is_refused(tmp_path: Path, text: str, message: str) -> None:

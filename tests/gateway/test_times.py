@@ -37,6 +37,12 @@ def of(text: str) -> float:
         ("2026-11-05 14:05:00,250", "2026-11-05 14:05:01,250", "2026-11-05T14:05:00.250"),
         ("05/05/2026 14:05", "05/05/2026 14:06", "2026-05-05T14:05:00"),
         ("27.11.2026 14:05:00+00:00", "27.11.2026 15:05:00+01:00", "2026-11-27T14:05:00"),
+        ("27.11.2026 14:05:00 MEZ", "27.11.2026 15:05:00 MESZ", "2026-11-27T13:05:00"),
+        ("2026-11-27 14:05:00 UTC", "2026-11-27 14:05:01 UTC", "2026-11-27T14:05:00"),
+        ("27-Nov-2026 14:05:00", "27-Nov-2026 14:05:01", "2026-11-27T14:05:00"),
+        ("5. März 2026 14:05", "5. März 2026 14:06", "2026-03-05T14:05:00"),
+        ("Mar 5, 2026 2:05 PM", "Mar 5, 2026 2:06 PM", "2026-03-05T14:05:00"),
+        ("20261127140500", "20261127140501", "2026-11-27T14:05:00"),
     ],
 )
 @pytest.mark.parametrize("name", ["Zeit", "stamp"])
@@ -100,11 +106,14 @@ def test_what_is_unclear_can_be_said(tmp_path: Path) -> None:
         load(tmp_path, "Zeit;a\n27/11/2026;1\n", Columns(day_first=False))
 
 
-def test_a_time_without_its_day_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(RecordError, match=r"column Zeit: must be a time .*needs a column of dates"):
-        load(tmp_path, "Zeit;a\n14:05:00;1\n14:05:01;2\n")
-    record = load(tmp_path, "Zeit;a\n14:05:00;1\n14:05:01;2\n", Columns(ignore=("Zeit",)))
-    assert record.time_s is None
+def test_a_time_without_its_day_goes_on_past_midnight(tmp_path: Path) -> None:
+    record = load(tmp_path, "Zeit;a\n22:00:00;1\n23:59:59,5;2\n06:00:00;3\n05:59:58;4\n")
+    assert record.time_s is not None
+    # A night is a day on; two seconds back are a clock that was set.
+    assert np.diff(record.time_s).tolist() == [7199.5, 21_600.5, -2]
+    assert "a time of day without its date" in record.notes[0]
+    with pytest.raises(RecordError, match=r"row 3, column Zeit: must be a time .*was '25:00:00'"):
+        load(tmp_path, "Zeit;a\n22:00:00;1\n25:00:00;2\n22:00:02;2\n")
 
 
 def test_of_several_dates_one_must_be_named(tmp_path: Path) -> None:
@@ -126,6 +135,59 @@ def test_numbers_are_of_the_unit_in_brackets(tmp_path: Path, unit: str, step: fl
     record = load(tmp_path, f"Time [{unit}],a\n0,1\n500,2\n")
     assert record.time_s is not None
     assert np.diff(record.time_s).tolist() == [step]
+
+
+@pytest.mark.parametrize("header", ["t", "unix_time", "c", "Zeit"])
+@pytest.mark.parametrize("per_second", [1, 10**3, 10**6, 10**9])
+def test_seconds_since_1970_are_a_time_whatever_they_are_called(
+    tmp_path: Path, header: str, per_second: int
+) -> None:
+    rows = "".join(f"{i * i % 7},{(1_772_431_200 + 5 * i) * per_second}\n" for i in range(20))
+    record = load(tmp_path, f"a,{header}\n{rows}")
+    assert record.names == ("a",)
+    assert record.time_s is not None
+    np.testing.assert_allclose(record.time_s, 1_772_431_200 + 5.0 * np.arange(20), atol=1e-6)
+
+
+def test_what_does_not_only_rise_is_no_time(tmp_path: Path) -> None:
+    swinging = "".join(f"{1.5e9 + 1e8 * (i % 5)},{20 + i % 3}\n" for i in range(20))
+    record = load(tmp_path, f"volume,t\n{swinging}")
+    assert record.time_s is None
+    assert record.names == ("volume", "t")
+
+
+@pytest.mark.parametrize(
+    ("header", "step_s"),
+    [
+        ("time_ms", 0.5),
+        ("Zeit [us]", 5e-4),
+        ("elapsed_s", 500),
+        ("t_min", 30_000),
+        ("Sekunden", 500),
+        ("t", 500),
+    ],
+)
+def test_the_unit_of_a_time_may_end_its_name(tmp_path: Path, header: str, step_s: float) -> None:
+    record = load(tmp_path, f"{header},a\n0,1\n500,2\n1000,1\n")
+    assert record.time_s is not None
+    assert np.diff(record.time_s).tolist() == pytest.approx([step_s, step_s])
+
+
+def test_excels_days_are_told_from_seconds(tmp_path: Path) -> None:
+    days = "".join(f"{46083.25 + i / 1440:.8f};{i}\n" for i in range(5)).replace(".", ",")
+    record = load(tmp_path, "Datum;a\n" + days)
+    assert record.time_s is not None
+    assert record.time_s[0] == of("2026-03-02T06:00:00")
+    np.testing.assert_allclose(np.diff(record.time_s), 60.0, atol=2e-3)
+    assert (
+        "Excel's days since 1900, so 2026-03-02 06:00:00 to 2026-03-02 06:04:00" in record.notes[0]
+    )
+    seconds = load(
+        tmp_path, "time,a\n" + "".join(f"{46083 + i / 1000:.3f},{i}\n" for i in range(5))
+    )
+    assert seconds.time_s is not None
+    assert seconds.time_s[0] == 46_083
+    assert seconds.notes == ()
 
 
 @given(st.datetimes(min_value=datetime(1971, 1, 1), max_value=datetime(2099, 12, 31)))  # noqa: DTZ001
