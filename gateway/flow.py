@@ -325,12 +325,18 @@ class Flow:
         self.assessed += len(assessments)
         return post.judge.conditions(windows, judged)
 
-    def tell(self, events: Sequence[Event], whole: Sequence[tuple[str, str]]) -> int:
+    def tell(self, events: Sequence[Event], whole: Sequence[tuple[str, str]], who: str) -> int:
         """Take events that somebody knows of; how many were new. See `Events.tell`."""
-        new, kept = self.stages.events.tell(events, whole)
+        new, kept = self.stages.events.tell(events, whole, by=who, at_ns=self._clock.wall_ns())
         for key, state in kept:
             self._log.state_put("events", key, state)
         return new
+
+    def take_back(self, events: Sequence[Event], who: str) -> None:
+        """Take events back that did not happen. See `Events.take_back`."""
+        kept = self.stages.events.take_back(events, by=who, at_ns=self._clock.wall_ns())
+        for key, state in kept:
+            self._log.state_put("events", key, state)
 
     def _hear(self, batch: Batch) -> None:
         """Keep the events that a batch tells, before it: a crash between must lose none."""

@@ -14,6 +14,17 @@ SENT_MAX = 400
 """Events in one request; a body may have 64 KiB."""
 
 
+def _moment(_: click.Context, __: click.Parameter, text: str | None) -> str | None:
+    """What `--at` says, with its zone."""
+    if text is None:
+        return None
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        raise click.BadParameter(f"must be as 2026-03-01 11:00:00, was {text!r}") from None
+    return (at if at.tzinfo else at.replace(tzinfo=UTC)).isoformat()
+
+
 @click.group()
 @options
 @click.pass_context
@@ -28,6 +39,7 @@ def command(ctx: click.Context, *, url: str, token_file: Path | None) -> None:
       forewarn events add press-1 repair bearing --note "outer ring"
       forewarn events import errors.csv --group machine --whole
       forewarn events list --asset press-1
+      forewarn events take-back press-1 repair bearing --at "2026-03-01 11:00:00"
     """
     ctx.obj = Gateway.at("events", url, token_file)
 
@@ -36,22 +48,31 @@ def command(ctx: click.Context, *, url: str, token_file: Path | None) -> None:
 @click.argument("asset")
 @click.argument("log")
 @click.argument("code")
-@click.option(
-    "--at",
-    type=click.DateTime(["%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M"]),
-    help="When, in UTC; now if not given.",
-)
+@click.option("--at", callback=_moment, help="When, in UTC; now if not given.")
 @click.option("--note", default="", help="For the audit trail.")
 @click.pass_obj
-def add(
-    gateway: Gateway, asset: str, log: str, code: str, *, at: datetime | None, note: str
-) -> None:
+def add(gateway: Gateway, asset: str, log: str, code: str, *, at: str | None, note: str) -> None:
     """Tell that CODE of LOG happened to ASSET."""
-    event = {"asset": asset, "log": log, "code": code}
-    if at is not None:
-        event["at"] = at.replace(tzinfo=UTC).isoformat()
+    event = {"asset": asset, "log": log, "code": code, "at": at}
     answer = json.loads(gateway.ask("events", {"events": [event], "note": note}))
     click.echo("Done." if answer["new"] else "It was known already.")
+
+
+@command.command("take-back")
+@click.argument("asset")
+@click.argument("log")
+@click.argument("code")
+@click.option("--at", callback=_moment, required=True, help="When, in UTC, as `list` shows it.")
+@click.option("--note", default="", help="For the audit trail.")
+@click.pass_obj
+def take_back(gateway: Gateway, asset: str, log: str, code: str, *, at: str, note: str) -> None:
+    """Take back that CODE of LOG happened to ASSET: models judge as if it never had.
+
+    Who said it, and who took it back, stays written down: `list --taken-back` shows it.
+    """
+    event = {"asset": asset, "log": log, "code": code, "at": at}
+    gateway.ask("events/take-back", {"events": [event], "note": note})
+    click.echo("Taken back.")
 
 
 @command.command("import")
@@ -141,11 +162,13 @@ def _left(rows: list[tuple[str, str, float]], known: dict[str, set[str]], *, who
 @command.command("list")
 @click.option("--asset", default="", help="Of one machine only.")
 @click.option("--limit", default=100, show_default=True, type=click.IntRange(1, 10_000))
+@click.option("--taken-back", is_flag=True, help="Those that were taken back, too.")
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable.")
 @click.pass_obj
-def list_(gateway: Gateway, *, asset: str, limit: int, as_json: bool) -> None:
-    """Show the newest events, and from when on each log is complete."""
-    events = json.loads(gateway.ask(f"events?{urlencode({'asset': asset, 'limit': limit})}"))
+def list_(gateway: Gateway, *, asset: str, limit: int, taken_back: bool, as_json: bool) -> None:
+    """Show the newest events and who told them, and from when on each log is complete."""
+    query = urlencode({"asset": asset, "limit": limit, "taken_back": taken_back})
+    events = json.loads(gateway.ask(f"events?{query}"))
     logs = [each for each in json.loads(gateway.ask("events/logs")) if asset in ("", each["asset"])]
     if as_json:
         click.echo(json.dumps({"logs": logs, "events": events}, ensure_ascii=False))
@@ -154,7 +177,9 @@ def list_(gateway: Gateway, *, asset: str, limit: int, as_json: bool) -> None:
         click.echo(f"{each['asset']} {each['log']}: {_known(each)}; {', '.join(each['codes'])}")
     for event in events:
         told = f"{event['asset']} {event['log']} {event['code']}"
-        click.echo(f"{_utc(event['t_ns'])}  {told}")
+        by = f", told by {event['told_by']}" if event["told_by"] else ""
+        gone = f", taken back by {event['taken_back_by']}" if event["taken_back_ns"] else ""
+        click.echo(f"{_utc(event['t_ns'])}  {told}{by}{gone}")
 
 
 def _known(log: dict[str, Any]) -> str:
@@ -166,4 +191,7 @@ def _known(log: dict[str, Any]) -> str:
 
 
 def _utc(t_ns: int) -> str:
-    return f"{datetime.fromtimestamp(t_ns / 1e9, UTC):%Y-%m-%d %H:%M:%S}Z"
+    """To the microsecond where it has one, as `--at` takes it."""
+    seconds, micros = divmod(t_ns // 1000, 10**6)
+    fraction = f".{micros:06}" if micros else ""
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S}{fraction}Z"

@@ -15,7 +15,7 @@ from gateway.console.views import (
     Series,
 )
 from gateway.core.alarm import AlarmKpis, AlarmView, Command, Shown, Transition
-from gateway.core.event import Event, EventLog
+from gateway.core.event import Entry, Event, EventLog
 from gateway.core.meter import SourceMeter
 from gateway.core.tap import Tap
 
@@ -113,15 +113,25 @@ class Plant(Protocol):
         """Every event log of every machine."""
         ...
 
-    def events(self, asset: str, limit: int) -> Sequence[Event]:
-        """The newest events of a machine, or of all where it is ""."""
+    def events(self, asset: str, limit: int, *, taken_back: bool = False) -> Sequence[Entry]:
+        """The newest events of a machine, or of all where it is ""; those taken back if asked."""
         ...
 
-    async def tell(self, events: Sequence[Event], whole: Sequence[tuple[str, str]]) -> int:
+    async def tell(
+        self, events: Sequence[Event], whole: Sequence[tuple[str, str]], who: str
+    ) -> int:
         """Take events that somebody knows of; returns how many were new, when they are on disk.
 
         Raises:
             Refused: No such log or code; nothing has changed.
+        """
+        ...
+
+    async def take_back(self, events: Sequence[Event], who: str) -> None:
+        """Take events back that did not happen; returns when that is on disk.
+
+        Raises:
+            Refused: One of them is not known; nothing has changed.
         """
         ...
 

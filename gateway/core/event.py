@@ -21,6 +21,31 @@ class Event:
 
 
 @dataclass(frozen=True, slots=True)
+class Entry:
+    """One event, who said that it happened, and who took that back.
+
+    Attributes:
+        asset, log, code, t_ns: The event.
+        told_by, told_ns: Who said so and UTC ns, when; "" and 0 where a signal did.
+        taken_back_by, taken_back_ns: Likewise, that it did not happen; "" and 0 while it counts.
+    """
+
+    asset: str
+    log: str
+    code: str
+    t_ns: int
+    told_by: str = ""
+    told_ns: int = 0
+    taken_back_by: str = ""
+    taken_back_ns: int = 0
+
+    @property
+    def event(self) -> Event:
+        """What happened, whoever says so."""
+        return Event(self.asset, self.log, self.code, self.t_ns)
+
+
+@dataclass(frozen=True, slots=True)
 class EventLog:
     """One event log of one machine.
 

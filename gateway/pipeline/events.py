@@ -2,18 +2,22 @@
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from heapq import nlargest
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gateway.core.batch import Batch, Quality, make_batch
-from gateway.core.event import Event, EventLog
+from gateway.core.event import Entry, Event, EventLog
 from gateway.core.refusal import Refused
 from gateway.core.signals import Signal, SignalTable
 from gateway.core.texts import Phrase
 from gateway.pipeline.config import AssetConfig, EventLogConfig
+from gateway.pipeline.ledger import Ledger
 from gateway.pipeline.windows import Watch, Windows
 from models.events import AGO_H_MAX, lay
 from models.manifest import Manifest
@@ -37,11 +41,13 @@ class _Kept:
         at_ns: Code -> int64, when it happened, ascending.
         since_ns: From when on nothing is missing.
         value: Signal that says codes -> its last value.
+        ledger: Who said so.
     """
 
     at_ns: dict[str, NDArray[np.int64]] = field(default_factory=dict)
     since_ns: int = _UNTOLD_NS
     value: dict[str, float] = field(default_factory=dict)
+    ledger: Ledger = field(default_factory=Ledger)
 
     def add(self, code: str, t_ns: NDArray[np.int64]) -> int:
         """Take events; those that are known count once. How many were new."""
@@ -49,6 +55,11 @@ class _Kept:
         after = np.union1d(before, t_ns)
         self.at_ns[code] = after[-KEPT_MAX:]
         return len(after) - len(before)
+
+    def near(self, event: Event) -> NDArray[np.bool_]:
+        """Which of a code's times people call by this one, to the microsecond."""
+        micros: NDArray[np.int64] = self.at_ns[event.code] // 1000
+        return np.equal(micros, event.t_ns // 1000)
 
     def pack(self) -> bytes:
         counts = {code: len(at) for code, at in self.at_ns.items()}
@@ -209,13 +220,20 @@ class Events:
                 yield self._changed(teller.asset, teller.log)
 
     def tell(
-        self, events: Sequence[Event], whole: Sequence[tuple[str, str]] = ()
+        self,
+        events: Sequence[Event],
+        whole: Sequence[tuple[str, str]] = (),
+        *,
+        by: str,
+        at_ns: int,
     ) -> tuple[int, list[tuple[str, bytes]]]:
         """Take what somebody knows.
 
         Args:
             events: What happened, in any order; what is known already counts once.
             whole: Asset and log of which all is known now: what is not, did not happen.
+            by: Who says so.
+            at_ns: UTC ns, when that is said.
 
         Returns:
             How many were new, and what is to be kept.
@@ -223,25 +241,59 @@ class Events:
         Raises:
             Refused: No such log or code; nothing has changed.
         """
-        for asset, log in {*whole, *((e.asset, e.log) for e in events)} - self._kept.keys():
-            raise Refused(Phrase("refused.no_event_log", asset=asset, log=log))
-        told: dict[tuple[str, str, str], list[int]] = {}
+        logs = {*whole, *((e.asset, e.log) for e in events)}
+        self._check(logs, events)
+        told: dict[tuple[str, str, str], set[int]] = {}
         for e in events:
-            told.setdefault((e.asset, e.log, e.code), []).append(e.t_ns)
-        for asset, log, code in told:
-            known = self._kept[asset, log].at_ns
-            if code not in known:
-                codes = ", ".join(known)
-                raise Refused(
-                    Phrase("refused.no_code", asset=asset, log=log, codes=codes, was=code)
-                )
-        new = sum(
-            self._kept[asset, log].add(code, np.array(t_ns, np.int64))
-            for (asset, log, code), t_ns in told.items()
-        )
+            told.setdefault((e.asset, e.log, e.code), set()).add(e.t_ns)
+        new = 0
+        for (asset, log, code), times in told.items():
+            kept = self._kept[asset, log]
+            fresh = sorted(times - set(kept.at_ns[code].tolist()))
+            kept.ledger.tell([Event(asset, log, code, t_ns) for t_ns in fresh], by, at_ns)
+            new += kept.add(code, np.array(fresh, np.int64))
         for key in whole:
             self._kept[key].since_ns = ALWAYS_NS
-        return new, [self._changed(*key) for key in {*whole, *((a, log) for a, log, _ in told)}]
+        return new, [state for key in logs for state in (self._changed(*key), self._entered(*key))]
+
+    def take_back(self, events: Sequence[Event], *, by: str, at_ns: int) -> list[tuple[str, bytes]]:
+        """Let it be as if these had never been told or heard; the ledger says that they were.
+
+        Returns:
+            What is to be kept.
+
+        Raises:
+            Refused: One of them is not known; nothing has changed.
+        """
+        logs = {(e.asset, e.log) for e in events}
+        self._check(logs, events)
+        for e in events:
+            if not self._kept[e.asset, e.log].near(e).any():
+                at = f"{datetime.fromtimestamp(e.t_ns / 1e9, UTC):%Y-%m-%d %H:%M:%S.%f}"
+                raise Refused(
+                    Phrase("refused.no_event", asset=e.asset, log=e.log, code=e.code, at=at)
+                )
+        for e in events:
+            kept = self._kept[e.asset, e.log]
+            mine = kept.near(e)
+            for t_ns in kept.at_ns[e.code][mine].tolist():
+                kept.ledger.take_back(replace(e, t_ns=t_ns), by, at_ns)
+            kept.at_ns[e.code] = kept.at_ns[e.code][~mine]
+        return [state for key in logs for state in (self._changed(*key), self._entered(*key))]
+
+    def _check(self, logs: AbstractSet[tuple[str, str]], events: Sequence[Event]) -> None:
+        for asset, log in logs - self._kept.keys():
+            raise Refused(Phrase("refused.no_event_log", asset=asset, log=log))
+        for e in events:
+            known = self._kept[e.asset, e.log].at_ns
+            if e.code not in known:
+                codes = ", ".join(known)
+                raise Refused(
+                    Phrase("refused.no_code", asset=e.asset, log=e.log, codes=codes, was=e.code)
+                )
+
+    def _entered(self, asset: str, log: str) -> tuple[str, bytes]:
+        return _ledger_key(asset, log), self._kept[asset, log].ledger.pack()
 
     def logs(self) -> list[EventLog]:
         """Every event log of every machine."""
@@ -256,26 +308,39 @@ class Events:
             for (asset, log), kept in self._kept.items()
         ]
 
-    def newest(self, asset: str, limit: int) -> list[Event]:
-        """At most `limit` events of a machine, or of all where it is "", newest first."""
+    def newest(self, asset: str, limit: int, *, taken_back: bool = False) -> list[Entry]:
+        """At most `limit` events of a machine, or of all where it is "", newest first.
+
+        Those that count; with `taken_back` the others, too.
+        """
+        mine = {key: kept for key, kept in self._kept.items() if asset in ("", key[0])}
         found = (
-            Event(owner, log, code, t_ns)
-            for (owner, log), kept in self._kept.items()
-            if asset in ("", owner)
+            Entry(*key, code, t_ns)
+            for key, kept in mine.items()
             for code, at_ns in kept.at_ns.items()
             for t_ns in at_ns[-limit:].tolist()
         )
-        return nlargest(limit, found, key=lambda event: event.t_ns)
+        gone = (e for kept in mine.values() for e in kept.ledger.entries if e.taken_back_ns)
+        newest = nlargest(limit, chain(found, gone if taken_back else ()), key=lambda e: e.t_ns)
+        told: dict[Event, Entry] = {}
+        for key in {(e.asset, e.log) for e in newest}:
+            told |= mine[key].ledger.standing()
+        return [e if e.taken_back_ns else told.get(e.event, e) for e in newest]
 
     def restore(self, get: Callable[[str], bytes | None]) -> Iterator[tuple[str, str]]:
         """Take up what was kept, by its key; give those that cannot be read, and why."""
         for asset, log in self._kept:
-            state = get(f"{asset}/{log}")
-            try:
-                if state is not None:
-                    self._kept[asset, log].unpack(state)
-            except (ValueError, TypeError) as error:
-                yield f"{asset}/{log}", str(error)
+            kept = self._kept[asset, log]
+            for key, unpack in (
+                (f"{asset}/{log}", kept.unpack),
+                (_ledger_key(asset, log), kept.ledger.unpack),
+            ):
+                state = get(key)
+                try:
+                    if state is not None:
+                        unpack(state)
+                except (ValueError, TypeError) as error:
+                    yield key, str(error)
             self._changed(asset, log)
 
     def lay(
@@ -391,6 +456,10 @@ class Events:
             np.zeros(int(known.sum()), np.uint8),
             int(windows.end_ns.max()),
         )
+
+
+def _ledger_key(asset: str, log: str) -> str:
+    return f"{asset}/{log}/told"
 
 
 def _word(fact: float | str) -> str:

@@ -22,7 +22,7 @@ from gateway.console.views import (
     Series,
 )
 from gateway.core.alarm import AlarmKpis, AlarmView, Command, Shown, Transition
-from gateway.core.event import Event, EventLog
+from gateway.core.event import Entry, Event, EventLog
 from gateway.core.meter import LinkState, SourceMeter
 from gateway.core.refusal import Refused
 from gateway.core.tap import Tap
@@ -168,13 +168,19 @@ class View:
     def event_logs(self) -> Sequence[EventLog]:
         return self._gateway.flow.stages.events.logs()
 
-    def events(self, asset: str, limit: int) -> Sequence[Event]:
-        return self._gateway.flow.stages.events.newest(asset, limit)
+    def events(self, asset: str, limit: int, *, taken_back: bool = False) -> Sequence[Entry]:
+        return self._gateway.flow.stages.events.newest(asset, limit, taken_back=taken_back)
 
-    async def tell(self, events: Sequence[Event], whole: Sequence[tuple[str, str]]) -> int:
-        new = self._gateway.flow.tell(events, whole)
+    async def tell(
+        self, events: Sequence[Event], whole: Sequence[tuple[str, str]], who: str
+    ) -> int:
+        new = self._gateway.flow.tell(events, whole, who)
         await self._gateway.log.flush()
         return new
+
+    async def take_back(self, events: Sequence[Event], who: str) -> None:
+        self._gateway.flow.take_back(events, who)
+        await self._gateway.log.flush()
 
     async def outgoing(self, limit: int) -> Sequence[Payload]:
         return await asyncio.to_thread(outgoing, self._gateway, limit)

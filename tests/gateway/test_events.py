@@ -30,6 +30,7 @@ HOUR_NS = 3600 * 10**9
 START = 480_000
 """Hours since 1970 at which these tests begin."""
 CODES = ("e1", "e2")
+TOLD_NS = (START + 100) * HOUR_NS
 REGISTER = Signal("press-1", "code")
 INPUTS = (
     Input(name="volt"),
@@ -100,7 +101,7 @@ def register(*samples: tuple[float, float], history: bool = False) -> Batch:
 
 
 def told(events: Events, **codes: NDArray[np.int64]) -> Mapping[str, bytes]:
-    _, kept = events.tell(listed(**codes), [("press-1", "error")])
+    _, kept = events.tell(listed(**codes), [("press-1", "error")], by="ana", at_ns=TOLD_NS)
     return dict(kept)
 
 
@@ -185,7 +186,7 @@ def test_what_nobody_watched_is_unknown_and_never_called_long_ago() -> None:
     later = look(events, table, 8).value[0]
     np.testing.assert_array_equal(later[1], [np.nan] * 4 + [0, 0])
     assert np.isnan(later[2]).all()
-    events.tell(listed(e1=at(7.5)))
+    events.tell(listed(e1=at(7.5)), by="ana", at_ns=TOLD_NS)
     known = look(events, table, 8).value[0]
     np.testing.assert_array_equal(known[1], [np.nan] * 4 + [0, 1])
     np.testing.assert_array_equal(known[2], [np.nan] * 5 + [0.5])
@@ -264,10 +265,61 @@ def test_a_code_that_is_new_in_the_file_was_not_watched_before() -> None:
     assert np.isnan(look(wide, table, 6).value[0, 4]).all()
 
 
+@settings(max_examples=60, deadline=None)
+@given(stays=_hours, goes=_hours, end_h=st.integers(6, 390))
+def test_what_was_taken_back_has_never_been(
+    stays: list[float], goes: list[float], end_h: int
+) -> None:
+    """In every cell, before and after a restart."""
+    kept, mistaken = at(*sorted(set(stays))), at(*sorted(set(goes) - set(stays)))
+    table = SignalTable()
+    never, taken = make(table), make(table)
+    told(never, e1=kept)
+    state = dict(told(taken, e1=np.concatenate([kept, mistaken]), e2=mistaken))
+    if len(mistaken):
+        gone = listed(e1=mistaken, e2=mistaken)
+        state |= dict(taken.take_back(gone, by="eva", at_ns=TOLD_NS + 1))
+    again = make(table)
+    assert not list(again.restore(state.get))
+    for events in (taken, again):
+        np.testing.assert_array_equal(
+            look(events, table, end_h).value, look(never, table, end_h).value
+        )
+        assert [e.event for e in events.newest("", 99)] == [e.event for e in never.newest("", 99)]
+        gone_by = [e.taken_back_by for e in events.newest("", 99, taken_back=True)]
+        assert gone_by.count("eva") == 2 * len(mistaken)
+
+
+def test_what_was_taken_back_stays_in_the_ledger_and_may_be_told_again() -> None:
+    events = make(SignalTable([REGISTER]), signal="code")
+    list(events.take(register((0, 0), (1, 1), (2, 0))))
+    (heard_one,) = events.newest("press-1", 9)
+    assert (heard_one.told_by, heard_one.told_ns) == ("", 0)
+    events.tell(listed(e2=at(3)), by="ana", at_ns=TOLD_NS)
+    events.take_back(listed(e1=at(1), e2=at(3)), by="eva", at_ns=TOLD_NS + 1)
+    assert not events.newest("press-1", 9)
+    assert not list(events.take(register((4, 0)))), "the register goes on where it was"
+    events.tell(listed(e2=at(3)), by="otto", at_ns=TOLD_NS + 2)
+    entries = events.newest("press-1", 9, taken_back=True)
+    assert [(e.code, e.told_by, e.taken_back_by) for e in entries] == [
+        ("e2", "otto", ""),
+        ("e2", "ana", "eva"),
+        ("e1", "", "eva"),
+    ]
+
+
+def test_what_nobody_told_cannot_be_taken_back_and_nothing_is() -> None:
+    events = make(SignalTable())
+    told(events, e1=at(1))
+    with pytest.raises(Refused, match="press-1: error: no e2 is known at 2024-10-04 01:00:00"):
+        events.take_back(listed(e1=at(1), e2=at(1)), by="eva", at_ns=TOLD_NS)
+    assert heard(events, "e1") == at(1).tolist()
+
+
 def test_a_code_that_chatters_keeps_its_newest_events() -> None:
     events = make(SignalTable())
     times = at(*(hour / 60 for hour in range(KEPT_MAX + 9)))
-    new, _ = events.tell(listed(e1=times))
+    new, _ = events.tell(listed(e1=times), by="ana", at_ns=TOLD_NS)
     assert new == KEPT_MAX + 9
     assert heard(events, "e1") == times[9:].tolist()
 
@@ -291,7 +343,7 @@ def test_values_stand_where_a_signal_says_them(wrong: dict[str, object]) -> None
 def test_what_does_not_fit_is_refused_and_nothing_is_taken(event: Event, why: str) -> None:
     events = make(SignalTable())
     with pytest.raises(Refused, match=why):
-        events.tell([*listed(e1=at(1)), event], [("press-1", "error")])
+        events.tell([*listed(e1=at(1)), event], [("press-1", "error")], by="ana", at_ns=TOLD_NS)
     assert not events.newest("", 10)
     assert not any(log.whole for log in events.logs())
 

@@ -228,10 +228,11 @@ async def test_what_happened_outlives_a_log_that_gets_another_machine(tmp_path: 
         assert not view.event_logs()
         await plant.change(QUIET + machine + log)
         event = Event("press-1", "repair", "belt", 10**18)
-        assert await view.tell([event], [("press-1", "repair")]) == 1
+        assert await view.tell([event], [("press-1", "repair")], "ana") == 1
         base = BASE + BASE.replace("hall", "yard").replace("press-1", "press-2")
         await plant.change(QUIET + machine + machine.replace("1", "2") + log, base)
-        assert view.events("", 10) == [event]
+        (entry,) = view.events("", 10)
+        assert (entry.event, entry.told_by) == (event, "ana")
         assert {each.asset: each.whole for each in view.event_logs()} == {
             "press-1": True,
             "press-2": False,

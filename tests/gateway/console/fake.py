@@ -41,7 +41,7 @@ from gateway.core.alarm import (
     Verb,
 )
 from gateway.core.clock import SystemClock
-from gateway.core.event import Event, EventLog
+from gateway.core.event import Entry, Event, EventLog
 from gateway.core.meter import LinkState, SourceMeter
 from gateway.core.refusal import Refused
 from gateway.core.signals import SignalTable
@@ -354,11 +354,16 @@ class FakePlant:
     def event_logs(self) -> Sequence[EventLog]:
         return self.happened.logs()
 
-    def events(self, asset: str, limit: int) -> Sequence[Event]:
-        return self.happened.newest(asset, limit)
+    def events(self, asset: str, limit: int, *, taken_back: bool = False) -> Sequence[Entry]:
+        return self.happened.newest(asset, limit, taken_back=taken_back)
 
-    async def tell(self, events: Sequence[Event], whole: Sequence[tuple[str, str]]) -> int:
-        return self.happened.tell(events, whole)[0]
+    async def tell(
+        self, events: Sequence[Event], whole: Sequence[tuple[str, str]], who: str
+    ) -> int:
+        return self.happened.tell(events, whole, by=who, at_ns=time.time_ns())[0]
+
+    async def take_back(self, events: Sequence[Event], who: str) -> None:
+        self.happened.take_back(events, by=who, at_ns=time.time_ns())
 
     async def outgoing(self, limit: int) -> Sequence[Payload]:
         body = b'{"asset":"pump-1","t":1700000000,"span_s":60,"severity_max":0.41,"alarms":0}'

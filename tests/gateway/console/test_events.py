@@ -38,9 +38,32 @@ def test_an_operator_tells_once_what_a_viewer_may_only_see(console: Running) -> 
     assert (seen["code"], seen["t_ns"]) == ("bearing", MADE_NS)
     assert vera.get(PATH, params={"asset": "lathe-1"}).json() == []
     newest = console.client("eva").get("/api/v1/audit").json()
-    wanted = ("otto", "tell 1 events", "pump-1/repair", "outer ring", "done")
+    target = "pump-1/repair bearing 2026-03-01 11:00:00+00:00"
+    wanted = ("otto", "tell 1 events", target, "outer ring", "done")
     found = [tuple(e[k] for k in ("who", "action", "target", "note", "outcome")) for e in newest]
     assert wanted in found
+
+
+def test_an_operator_takes_back_what_was_told_and_it_is_written_down(console: Running) -> None:
+    otto, vera = console.client("otto"), console.client("vera")
+    back, body = f"{PATH}/take-back", {"events": [MADE], "note": "wrong machine"}
+    assert otto.post(PATH, json={"events": [MADE]}).json() == {"new": 1}
+    assert vera.post(back, json=body).status_code == 403
+    unknown = body | {"events": [MADE, MADE | {"code": "belt"}]}
+    refused = otto.post(back, json=unknown)
+    assert refused.status_code == 409
+    assert "no belt is known at 2026-03-01 11:00:00" in refused.json()["detail"]
+    assert len(otto.get(PATH).json()) == 1, "all of it, or nothing"
+    assert otto.post(back, json=body).status_code == 204
+    assert otto.get(PATH).json() == []
+    (gone,) = vera.get(PATH, params={"taken_back": True}).json()
+    assert (gone["t_ns"], gone["told_by"], gone["taken_back_by"]) == (MADE_NS, "otto", "otto")
+    trail = console.client("eva").get("/api/v1/audit").json()
+    newest, before = (e for e in trail if e["action"].startswith("take back"))
+    target = "pump-1/repair bearing 2026-03-01 11:00:00+00:00"
+    assert (newest["action"], newest["target"]) == ("take back 1 events", target)
+    assert (newest["note"], newest["outcome"]) == ("wrong machine", "done")
+    assert before["outcome"].startswith("refused: pump-1: repair: no belt is known")
 
 
 def test_all_is_taken_or_nothing(console: Running) -> None:
@@ -78,8 +101,25 @@ def test_events_are_told_and_listed_from_the_shell(console: Running) -> None:
     shown = shell(console, "list", "--asset", "pump-1").output.splitlines()
     assert shown == [
         "pump-1 repair: nobody has watched yet; bearing, belt",
-        "2026-03-01 11:00:00Z  pump-1 repair belt",
+        "2026-03-01 11:00:00Z  pump-1 repair belt, told by token:mes",
     ]
+    soon = shell(console, "add", "pump-1", "repair", "belt", "--at", "soon")
+    assert (soon.exit_code, "must be as 2026-03-01" in soon.output) == (2, True)
+
+
+def test_an_event_is_taken_back_from_the_shell_as_it_is_listed(console: Running) -> None:
+    assert shell(console, "add", "pump-1", "repair", "belt").output == "Done.\n"
+    listed = shell(console, "list", "--asset", "pump-1").output.splitlines()[-1]
+    at = listed.split("  ")[0]
+    gone = ("take-back", "pump-1", "repair", "belt", "--at", at, "--note", "wrong machine")
+    viewer = shell(console, *gone, role="viewer")
+    assert (viewer.exit_code, "needs the role operator" in viewer.output) == (2, True)
+    assert shell(console, *gone).output == "Taken back.\n"
+    again = shell(console, *gone)
+    assert (again.exit_code, "it may have been taken back" in again.output) == (1, True)
+    assert len(shell(console, "list", "--asset", "pump-1").output.splitlines()) == 1
+    every = shell(console, "list", "--asset", "pump-1", "--taken-back").output.splitlines()
+    assert every[1:] == [f"{listed}, taken back by token:mes"]
 
 
 def test_a_table_is_imported_in_parts_and_may_be_again(console: Running, tmp_path: Path) -> None:
