@@ -27,6 +27,7 @@ class Record:
         categories: Signal name -> its words; the value is the index of the word.
         time_text: The time as the file had it, or empty.
         notes: What was guessed in reading it, for its owner.
+        places: int64[n], where each row stood before they were put in order; empty if there.
     """
 
     values: NDArray[np.float64]
@@ -39,6 +40,7 @@ class Record:
     categories: dict[str, tuple[str, ...]] = field(default_factory=dict)
     time_text: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    places: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
 
     def __post_init__(self) -> None:
         n, k = self.values.shape
@@ -65,6 +67,7 @@ class Record:
             group=self.group[keep],
             labels={name: column[keep] for name, column in self.labels.items()},
             time_text=tuple(text),
+            places=self.places[keep] if len(self.places) else self.places,
         )
 
     def select(self, names: Sequence[str]) -> "Record":
@@ -132,6 +135,8 @@ def join(records: Sequence[Record]) -> Record:
             raise RecordError(f"data: all files must have the same signals, differ in {odd}")
         if (other.time_s is None) != (first.time_s is None):
             raise RecordError("data: some files have a time column and some have none")
+    places = [r.places if len(r.places) else np.arange(len(r)) for r in records]
+    starts = np.cumsum([0] + [len(r) for r in records[:-1]])
     aligned = [record.select(first.names) for record in records]
     offsets = np.cumsum([0] + [len(record.groups) for record in records[:-1]])
     labels = sorted(set().union(*(record.labels for record in records)))
@@ -150,5 +155,8 @@ def join(records: Sequence[Record]) -> Record:
             for name in labels
         },
         time_text=tuple(text for record in records for text in record.time_text),
+        places=np.concatenate([p + start for p, start in zip(places, starts, strict=True)])
+        if any(len(r.places) for r in records)
+        else first.places,
         notes=tuple(dict.fromkeys(note for record in records for note in record.notes)),
     )

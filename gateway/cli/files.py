@@ -7,9 +7,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from gateway.cli.arranged import machines, oldest_first, spread, widened
 from gateway.cli.columns import Columns, by_number, coded, unit_of, words_of
 from gateway.cli.moments import time_of
-from gateway.cli.tables import NUMERIC_SHARE, Table, numbers, share, table
+from gateway.cli.signs import label_in, measured, truth
+from gateway.cli.tables import NUMERIC_SHARE, Floats, Table, numbers, share, table
 from gateway.cli.times import find_time, joined
 from models.errors import RecordError
 from models.events import Log, Rows
@@ -24,7 +26,7 @@ def read(paths: Sequence[Path], columns: Columns) -> Record:
     """
     if not paths:
         raise RecordError("data: must name at least one file")
-    tables = [joined(table(path)) for path in paths]
+    tables = [widened(joined(table(path)), columns) for path in paths]
     columns = by_number(columns, tables[0])
     words = words_of(tables, columns)
     records = [_record(each, columns, words, many=len(tables) > 1) for each in tables]
@@ -48,26 +50,43 @@ def _record(
                 f"{held.path}: {option}: no column {', '.join(missing)}; there are "
                 f"{', '.join(held.names)}"
             )
-    taken = {time, columns.group, *columns.labels, *columns.ignore}
+    time_s, texts, note = time_of(held, time, columns.day_first)
+    notes = [*held.notes, note]
+    machine = columns.group or machines(held, columns, time, time_s)
+    if machine != columns.group:
+        notes.append(f"{machine}: tells apart rows of one time, so taken for --group")
+    taken = {time, machine, *columns.labels, *columns.ignore}
     names = [s for s in columns.signals if s not in _made(columns)] or [
         name
         for name, column in zip(held.names, held.columns, strict=True)
         if name not in taken and (share(column) > NUMERIC_SHARE or name in words)
     ]
-    values = [
-        coded(held, name, words[name]) if name in words else numbers(held, name) for name in names
-    ]
+    read = {}
+    for name in names:
+        if name in words:
+            read[name] = coded(held, name, words[name])
+            continue
+        read[name], none = measured(numbers(held, name))
+        if none:
+            notes.append(f"{name}: {none} lies apart from all others and means that there is none")
+    labels = {name: truth(held, name) for name in columns.labels}
+    if not columns.signals and not columns.few_words:
+        found, told = _unnamed_labels(read, wanted=not columns.labels)
+        names = [name for name in names if name not in told]
+        notes += told.values()
+        labels |= found
+    values = [read[name] for name in names]
     units = [unit_of(name) for name in names]
     for formula in columns.derive:
-        parts = {want: numbers(held, column) for want, column in formula.needs(held.names).items()}
+        needs = formula.needs(held.names)
+        parts = {want: measured(numbers(held, column))[0] for want, column in needs.items()}
         values.append(formula.compute(parts, len(held)))
         names.append(formula.name)
         units.append(unit_of(formula.name))
     if not names:
         raise RecordError(f"{held.path}: no column of numbers; there are {', '.join(held.names)}")
-    time_s, texts, note = time_of(held, time, columns.day_first)
-    stem = held.path.name if many or columns.group is None else ""
-    groups, group = groups_of(held, columns.group, stem)
+    stem = held.path.name if many or machine is None else ""
+    groups, group = groups_of(held, machine, stem)
     record = Record(
         values=np.column_stack(values),
         names=tuple(names),
@@ -75,10 +94,10 @@ def _record(
         time_s=time_s,
         group=group,
         groups=groups,
-        labels={name: numbers(held, name) for name in columns.labels},
+        labels=labels,
         categories={name: words[name] for name in names if name in words},
         time_text=texts,
-        notes=tuple(dict.fromkeys(each for each in (*held.notes, note) if each)),
+        notes=tuple(dict.fromkeys(each for each in notes if each)),
     )
     if columns.events or columns.failures:
         record = _with_events(record, held, columns)
@@ -90,7 +109,25 @@ def _record(
                 f"{held.path}: --rows {start or 0}:{'' if end is None else end} leaves none of its "
                 f"{len(held)} rows"
             )
-    return record
+    return oldest_first(spread(record))
+
+
+def _unnamed_labels(
+    read: dict[str, Floats], *, wanted: bool
+) -> tuple[dict[str, Floats], dict[str, str]]:
+    """Columns that are labels by their name and values: those to go by, and what to say of each."""
+    kinds = {name: kind for name, values in read.items() if (kind := label_in(name, values))}
+    if len(kinds) == len(read):
+        return {}, {}
+    found = {name: read[name] for name, kind in kinds.items() if wanted and kind == "healthy"}
+    told = {}
+    for name in kinds:
+        if name in found:
+            rows = np.count_nonzero(read[name] > 0)
+            told[name] = f"{name}: taken for --label by its name, so its {rows} rows are left out"
+        else:
+            told[name] = f"{name}: left out, a label by its name; if it is measured, say --signals"
+    return found, told
 
 
 def _made(columns: Columns) -> set[str]:

@@ -206,7 +206,9 @@ def _write(
     with out.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["time" if record.time_text else "row", "group", *names])
-        for i, line in enumerate(lines):
+        said = list(zip(range(len(record)), lines, strict=True)) if len(record.places) else None
+        in_order = enumerate(lines) if said is None else (said[i] for i in record.places.argsort())
+        for i, line in in_order:
             at = (
                 record.time_text[i]
                 if record.time_text

@@ -1,8 +1,10 @@
 """Reads recorded bursts (`.npz`) as a table: one row a burst, its waveform features as columns."""
 
 import io
+import re
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,13 +16,16 @@ BURST = 4096
 """Samples of a burst where a file holds one long recording."""
 BYTES_MAX = 2 << 30
 
+_TIME = re.compile(r"^(t|ts|time|timestamp|zeit)(_(s|ms|us|ns))?$", re.IGNORECASE)
+
 Floats = NDArray[np.float64]
 
 
 def columns_of(path: Path, data: bytes) -> dict[str, Floats]:
     """Waveform features of each burst.
 
-    The largest array is the waveform: float[n, samples, axes], float[n, samples], or one long
+    Arrays of one length, one of which is called a time, are columns. Else the largest array is the
+    waveform: float[n, samples, axes], float[n, samples], or one long
     float[samples] that is cut into bursts of 4,096. `rate_hz` and `t0` (seconds; or hour, minute,
     second, microsecond) are used where they are there. Bands are equal parts of the range up to
     half the sampling rate, so they need no rate. A name that ends in `_g` is an acceleration, and
@@ -39,6 +44,8 @@ def columns_of(path: Path, data: bytes) -> dict[str, Floats]:
             arrays = {name: held[name] for name in held.files}
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
         raise RecordError(f"{path}: cannot be read as arrays: {error}") from error
+    if (rows := _rows(arrays)) is not None:
+        return rows
     numeric = {n: a for n, a in arrays.items() if a.dtype.kind in "fiu" and a.size}
     name = max(numeric, key=lambda n: numeric[n].size, default="")
     wave = numeric.get(name, np.zeros(0)).astype(np.float64)
@@ -63,6 +70,20 @@ def columns_of(path: Path, data: bytes) -> dict[str, Floats]:
         burst = np.ascontiguousarray(axes[:, :, index])
         out |= described(key, burst, rate, acceleration_g=name.endswith("_g"))
     return out
+
+
+def _rows(arrays: dict[str, NDArray[Any]]) -> dict[str, Floats] | None:
+    """The arrays as columns, where one of them is called a time and all are as long as it."""
+    time = next((a for n, a in arrays.items() if _TIME.match(n) and a.ndim == 1), None)
+    if time is None or len(arrays) < 2 or {a.shape for a in arrays.values()} != {time.shape}:
+        return None
+    out = {}
+    for name, column in arrays.items():
+        if column.dtype.kind == "M":
+            out[name] = column.astype("datetime64[ns]").astype(np.int64) / 1e9
+        elif column.dtype.kind in "fiub":
+            out[name] = column.astype(np.float64)
+    return out if len(out) > 1 and len(time) else None
 
 
 def _times(held: NDArray[np.generic] | None, n: int) -> Floats | None:

@@ -1,0 +1,89 @@
+"""Knows what stands in a column and is no measurement: labels, and numbers that mean "none"."""
+
+import re
+
+import numpy as np
+
+from gateway.cli.cells import NO_NUMBER, number
+from gateway.cli.tables import Floats, Table, numbers
+from models.errors import RecordError
+
+LABELS = frozenset(
+    {"anomaly", "anomalies", "isanomaly", "anomalous", "anomalie", "label", "labels", "class"}
+    | {"fault", "faults", "faulty", "isfault", "faultnumber", "faulttype", "failure", "isfailure"}
+    | {"machinefailure", "outlier", "isoutlier", "attack", "abnormal", "groundtruth", "changepoint"}
+    | {"störung", "stoerung", "fehler", "ausfall", "défaut", "defaut", "panne", "fallo", "guasto"}
+)
+SHORT_LABELS = frozenset({"y", "target"})
+"""These may be a direction or a set point as well."""
+CLASSES_MAX = 50
+HEALTHY = frozenset(
+    {"normal", "ok", "healthy", "good", "none", "no", "false", "no failure", "nofailure", "nominal"}
+    | {"no fault", "pass", "passed", "gut", "gesund", "i.o.", "io", "in ordnung", "nein", "falsch"}
+)
+"""Words of a label that say what 0 says."""
+NONE = (-99_999.0, -32_768.0, -9999.0, -999.25, -999.0)
+"""What loggers write among numbers where they have none."""
+HUGE = 1e30
+
+
+def label_in(name: str, values: Floats) -> str:
+    """Whether a column that nobody named is a label: of 0 and 1 (`healthy`), of `classes`, or not.
+
+    Args:
+        name: What it is called.
+        values: What is in it.
+    """
+    name = re.sub(r"[\W_]+", "", name).casefold()
+    if name not in LABELS | SHORT_LABELS:
+        return ""
+    seen = set(np.unique(values[np.isfinite(values)]))
+    if seen <= {0.0, 1.0}:
+        return "healthy"
+    several = {-1.0, 0.0, 1.0} if name in SHORT_LABELS else set(map(float, range(-1, CLASSES_MAX)))
+    return "classes" if seen <= several else ""
+
+
+def truth(held: Table, name: str) -> Floats:
+    """A label column: its numbers, or 0 where its words say healthy and 1 where they do not.
+
+    Raises:
+        RecordError: Words of which none is known for healthy.
+    """
+    column = held.columns[held.names.index(name)]
+    if column.dtype == np.float64:
+        return numbers(held, name)
+    words = {cell.casefold() for cell in column if cell}
+    if all(number(word) is not None or word in NO_NUMBER - HEALTHY for word in words):
+        return numbers(held, name)
+    if not words & HEALTHY:
+        raise RecordError(
+            f"{held.path}: column {name}: must be 0 where healthy, or hold one of the words "
+            f"{', '.join(sorted(HEALTHY)[:8])}…; held {', '.join(sorted(words)[:5])}"
+        )
+    fold = [cell.casefold() for cell in column]
+    return np.array([np.nan if not c else float(c not in HEALTHY and c != "0") for c in fold])
+
+
+def measured(values: Floats) -> tuple[Floats, str]:
+    """The column with NaN for numbers that mean none, and which these were.
+
+    Such a number lies further below all others than these lie apart.
+
+    >>> measured(np.array([20.0, 21.0, -9999.0, 1e31]))
+    (array([20., 21., nan, nan]), '1e+31, -9999')
+    >>> measured(np.array([20.0, -999.0, 900.0]))[1]
+    ''
+    """
+    told = []
+    huge = np.abs(values) >= HUGE
+    if huge.any():
+        told.append(f"{values[huge][0]:g}")
+        values = np.where(huge, np.nan, values)
+    for none in NONE:
+        here = values == none
+        others = values[~here & np.isfinite(values)]
+        if here.any() and len(others) and others.min() - none > np.ptp(others):
+            told.append(f"{none:g}")
+            values = np.where(here, np.nan, values)
+    return values, ", ".join(told)
