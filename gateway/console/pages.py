@@ -15,6 +15,7 @@ from gateway.console.live import LiveStream
 from gateway.console.reach import guard_of, plant_of
 from gateway.console.render import Pages
 from gateway.console.topics import (
+    EVENTS_SHOWN,
     ROWS_MAX,
     Topics,
     badges,
@@ -93,8 +94,16 @@ async def asset(request: Request, id: Key) -> Response:  # noqa: A002
     if detail is None:
         raise HTTPException(404, Phrase("error.machine"))
     mine = first_of_several([v for v in plant.alarms() if v.asset == id])
-    plotly: str = request.app.state.plotly
-    return await _page(request, actor, "asset.html", d=detail, alarms=mine, plotly=plotly)
+    return await _page(
+        request,
+        actor,
+        "asset.html",
+        d=detail,
+        alarms=mine,
+        logs=[log for log in plant.event_logs() if log.asset == id],
+        events=plant.events(id, EVENTS_SHOWN, taken_back=True),
+        plotly=request.app.state.plotly,
+    )
 
 
 @router.get("/alarms")

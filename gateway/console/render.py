@@ -37,6 +37,7 @@ class Pages:
             pct=percent,
             ms=milliseconds,
             iso=iso,
+            moment=moment,
             spark=sparkline,
             bar=bar,
             count=grouped,
@@ -106,6 +107,11 @@ def milliseconds(t_ns: int) -> int:
 def iso(t_ns: int) -> str:
     """UTC ns as ISO 8601, for machines and where scripts are off."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(t_ns // 10**9)) if t_ns else ""
+
+
+def moment(t_ns: int) -> str:
+    """UTC ns as ISO 8601 to the microsecond, which names one event."""
+    return f"{iso(t_ns)[:-1]}.{t_ns // 1000 % 10**6:06}Z"
 
 
 def span(seconds: float) -> str:

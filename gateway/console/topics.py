@@ -17,6 +17,9 @@ UNACKED = frozenset({"active_unacked", "returned_unacked", "latched_unacked"})
 ROWS_MAX = 500
 """Alarms shown at once; the most urgent come first."""
 
+EVENTS_SHOWN = 12
+"""Of one machine, the newest."""
+
 Floods = tuple[tuple[str, int], ...]
 """Area and size of each flood."""
 Summary = tuple[int, int, int, int, int, Floods, int]
@@ -145,6 +148,7 @@ class Topics:
         if detail is None:
             return None
         alarms = self._plant.alarms()
+        events = tuple(self._plant.events(asset, EVENTS_SHOWN, taken_back=True))
         view = replace(detail.view, last_sample_ns=0, trend=())
         model = (view.bundle, view.shadow, view.learning, view.learning_text, view.coverage)
         return [
@@ -166,6 +170,7 @@ class Topics:
                 ),
                 partial(self._part("asset_model"), detail),
             ),
+            Fragment("events", events, partial(self._part("asset_events"), events)),
             Fragment("values", detail.signals, partial(self._part("asset_values"), detail.signals)),
             *self._rows([v for v in alarms if v.asset == asset], link=False),
         ]

@@ -287,11 +287,17 @@ document.addEventListener("click", async (event) => {
   }
 });
 
+function eventOf(form) {
+  const { what, at, note } = Object.fromEntries(new FormData(form));
+  const event = { asset: form.dataset.event, ...JSON.parse(what) };
+  return { events: [at ? { ...event, at: new Date(at).toISOString() } : event], note };
+}
+
 document.addEventListener("submit", async (event) => {
   const form = event.target;
   if (!form.dataset.form) return;
   event.preventDefault();
-  const body = Object.fromEntries(new FormData(form));
+  const body = form.dataset.event ? eventOf(form) : Object.fromEntries(new FormData(form));
   if ("days" in body) body.days = Number(body.days);
   const done = await post(form.dataset.form, body);
   if (!done) return;

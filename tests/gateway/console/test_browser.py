@@ -3,8 +3,9 @@
 import os
 import re
 import shutil
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from functools import partial
 from importlib.resources import files
 from importlib.util import find_spec
@@ -14,7 +15,9 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, Request, expect, sync_playwright
 
+from gateway.console.render import moment
 from gateway.core.alarm import Cause, Condition, Priority
+from gateway.core.event import Event
 from gateway.core.texts import as_said
 from tests.gateway import brackets
 from tests.gateway.console.at_the_door import set_up, sign_in
@@ -34,6 +37,7 @@ AXE = """async () => {
   const bad = found.violations.map(v => [v.id, v.impact, v.nodes.map(n => n.html.slice(0, 160))]);
   return [bad, found.passes.length];
 }"""
+BELT = Event("pump-1", "repair", "belt", 10**18)
 NASTY = '<img src=x onerror="document.title=1">'
 
 pytestmark = pytest.mark.skipif(
@@ -179,6 +183,36 @@ def test_a_flood_is_one_row_with_the_list_behind_it(
     assert {v.acked_by for v in console.plant.alarms()} == {"otto"}
 
 
+def test_what_happened_is_told_and_taken_back_by_the_keyboard(
+    start: Start, visit: Callable[..., Visit]
+) -> None:
+    console = start()
+    page = visit(console, timezone_id="Europe/Berlin").sign_in("otto")
+    page.goto(f"{console.url}/asset?id=pump-1")
+    section = page.locator(".of-events")
+    expect(section.locator("li")).to_have_text("Nobody has told any yet.")
+    section.get_by_text("Tell what happened").press("Enter")
+    section.get_by_role("combobox").select_option(label="belt")
+    section.get_by_label("When").fill("2026-03-01T12:00:00")
+    section.get_by_label("Note").fill("worn")
+    section.get_by_label("Note").press("Enter")
+    expect(section.locator("li")).to_contain_text("told by otto")
+    (event,) = console.plant.events("pump-1", 9)
+    assert (event.code, moment(event.t_ns)) == ("belt", "2026-03-01T11:00:00.000000Z")
+    section.get_by_role("button", name="Take back").press("Enter")
+    page.get_by_role("dialog").get_by_role("button", name="Go ahead").press("Enter")
+    expect(section.locator("li")).to_contain_text("taken back by otto")
+    expect(section.get_by_role("button", name="Take back")).to_have_count(0)
+    assert not console.plant.events("pump-1", 9)
+    # What another tells is seen without a hand.
+    console.call(lambda: tell(console.plant, BELT, "ana"))
+    expect(section).to_contain_text("told by ana")
+
+
+def tell(plant: FakePlant, event: Event, who: str) -> None:
+    plant.happened.tell([event], by=who, at_ns=time.time_ns())
+
+
 def test_charts_are_drawn_under_the_policy(start: Start, visit: Callable[..., Visit]) -> None:
     console = start()
     console.call(lambda: console.plant.fail("pump-1"))
@@ -307,6 +341,7 @@ def test_every_word_that_can_be_seen_is_of_the_catalogue(
     for name in ("a.high", "b.high"):  # Two are a group.
         high = Condition("lathe-1", name, Cause.LIMIT, active=True, t_ns=0, on_delay_s=0.0)
         console.call(partial(plant.report, high))
+    console.call(lambda: tell(plant, BELT, "ana"))
     v = visit(console)
     v.page.goto(f"{console.url}/sign-in")
     seen = {"/sign-in": v.page.evaluate(VISIBLE)}
@@ -331,6 +366,7 @@ def test_every_word_that_can_be_seen_is_of_the_catalogue(
     said = strings([plant.assets(), plant.alarms(), plant.sources(), plant.bundles()])
     said |= strings([plant.health(), plant.channels(), plant.log, plant.settings()])
     said |= strings([plant.asset(a.id) for a in plant.assets()])
+    said |= strings([plant.event_logs(), plant.events("", 9)])
     said |= strings([plant.learning(), console.console._vault.users()])
     said |= strings(console.console._vault.trail.newest(100)) | {"127.0.0.1", *FIELDS}
     known = sorted((s for s in said if s), key=len, reverse=True)
@@ -350,6 +386,11 @@ def test_a_viewer_is_offered_nothing_to_press(start: Start, visit: Callable[...,
     page.goto(f"{console.url}/alarms")
     expect(page.locator(".alarm")).to_be_visible()
     expect(page.get_by_role("button", name="Acknowledge", exact=True)).to_be_hidden()
+    console.call(lambda: tell(console.plant, BELT, "ana"))
+    page.goto(f"{console.url}/asset?id=pump-1")
+    expect(page.locator(".of-events")).to_contain_text("told by ana")
+    expect(page.get_by_role("button", name="Take back")).to_be_hidden()
+    expect(page.get_by_text("Tell what happened")).to_be_hidden()
 
 
 def test_losing_the_gateway_is_said_and_coming_back_is_seen(
@@ -387,6 +428,7 @@ def test_a_glove_finds_everything(
     for priority, asset in ((Priority.HIGH, "pump-1"), (Priority.MEDIUM, "lathe-1")):
         console.call(partial(console.plant.fail, asset, 1.2, priority))
     console.call(lambda: console.plant.fail("conveyor-1", 1.2, Priority.LOW))
+    console.call(lambda: tell(plant, replace(BELT, asset=LONG), LONG))
     v = visit(console, viewport={"width": size[0], "height": size[1]}, has_touch=True)
     page = v.sign_in("eva")
     for path in (
@@ -452,6 +494,9 @@ def test_axe_finds_nothing(start: Start, visit: Callable[..., Visit], scheme: st
     console.call(lambda: console.plant.fail("pump-1"))
     for priority, asset in ((Priority.MEDIUM, "lathe-1"), (Priority.LOW, "conveyor-1")):
         console.call(partial(console.plant.fail, asset, 1.2, priority))
+    console.call(lambda: tell(console.plant, BELT, "ana"))
+    console.call(lambda: console.plant.happened.take_back([BELT], by="eva", at_ns=10**18))
+    console.call(lambda: tell(console.plant, BELT, "ana"))
     pages = ["/", "/asset?id=pump-1", "/alarms", "/settings"]
     if scheme == "light":  # The dark theme differs in colours alone.
         pages += ["/alarms/history", "/alarms/figures", "/sources", "/models", "/outgoing"]
