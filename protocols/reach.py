@@ -47,5 +47,7 @@ def unopened(name: str, error: Exception) -> LinkError:
             )
         case errno.EBUSY | errno.EAGAIN:
             return LinkRefused(f"port {name} is in use by another program; stop that one")
+        case _ if "Inappropriate ioctl" in str(error):
+            return LinkRefused(f"port {name} is no serial port; see its name")
         case _:
             return LinkError(f"port {name} cannot be opened: {error}")

@@ -53,11 +53,16 @@ def context_for(source: str, kind: str, folder: Path) -> "SourceContext":
 
 def errors_of(context: "SourceContext") -> list[str]:
     """What was counted against the source, most of it first."""
-    return [f"{n} {kind}" for kind, n in context.meter.errors.most_common(3)]
+    return [f"{n} × {kind}" for kind, n in context.meter.errors.most_common(3)]
+
+
+def came(context: "SourceContext") -> bytes:
+    """The last that its peer sent, as far as it is kept; empty where nothing came."""
+    return next((f.data for f in reversed(context.tap.frames()) if not f.sent), b"")
 
 
 def heard(context: "SourceContext") -> str:
     """What came and was of no use: the difference between a dead line and a wrong setting."""
-    came = [frame.data for frame in context.tap.frames() if not frame.sent]
-    last = f"last heard: {came[-1][-HEARD_BYTES:]!r}" if came else "nothing was heard"
-    return ", ".join([*errors_of(context), last])
+    last = came(context)[-HEARD_BYTES:]
+    told = f"last heard: {last!r}" if last else "nothing was heard"
+    return ", ".join([*errors_of(context), told])

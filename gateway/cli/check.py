@@ -183,8 +183,7 @@ async def _read(source: "SourceConfig", timeout_s: float, kept: Path) -> _Result
                 result.error = f"no answer within {timeout_s:g} s ({heard(context)})"
         except GatewayError as error:
             result.error = str(error)
-    errors = ", ".join(errors_of(context))
-    errors = f" (counted: {errors})" if errors else ""
+    errors = f" ({', '.join(errors_of(context))})" if context.meter.errors else ""
     for number, name in wanted.items():
         if not seen.get(number):
             silent = f"nothing came for it within {timeout_s:g} s; {SILENT_TODO}"
@@ -239,3 +238,6 @@ def _show(config: "Config", results: list[_Result]) -> None:
         for name, why in result.bad.items():
             table.add_row(result.source, name, "", f"[red]{escape(why)}")
     console.print(table)
+    if silent := next((result.source for result in results if not result.ok), None):
+        ask = f"forewarn doctor {config.path} --listen {silent}"
+        console.print(f"What comes on a wire, and what becomes of it: {ask}")

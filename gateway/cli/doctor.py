@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from gateway.cli.borrowed import borrowed, context_for, errors_of, heard
+from gateway.cli.borrowed import borrowed, came, context_for, errors_of, heard
 
 if TYPE_CHECKING:
     from gateway.config import Config
@@ -47,15 +47,25 @@ class Finding:
     default=None,
     help="Show Modbus registers from ADDRESS (holding:100) under each type and byte order.",
 )
+@click.option(
+    "--listen",
+    metavar="SOURCE",
+    default=None,
+    help="Show the bytes of SOURCE as they come, and the samples and errors they make.",
+)
 @click.option("--unit-id", type=click.IntRange(0, 255), help="With --orders: which unit.")
 @click.option(
-    "--timeout-s", default=10.0, show_default=True, help="How long each source may take to answer."
+    "--timeout-s",
+    default=10.0,
+    show_default=True,
+    help="How long each source may take to answer; with --listen, how long to listen.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
 def command(
     *,
     config: Path,
     orders: tuple[str, str] | None,
+    listen: str | None,
     unit_id: int | None,
     timeout_s: float,
     as_json: bool,
@@ -71,13 +81,18 @@ def command(
     Examples:
       forewarn doctor forewarn.toml
       forewarn doctor forewarn.toml --orders compressor-plc holding:100
+      forewarn doctor forewarn.toml --listen scale
     """
+    from gateway.cli.listen import show_wire
     from gateway.cli.orders import show_orders
     from gateway.config import load
 
     settings = load(config)
     if orders is not None:
         show_orders(settings, orders[0], orders[1], unit_id, as_json=as_json)
+        return
+    if listen is not None:
+        show_wire(settings, listen, timeout_s, as_json=as_json)
         return
     findings = [
         Finding("configuration", "ok", f"{config} is valid"),
@@ -242,6 +257,7 @@ async def _check_sources(config: "Config", timeout_s: float) -> list[Finding]:
 async def _check_source(source: "SourceConfig", timeout_s: float, kept: Path) -> Finding:
     """Whether the source opens and gives anything at all."""
     import protocols
+    from gateway.cli.check import counted
     from gateway.core.batch import Batch, Quality
     from gateway.core.errors import GatewayError, LinkRefused
 
@@ -257,6 +273,8 @@ async def _check_source(source: "SourceConfig", timeout_s: float, kept: Path) ->
                 item = await session.read()
         except TimeoutError:
             why = f"no sample within {timeout_s:g} s ({heard(context)})"
+            if came(context):
+                todo = f"see what comes and what becomes of it: --listen {source.id}"
             return Finding(name, "bad", why, todo)
         except LinkRefused as error:
             return Finding(name, "bad", str(error), "one of the two ends must be told of the other")
@@ -267,10 +285,10 @@ async def _check_source(source: "SourceConfig", timeout_s: float, kept: Path) ->
         n = len(context.meter.quarantined)
         return Finding(name, "warning", f"{n} signals refused: {refused}", "mend their addresses")
     if isinstance(item, Batch) and (bad := int((item.quality == Quality.BAD).sum())):
-        counts = f" (counted: {', '.join(errors_of(context))})" if context.meter.errors else ""
+        counts = f" ({', '.join(errors_of(context))})" if context.meter.errors else ""
         why = f"{bad} of {len(item)} samples {'is' if bad == 1 else 'are'} BAD{counts}"
-        return Finding(name, "warning", why, "forewarn check --connect names them; see its page")
-    return Finding(name, "ok", f"answers; {len(item)} samples at once")
+        return Finding(name, "warning", why, f"see what came and became BAD: --listen {source.id}")
+    return Finding(name, "ok", f"answers; {counted(len(item), 'sample')} at once")
 
 
 def _show(findings: list[Finding]) -> None:

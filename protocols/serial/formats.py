@@ -44,6 +44,16 @@ def check_pattern(pattern: str) -> str:
     return pattern
 
 
+def check_escapes(text: str) -> str:
+    """Refuse a line end that TOML left as backslash and letter; for configuration models."""
+    if found := re.search(r"\\[nrt0]|\\x[0-9a-fA-F]{2}", text):
+        raise ValueError(
+            f"must not hold a backslash and {found[0][1:]!r}, which 'single quotes' leave as they "
+            f'are; write it in double quotes: "{text}"'
+        )
+    return text
+
+
 def _hexadecimal(digits: str) -> str:
     to_bytes(digits)
     return digits
@@ -103,6 +113,7 @@ class TextFormat(Part):
     check: Check | None = Field(default=None, description="A record that fails it is dropped.")
 
     _pattern = field_validator("pattern")(check_pattern)
+    _escapes = field_validator("delimiter", "separator")(check_escapes)
 
     @field_validator("widths")
     @classmethod

@@ -14,6 +14,10 @@ from protocols.serial.wire import Wire, open_wire
 
 UNREADABLE_MIN = 20
 """So many unreadable records in a row are a state worth a log line; one is only noise."""
+NO_RECORD = ("checksum", "length", "end", "escape", "overlong")
+"""What is counted of each record that did not even become one."""
+NOISE_BYTES = 64
+"""So much noise is worth as much as one unreadable record."""
 ENCODING_OF_BINARY = "latin-1"
 
 
@@ -38,6 +42,7 @@ class _Session:
         self._context = context
         self._wire = wire
         self._unreadable = 0
+        self._dropped = self._count_dropped()
         self._records = self._understand(config)
 
     async def apply(self, source: Source) -> bool:
@@ -59,6 +64,19 @@ class _Session:
             self._watch,
             since_ns=context.clock.wall_ns(),
         )
+
+    def _feed(self, data: bytes, received_ns: int, request: int = 0) -> int:
+        """How many records these bytes complete."""
+        understood = self._records.feed(data, received_ns, request)
+        dropped = self._count_dropped()
+        for _ in range(0 if understood else min(dropped - self._dropped, UNREADABLE_MIN)):
+            self._watch(data, readable=False)
+        self._dropped = dropped
+        return understood
+
+    def _count_dropped(self) -> int:
+        errors = self._context.meter.errors
+        return sum(errors[kind] for kind in NO_RECORD) + errors["noise_bytes"] // NOISE_BYTES
 
     def _watch(self, record: bytes, readable: bool) -> None:
         if readable:
@@ -99,7 +117,7 @@ class ListeningSession(_Session):
                 self._records.flush(clock.wall_ns())
                 continue
             self._heard_ns = clock.mono_ns()
-            self._records.feed(data, received_ns)
+            self._feed(data, received_ns)
 
     def _limit_s(self) -> tuple[float | None, bool]:
         """When waiting ends, on the loop's clock, and whether that is only a frame's pause."""
@@ -174,7 +192,7 @@ class AskingSession(_Session):
                     data, received_ns = await self._wire.receive()
             except TimeoutError:
                 return self._give_up()
-            understood = self._records.feed(data, received_ns, self._next)
+            understood = self._feed(data, received_ns, self._next)
         now_ns = clock.mono_ns()
         self._context.meter.observe_latency((now_ns - self._asked_ns) / 1e9)
         self._answers += 1

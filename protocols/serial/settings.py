@@ -7,7 +7,14 @@ from pydantic import Field, field_validator, model_validator
 
 from gateway.core.source import SignalConfig, SourceConfig
 from protocols import stamps
-from protocols.serial.formats import BinaryFormat, Part, TextFormat, check_pattern, to_bytes
+from protocols.serial.formats import (
+    BinaryFormat,
+    Part,
+    TextFormat,
+    check_escapes,
+    check_pattern,
+    to_bytes,
+)
 
 SIGNALS_MAX = 10_000
 REQUESTS_MAX = 1000
@@ -68,6 +75,7 @@ class ReadRequest(Part):
         return digits
 
     _pattern = field_validator("pattern")(check_pattern)
+    _escapes = field_validator("text")(check_escapes)
 
     @model_validator(mode="after")
     def _one_way(self) -> Self:
@@ -148,6 +156,8 @@ class Settings(SourceConfig):
     def _address(cls, port: str) -> str:
         scheme, found, rest = port.partition("://")
         if not found:
+            if re.fullmatch(r"[^/]+:\d+", port):
+                raise ValueError(f"must say how: socket://{port} (raw TCP) or rfc2217://{port}")
             return port
         if scheme not in ("socket", "rfc2217"):
             raise ValueError("must be a device, socket://host:port or rfc2217://host:port")

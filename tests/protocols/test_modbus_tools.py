@@ -174,8 +174,8 @@ def test_doctor_tells_of_a_signal_that_answers_bad_beside_good_ones(
     code, found = findings(path)
     assert code == 0
     assert found["source plc"]["state"] == "warning"
-    assert found["source plc"]["text"] == "1 of 2 samples is BAD (counted: 1 invalid)"
-    assert "check" in found["source plc"]["todo"]
+    assert found["source plc"]["text"] == "1 of 2 samples is BAD (1 × invalid)"
+    assert "--listen plc" in found["source plc"]["todo"]
 
 
 def test_doctor_cuts_nothing_off_where_the_terminal_is_narrow(tmp_path: Path) -> None:

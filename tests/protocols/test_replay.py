@@ -278,4 +278,4 @@ def test_check_says_what_was_counted_against_a_signal_that_is_bad(file: Path) ->
         f'files = ["{file}"]\ndelimiter = ";"\nsignals = [{{ asset = "m", signal = "x" }}]\n'
     )
     result = CliRunner().invoke(group, ["check", str(config), "--connect", "--json"])
-    assert json.loads(result.stdout)["read"][0]["bad"] == {"m/x": "answered BAD (counted: 1 value)"}
+    assert json.loads(result.stdout)["read"][0]["bad"] == {"m/x": "answered BAD (1 × value)"}

@@ -1,12 +1,14 @@
 """The serial source on a real pty: samples, noise, unplugging, reload without touching the link."""
 
 import asyncio
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from pydantic import ValidationError
 from structlog.testing import capture_logs
 
 from gateway.cli import group
@@ -16,6 +18,7 @@ from gateway.core.source import Session
 from protocols.serial import Config
 
 from ..conformance import bench
+from ..eventually import eventually
 from .serial_line import PtyMachine
 
 PATTERN = r"RPM\s+(?P<rpm>\S+)\s+T\s+(?P<temp>\S+)(?:\s+(?P<state>\w+))?"
@@ -168,6 +171,90 @@ async def test_a_stretch_of_unreadable_records_is_told_once(
             await take(session, 2)
     assert [line["event"] for line in logs] == ["serial.unreadable", "serial.readable"]
     assert context.meter.errors == {"pattern": 50}
+
+
+async def test_frames_that_all_fail_their_check_are_told_too(
+    machine: PtyMachine, tmp_path: Path
+) -> None:
+    binary = {
+        "start": "AA", "length": 4, "check": {"name": "SUM-8"},
+        "fields": [{"name": "v", "offset": 1, "type": "u16"}],
+    }  # fmt: skip
+    signals = [{"asset": "a", "signal": "v"}]
+    context = bench("lathe", "serial", tmp_path).context
+    with capture_logs() as logs:
+        source = lathe(machine, text=None, binary=binary, signals=signals)
+        async with source.open(context) as session:
+            reading = asyncio.create_task(session.read())
+            for n in range(1, 23):
+                machine.say(bytes([0xAA, 0, 1, 0]))
+                await eventually(lambda n=n: context.meter.errors["checksum"] == n)  # type: ignore[misc]
+            machine.say(bytes([0xAA, 0, 1, 0xAB]))
+            assert isinstance(await reading, Batch)
+    assert [line["event"] for line in logs] == ["serial.unreadable", "serial.readable"]
+
+
+async def test_doctor_shows_what_came_and_what_became_of_it(
+    machine: PtyMachine, tmp_path: Path
+) -> None:
+    file = tmp_path / "forewarn.toml"
+    file.write_text(
+        f'[gateway]\ndata_dir = "{tmp_path}"\n[[source]]\nkind = "serial"\nid = "lathe"\n'
+        f'port = "{machine.port}"\ntext = {{ pattern = "RPM (?P<v>.*)" }}\n'
+        'signals = [{ asset = "lathe", signal = "v", unit = "rpm" }]\n'
+    )
+
+    async def listen(*options: str) -> tuple[int, str]:
+        arguments = ["doctor", str(file), "--listen", "lathe", "--timeout-s", "2", *options]
+        asking = asyncio.create_task(asyncio.to_thread(CliRunner().invoke, group, arguments))
+        while not asking.done():
+            machine.say(b"RPM 1500\nRPN 9\nRPM x\n")
+            await asyncio.sleep(0.05)
+        return asking.result().exit_code, asking.result().output
+
+    code, output = await listen()
+    assert code == 0
+    assert "   0  52 50 4d 20 31 35 30 30 0a 52 50 4e 20 39 0a 52  RPM 1500.RPN 9.R" in output
+    assert "  = lathe/v: 1500 rpm\n  = lathe/v: BAD\n" in output
+    assert "× pattern" in output
+    assert "× value" in output
+    code, output = await listen("--json")
+    told = [json.loads(line) for line in output.splitlines()]
+    assert {"signal": "lathe/v", "value": 1500, "unit": "rpm"} in [
+        row for line in told for row in line.get("samples", ())
+    ]
+    assert any(line.get("hex", "").startswith("52 50 4d 20") for line in told)
+    code, output = await asyncio.to_thread(_nobody, file)
+    assert code == 2
+    assert "SOURCE must be one of lathe" in output
+
+
+def _nobody(file: Path) -> tuple[int, str]:
+    result = CliRunner().invoke(group, ["doctor", str(file), "--listen", "lahte"])
+    return result.exit_code, result.output
+
+
+@pytest.mark.parametrize(
+    ("changes", "rule"),
+    [
+        ({"port": "192.0.2.1:4001"}, r"socket://192\.0\.2\.1:4001 \(raw TCP\) or rfc2217://"),
+        ({"text": {"pattern": PATTERN, "delimiter": r"\r\n"}}, "in double quotes"),
+        ({"read_request": [{"text": r"W?\x0D"}]}, "in double quotes"),
+    ],
+)
+def test_what_people_write_by_mistake_is_told_with_the_right_way(
+    machine: PtyMachine, changes: dict[str, Any], rule: str
+) -> None:
+    with pytest.raises(ValidationError, match=rule):
+        lathe(machine, **changes)
+
+
+async def test_a_file_is_no_serial_port(tmp_path: Path, machine: PtyMachine) -> None:
+    file = tmp_path / "ttyUSB0"
+    file.touch()
+    with pytest.raises(LinkRefused, match="is no serial port"):
+        async with lathe(machine, port=str(file)).open(bench("lathe", "serial", tmp_path).context):
+            pass
 
 
 @pytest.mark.parametrize("command", ["check", "doctor"])
