@@ -9,6 +9,9 @@ from models.errors import RecordError
 from models.events import CODES_MAX
 from models.features.bearing import Bearing, bearing
 
+BITS = 32
+"""Of a status word, at most; a double holds each of them."""
+
 
 class LearnConfig(BaseModel):
     """`[asset.learn]`: how the gateway learns this machine by itself."""
@@ -167,6 +170,11 @@ class EventLogConfig(BaseModel):
         description="Signal of these machines that says the codes by its values: an event each time"
         " that it becomes one of them.",
     )
+    bits: bool = Field(
+        default=False,
+        description="The signal is a status word: `codes` says which bit of it each is, 0 the"
+        " lowest, and an event is each time that the bit is set.",
+    )
     assets: tuple[Identifier, ...] = Field(
         default=(), description="The machines that it is of; unset: every [[asset]]."
     )
@@ -179,9 +187,15 @@ class EventLogConfig(BaseModel):
             raise ValueError(
                 'needs codes = { error1 = 1 } and signal, or codes = ["error1"] without signal'
             )
+        if self.bits and not self.values().keys() <= set(range(BITS)):
+            raise ValueError(f"codes: must be bits, 0 to {BITS - 1}, were {self.codes}")
+        if self.signal is not None and len(self.values()) < len(self.codes):
+            raise ValueError(f"codes: must each have a value of its own, were {self.codes}")
+        if self.bits and self.signal is None:
+            raise ValueError("bits: needs the signal whose bits they are")
         return self
 
     def values(self) -> dict[float, str]:
-        """Value of the signal -> code; empty where no signal says them."""
+        """Value of the signal, or its bit -> code; empty where no signal says them."""
         codes = self.codes
         return {value: code for code, value in codes.items()} if isinstance(codes, dict) else {}

@@ -28,6 +28,8 @@ HOUR_NS = 3600 * 10**9
 ALWAYS_NS = -(1 << 61)
 """Since when a history that was given whole is known."""
 SOURCE = "events"
+WORD_MAX = 2.0**53
+"""What is larger has no lowest bit in a double."""
 
 _NEVER_NS = -(1 << 62)
 _UNTOLD_NS = 1 << 62
@@ -90,12 +92,20 @@ class _Kept:
 
 @dataclass(frozen=True, slots=True)
 class _Teller:
-    """A signal of a machine whose values say codes of a log."""
+    """A signal of a machine whose values, or their bits, say codes of a log."""
 
     asset: str
     log: str
     signal: str
-    values: Mapping[float, str]
+    codes: Mapping[float, str]
+    bits: bool
+
+    def says(self, key: float, value: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Whether the code of this key stands in each value."""
+        if not self.bits:
+            return np.equal(value, key)
+        word = np.where(np.abs(value) < WORD_MAX, value, 0).astype(np.int64)
+        return (word >> int(key) & 1).astype(bool)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -147,7 +157,9 @@ class Events:
                 if log.signal is not None:
                     teller = by_name[asset, log.signal]
                     number = table.intern(teller)
-                    self._told_by[number] = _Teller(asset, log.id, log.signal, log.values())
+                    self._told_by[number] = _Teller(
+                        asset, log.id, log.signal, log.values(), log.bits
+                    )
                     self._sources.setdefault((asset, log.id), set()).add(sources_of[teller])
         self._tells = np.zeros(1 + max(self._told_by, default=-1), bool)
         self._tells[list(self._told_by)] = True
@@ -387,14 +399,17 @@ class Events:
             return False
         # What was fetched from the past may have begun long before.
         before = value[:1] if history else np.array([kept.value.get(teller.signal, np.nan)])
-        became = value != np.concatenate([before, value[:-1]])
-        for code_value, code in teller.values.items():
-            kept.add(code, t_ns[became & (value == code_value)])
+        was = np.concatenate([before, value[:-1]])
+        changed = bool((value != was).any())
+        for key, code in teller.codes.items() if changed else ():
+            began = teller.says(key, value) & ~teller.says(key, was)
+            if began.any():
+                kept.add(code, t_ns[began])
         if not history:
             kept.value[teller.signal] = float(value[-1])
             if kept.since_ns == _UNTOLD_NS:
                 kept.since_ns = int(t_ns[0])
-        return bool(became.any())
+        return changed
 
     def _changed(self, asset: str, log: str) -> tuple[str, bytes]:
         kept = self._kept[asset, log]

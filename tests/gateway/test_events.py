@@ -168,6 +168,25 @@ def test_a_log_may_be_said_by_a_bit_for_each_code() -> None:
     assert heard(two, "e2") == at(1, 3).tolist()
 
 
+def test_a_status_word_says_a_code_by_each_bit() -> None:
+    word = {"id": "error", "signal": "code", "bits": True, "assets": ["press-1"]}
+    log = EventLogConfig.model_validate({**word, "codes": {"e1": 0, "e2": 15}})
+    table, assets = SignalTable([REGISTER]), [AssetConfig(id="press-1")]
+    one = Events([log], assets, {REGISTER: "plc"}, table)
+    first = dict(one.take(register((0, 0b0110), (1, 0b0001), (2, 0x8001), (3, 0x8000))))
+    # As an int16 the highest bit is the sign; in what is no word none is set.
+    kept = first | dict(one.take(register((4, -32767), (5, np.inf), (6, -32768))))
+    assert heard(one, "e1") == at(1, 4).tolist()
+    assert heard(one, "e2") == at(2, 6).tolist()
+    two = Events([log], assets, {REGISTER: "plc"}, table)
+    assert not list(two.restore(kept.get))
+    assert list(two.take(register((7, 0x8001)))), "a restart knows which bits stood"
+    assert (heard(two, "e1"), heard(two, "e2")) == (at(1, 4, 7).tolist(), at(2, 6).tolist())
+    for codes in ({"e1": 1.5}, {"e1": -1}, {"e1": 32}, {"e1": 3, "e2": 3}):
+        with pytest.raises(ValueError, match="codes: must"):
+            EventLogConfig.model_validate({**word, "codes": codes})
+
+
 def test_what_a_server_remembers_of_a_gap_counts_but_not_what_stood_before() -> None:
     events = make(SignalTable([REGISTER]), signal="code")
     list(events.take(register((0, 0), (9, 0))))
@@ -325,7 +344,14 @@ def test_a_code_that_chatters_keeps_its_newest_events() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"codes": ["e1"], "signal": "code"}, {"codes": {"e1": 1}}, {"codes": []}]
+    "wrong",
+    [
+        {"codes": ["e1"], "signal": "code"},
+        {"codes": {"e1": 1}},
+        {"codes": []},
+        {"codes": ["e1"], "bits": True},
+        {"codes": {"e1": 1, "e2": 1}, "signal": "code"},
+    ],
 )
 def test_values_stand_where_a_signal_says_them(wrong: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=r"codes"):
@@ -360,7 +386,7 @@ def example(tmp_path: Path) -> str:
 
 def test_the_example_on_the_page_is_valid_and_every_setting_is_on_it(tmp_path: Path) -> None:
     made = parse(example(tmp_path), tmp_path / "forewarn.toml").settings
-    assert [log.id for log in made.event_log] == ["errorID", "comp"]
+    assert [log.id for log in made.event_log] == ["errorID", "fault", "comp"]
     assert made.asset[0].facts == {"age": 18, "model": "model3"}
     assert not {name for name in EventLogConfig.model_fields if f"`{name}`" not in PAGE}
 
