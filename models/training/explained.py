@@ -6,6 +6,7 @@ record tell which: each feature gets the ridge by which the others foretell it b
 """
 
 from collections.abc import Sequence
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,7 +61,7 @@ def explain(
     held = np.full(z.shape, np.nan)
     for test, rest in seen:
         held[test] = rest.left_over(z[test], have[test], ridges)
-    return weights(sums.correlation()[0], ridges), held
+    return weights(sums.axes, ridges), held
 
 
 class _Sums:
@@ -89,29 +90,39 @@ class _Sums:
         spread = np.sqrt(np.maximum(np.diag(shared), 1e-12))
         return shared / np.outer(spread, spread), mean, spread
 
+    @cached_property
+    def axes(self) -> tuple[Floats, Floats]:
+        """Eigenvalues and eigenvectors of the correlation, the same for every ridge."""
+        return axes(self.correlation()[0])
+
     def left_over(self, z: Floats, have: NDArray[np.bool_], ridges: Floats) -> Floats:
         """float64[n, d], what these rows leave of other rows, in z's unit; NaN where missing."""
-        shared, mean, spread = self.correlation()
+        _, mean, spread = self.correlation()
         inside = np.where(have, (z - mean) / spread, 0.0)
-        left = inside + np.clip(inside, -REACH_Z, REACH_Z) @ weights(shared, ridges)
+        left = inside + np.clip(inside, -REACH_Z, REACH_Z) @ weights(self.axes, ridges)
         return np.where(have, left * spread, np.nan)
 
 
-def weights(shared: Floats, ridges: Floats) -> Floats:
+def axes(shared: Floats) -> tuple[Floats, Floats]:
+    """Eigenvalues float64[d] and eigenvectors float64[d, d] of a correlation."""
+    values, vectors = np.linalg.eigh(0.5 * (shared + shared.T))
+    # Gaps may have left the correlation not quite positive.
+    return np.maximum(values, 0.0), vectors
+
+
+def weights(found: tuple[Floats, Floats], ridges: Floats) -> Floats:
     """float64[d, d], column j: minus the ridge regression of j on the others; diagonal 0.
 
     Args:
-        shared: float64[d, d], correlation.
+        found: The `axes` of the correlation.
         ridges: float64[d], each feature's own.
 
-    >>> weights(np.array([[1.0, 0.5], [0.5, 1.0]]), np.array([1e-9, 1e-9])).round(6)
+    >>> weights(axes(np.array([[1.0, 0.5], [0.5, 1.0]])), np.array([1e-9, 1e-9])).round(6)
     array([[ 0. , -0.5],
            [-0.5,  0. ]])
     """
-    values, vectors = np.linalg.eigh(0.5 * (shared + shared.T))
-    # Gaps may have left the correlation not quite positive.
-    values = np.maximum(values, 0.0)
-    out = np.empty_like(shared)
+    values, vectors = found
+    out = np.empty_like(vectors)
     for ridge in np.unique(ridges):
         at = np.flatnonzero(ridges == ridge)
         inverse = (vectors / ((1.0 - ridge) * values + ridge)) @ vectors[at].T
