@@ -17,6 +17,7 @@ COMMA_GROUPED = re.compile(r"^[+-]?[1-9]\d{0,2}(,\d{3})+$")
 POINT_GROUPED = re.compile(r"^[+-]?[1-9]\d{0,2}(\.\d{3})+$")
 
 _COMMA_NUMBER = re.compile(r"^[+-]?(\d+|\d{1,3}(\.\d{3})+)(,\d+)?([eE][+-]?\d+)?$")
+_UNIT = re.compile(r"[\[(]\s*([^\])]*?)\s*[\])]\s*$")
 _POINT_NUMBER = re.compile(r"^[+-]?\d{1,3}(,\d{3})+(\.\d+)?([eE][+-]?\d+)?$")
 _ZONES = {"Z": "Z", "UTC": "Z", "GMT": "Z"} | {
     zone: f"+0{hours}:00"
@@ -142,3 +143,9 @@ def iso(cell: str) -> float | None:
     except ValueError:
         return None
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+
+
+def unit_of(name: str) -> str:
+    """The unit that stands in brackets at the end of a column's name."""
+    found = _UNIT.search(name)
+    return found[1] if found else ""

@@ -1,12 +1,12 @@
 """Says what each column of a table is for, and what its signal is called: its unit, its words."""
 
-import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from gateway.cli.bursts import Orders
 from gateway.cli.cells import MISSING, is_date, number
 from gateway.cli.tables import NUMERIC_SHARE, Floats, Table, share
 from models.events import Facts, Failures, Log
@@ -15,8 +15,6 @@ from models.formula import Formula
 FEW_WORDS = 12
 WORD_ROWS_MIN = 20
 """A text column is taken by itself if it has at most so many words, each in so many rows."""
-
-_UNIT = re.compile(r"[\[(]\s*([^\])]*?)\s*[\])]\s*$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +34,7 @@ class Columns:
         events: Tables beside the files, whose signals join those of the files.
         failures: Makes the labels, in place of columns.
         wanted_by: Who names the signals, for messages.
+        orders: A bearing whose orders join the signals; recordings are cut into bursts for it.
         day_first: Whether 05/11/2026 is in November, where a column itself does not tell.
     """
 
@@ -52,6 +51,7 @@ class Columns:
     failures: Failures | None = None
     wanted_by: str = "--signals"
     day_first: bool | None = None
+    orders: Orders | None = None
 
 
 def by_number(columns: Columns, first: Table) -> Columns:
@@ -109,9 +109,3 @@ def coded(held: Table, name: str, words: tuple[str, ...]) -> Floats:
     at = {word: float(index) for index, word in enumerate(words)}
     column = held.columns[held.names.index(name)]
     return np.array([at.get(str(cell), np.nan) for cell in column])
-
-
-def unit_of(name: str) -> str:
-    """The unit that stands in brackets at the end of a column's name."""
-    found = _UNIT.search(name)
-    return found[1] if found else ""

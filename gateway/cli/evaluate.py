@@ -8,6 +8,7 @@ import click
 
 from gateway.cli.record_options import (
     ManyFiles,
+    bearing_options,
     day_first_option,
     events_option,
     failure_options,
@@ -64,6 +65,7 @@ from gateway.cli.tables import SUFFIXES
 @click.option("--signals", metavar="A,B")
 @events_option
 @failure_options
+@bearing_options
 @click.option("--window", metavar="30s|30rows")
 @click.option("--false-alarms", default="1/30d", show_default=True)
 @click.option("--seed", default=0, show_default=True)
@@ -94,6 +96,8 @@ def command(
     events: tuple[Path, ...],
     failures: Path | None,
     within: str | None,
+    bearing: str | None,
+    speed: str | None,
     out: Path | None,
     as_json: bool,
 ) -> None:
@@ -106,9 +110,11 @@ def command(
       forewarn evaluate --kind rul --train fleet.csv --data new.csv --group unit --out report.html
       forewarn evaluate --kind failure --train a.csv --data b.csv --group machine \\
         --events errors.csv --failures failures.csv --within 24h
+      forewarn evaluate --train healthy.npz --data worn.npz --bearing 6205 --fault-from 0
       forewarn evaluate --train d00.csv --data faults/ --fault-from 160 --healthy d00_te.csv --json
     """
     from gateway.cli import evaluate_anomaly, evaluate_heads
+    from gateway.cli.bursts import Orders
     from gateway.cli.columns import Columns
     from gateway.cli.event_tables import with_tables
 
@@ -121,7 +127,10 @@ def command(
         ignore=split(ignore),
         labels=split(label),
         group=group,
+        orders=Orders.parse(bearing, speed) if bearing else None,
     )
+    if speed and not bearing:
+        raise click.UsageError("--speed: is for --bearing")
     if kind == "anomaly":
         if events:
             raise click.UsageError("--events: is for --kind failure and rul")

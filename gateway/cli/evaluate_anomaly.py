@@ -36,9 +36,10 @@ def evaluate(
     """Train on healthy files or rows, judge the others: int8, fp32, trivial rules, baselines."""
     from rich.console import Console
 
-    from gateway.cli.files import read
+    from gateway.cli.files import read, settled
 
     with Console(stderr=True).status("reading") as status:
+        columns = settled([*train_files, *paths][0], columns)
         whole = [read([path], columns) for path in paths]
         if train_files:
             plain = replace(columns, labels=())

@@ -34,10 +34,11 @@ def evaluate(
     from rich.console import Console
 
     from gateway.cli.event_tables import check
-    from gateway.cli.files import read
+    from gateway.cli.files import read, settled
     from models.evaluate_heads import hear, measures, reliability
 
     with Console(stderr=True).status("reading") as status:
+        columns = settled(train_files[0], columns)
         train = read(train_files, replace(columns, few_words=True))
         check(train, columns)
         status.update(f"training on {len(train)} rows")

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from gateway.cli.cells import MISSING
-from gateway.cli.columns import Columns, by_number, coded, unit_of, words_of
+from gateway.cli.cells import MISSING, unit_of
+from gateway.cli.columns import Columns, by_number, coded, words_of
 from gateway.cli.files import groups_of
 from gateway.cli.moments import time_of
 from gateway.cli.tables import Table, numbers, table

@@ -8,7 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gateway.cli.arranged import machines, oldest_first, spread, widened
-from gateway.cli.columns import Columns, by_number, coded, unit_of, words_of
+from gateway.cli.bursts import by_burst, recording_of
+from gateway.cli.cells import unit_of
+from gateway.cli.columns import Columns, by_number, coded, words_of
 from gateway.cli.moments import time_of
 from gateway.cli.signs import label_in, measured, truth
 from gateway.cli.tables import NUMERIC_SHARE, Floats, Table, numbers, share, table
@@ -26,11 +28,60 @@ def read(paths: Sequence[Path], columns: Columns) -> Record:
     """
     if not paths:
         raise RecordError("data: must name at least one file")
-    tables = [widened(joined(table(path)), columns) for path in paths]
+    tables = [widened(joined(table(path, columns.orders)), columns) for path in paths]
     columns = by_number(columns, tables[0])
+    many = len(tables) > 1
+    if columns.orders is not None and not tables[0].bursts:
+        return join([_cut(each, columns, many=many) for each in tables])
     words = words_of(tables, columns)
-    records = [_record(each, columns, words, many=len(tables) > 1) for each in tables]
-    return join(records)
+    return join([_record(each, columns, words, many=many) for each in tables])
+
+
+def settled(path: Path, columns: Columns) -> Columns:
+    """With the length of the bursts that recordings are cut into, as the first file asks for.
+
+    Raises:
+        RecordError: As `read`.
+    """
+    if columns.orders is None or columns.orders.samples:
+        return columns
+    held = widened(joined(table(path, columns.orders)), columns)
+    samples = held.bursts
+    if not samples:
+        record = _recording(held, by_number(columns, held), many=False)
+        speed, _, rate_hz = recording_of(record, columns.orders)
+        samples = columns.orders.samples_for(rate_hz, record.select([speed]).values)
+    return replace(columns, orders=replace(columns.orders, samples=samples))
+
+
+def _recording(held: Table, columns: Columns, *, many: bool) -> Record:
+    """All columns of numbers, before they are cut."""
+    raw = replace(columns, signals=(), derive=(), rows=None, few_words=False, words={})
+    return _record(held, raw, {}, many=many)
+
+
+def _cut(held: Table, columns: Columns, *, many: bool) -> Record:
+    """One file of a recording, burst by burst."""
+    assert columns.orders is not None
+    if columns.events or columns.failures:
+        raise RecordError(f"{held.path}: --events, --failures: do not go with --bearing")
+    try:
+        record = by_burst(_recording(held, columns, many=many), columns.orders)
+    except RecordError as error:
+        raise RecordError(f"{held.path}: {error}") from error
+    for formula in columns.derive:
+        needs = formula.needs(record.names)
+        parts = {want: record.values[:, record.names.index(n)] for want, n in needs.items()}
+        made = formula.compute(parts, len(record))
+        record = replace(
+            record,
+            values=np.column_stack([record.values, made]),
+            names=(*record.names, formula.name),
+            units=(*record.units, unit_of(formula.name)),
+        )
+    if columns.signals:
+        record = record.select([*columns.signals, *(f.name for f in columns.derive)])
+    return record if columns.rows is None else record.rows(slice(*columns.rows))
 
 
 def _record(

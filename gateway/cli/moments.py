@@ -8,8 +8,7 @@ from datetime import UTC, datetime
 import numpy as np
 from numpy.typing import NDArray
 
-from gateway.cli.cells import CLOCK, DATED, MISSING, in_figures, iso, written, year_first
-from gateway.cli.columns import unit_of
+from gateway.cli.cells import CLOCK, DATED, MISSING, in_figures, iso, unit_of, written, year_first
 from gateway.cli.tables import NUMERIC_SHARE, Floats, Table, numbers, share
 from models.errors import RecordError
 

@@ -26,6 +26,21 @@ day_first_option = click.option(
 )
 
 
+def bearing_options(command: Command) -> Command:
+    """`--bearing` and `--speed`, where a model is trained on vibration."""
+    command = click.option(
+        "--speed",
+        metavar="COL",
+        help="With --bearing: the shaft's speed [default: the one in rpm].",
+    )(command)
+    return click.option(
+        "--bearing",
+        metavar="NUMBER",
+        help="Search the vibration for this bearing's defects, by the speed beside it: 6205, or "
+        "ROLLERS,ROLLER_MM,PITCH_MM.",
+    )(command)
+
+
 def failure_options(command: Command) -> Command:
     """`--failures` and `--within`, where labels are needed."""
     command = click.option(

@@ -60,6 +60,7 @@ def command(
     """
     from rich.console import Console
 
+    from gateway.cli.bursts import Orders
     from gateway.cli.columns import Columns
     from gateway.cli.event_tables import doubts, needed, with_tables
     from gateway.cli.files import read
@@ -82,6 +83,7 @@ def command(
         rows=row_range(rows),
         derive=derive,
         words={s.name: s.categories for s in bundle.manifest.signals if s.categories},
+        orders=Orders.kept(bundle.manifest.detail),
     )
     del label  # Labels are no input; the option is there so that one line serves both commands.
     columns = with_tables(columns, events, known=needed(bundle.manifest.detail, columns.signals))

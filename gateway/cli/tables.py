@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gateway.cli.bursts import Orders
 from gateway.cli.cells import (
     COMMA_GROUPED,
     NO_NUMBER,
@@ -44,6 +45,7 @@ class Table:
         stamps: Columns of numbers that the file says are times, in s since 1970.
         delimiter: Between its cells; "" for blanks, and where it is no text.
         notes: What was done to it that its owner should know.
+        bursts: Samples of each recorded burst, where a row is one.
     """
 
     path: Path
@@ -53,6 +55,7 @@ class Table:
     stamps: frozenset[str] = frozenset()
     delimiter: str = ""
     notes: tuple[str, ...] = ()
+    bursts: int = 0
 
     def __len__(self) -> int:
         return len(self.columns[0]) if self.columns else 0
@@ -65,8 +68,8 @@ class Table:
         return marks.pop() if len(marks) == 1 else ""
 
 
-def table(path: Path) -> Table:
-    """Read one file.
+def table(path: Path, orders: Orders | None = None) -> Table:
+    """Read one file; of recorded bursts, with the orders of a bearing.
 
     Raises:
         RecordError: It is not there, empty, or no table.
@@ -80,8 +83,8 @@ def table(path: Path) -> Table:
     if data[:4] == b"PK\x03\x04":
         packed = _zipped(path, data)
         if packed is None:
-            made = columns_of(path, data)
-            return Table(path, tuple(made), tuple(made.values()), 1)
+            made, samples = columns_of(path, data, orders)
+            return Table(path, tuple(made), tuple(made.values()), 1, bursts=samples)
         data = packed
     if data[:2] == b"\x1f\x8b":
         try:

@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from gateway.cli.record_options import ManyFiles, data_options, failure_options, row_range, split
+from gateway.cli.record_options import (
+    ManyFiles,
+    bearing_options,
+    data_options,
+    failure_options,
+    row_range,
+    split,
+)
 from gateway.cli.sentences import say
 
 if TYPE_CHECKING:
@@ -27,6 +34,7 @@ if TYPE_CHECKING:
     help="What the model is to answer.",
 )
 @failure_options
+@bearing_options
 @click.option("--window", metavar="30s|30rows", help="Length of a window [default: from the data].")
 @click.option("--hop", metavar="1s|1row", help="Step between windows [default: from the data].")
 @click.option("--running", metavar="RULE", help="Learn only while it runs: speed > 50 (anomaly).")
@@ -77,6 +85,8 @@ def command(
     events: tuple[Path, ...],
     failures: Path | None,
     within: str | None,
+    bearing: str | None,
+    speed: str | None,
     **options: Any,
 ) -> None:
     """Train a model and write it as a bundle.
@@ -89,6 +99,7 @@ def command(
       forewarn train --data healthy.csv --out pump.fwm
       forewarn train --data run*.csv --rows 0:400 --ignore changepoint --label anomaly --out rig.fwm
       forewarn train --data week.csv --running "speed > 50" --out press.fwm
+      forewarn train --data bursts.npz --bearing 6205 --out motor.fwm
       forewarn train --kind rul --data fleet.csv --group unit --time cycle --cap 125 --out life.fwm
       forewarn train --kind failure --data telemetry.csv --group machine --events errors.csv \\
         --events machines.csv --failures failures.csv --within 24h --out fails.fwm
@@ -96,9 +107,10 @@ def command(
     """
     from rich.console import Console
 
+    from gateway.cli.bursts import Orders
     from gateway.cli.columns import Columns
     from gateway.cli.event_tables import check, with_tables
-    from gateway.cli.files import read
+    from gateway.cli.files import read, settled
     from gateway.cli.stored import running_rule
     from models.formula import Formula
     from models.record import RUNNING, while_running
@@ -109,6 +121,10 @@ def command(
         raise click.UsageError("--events, --failures: are for failure and rul models of files")
     if failures and kind != "failure":
         raise click.UsageError("--failures: is for --kind failure")
+    if bearing and data[0].suffix == ".toml":
+        raise click.UsageError("--bearing: is for files; a gateway has its own, [asset.bearing]")
+    if speed and not bearing:
+        raise click.UsageError("--speed: is for --bearing")
     rule = (f"{RUNNING} = {running}",) if running else ()
     columns = Columns(
         time=time,
@@ -120,6 +136,7 @@ def command(
         rows=row_range(rows),
         derive=tuple(Formula.parse(text) for text in (*derive, *rule)),
         few_words=kind != "anomaly",
+        orders=Orders.parse(bearing, speed) if bearing else None,
     )
     console = Console(stderr=True)
     with console.status("reading") as status:
@@ -128,6 +145,7 @@ def command(
             running = running_rule(data[0], asset or "")
         else:
             columns = with_tables(columns, events, failures=failures, within=within)
+            columns = settled(data[0], columns)
             record = read(data, columns)
             check(record, columns)
             record = while_running(record) if running else record
@@ -183,6 +201,8 @@ def _train(
 
     detail: dict[str, Any] = {"derive": list(derive)} if derive else {}
     detail |= kept(columns)
+    if columns.orders is not None:
+        detail |= columns.orders.detail()
     if running:
         detail["running"] = running
     common = {

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gateway.cli.bursts import Orders, is_speed, is_vibration
 from models.errors import RecordError
 from models.features.burst import described
 
@@ -21,15 +22,19 @@ _TIME = re.compile(r"^(t|ts|time|timestamp|zeit)(_(s|ms|us|ns))?$", re.IGNORECAS
 Floats = NDArray[np.float64]
 
 
-def columns_of(path: Path, data: bytes) -> dict[str, Floats]:
-    """Waveform features of each burst.
+def columns_of(
+    path: Path, data: bytes, orders: Orders | None = None
+) -> tuple[dict[str, Floats], int]:
+    """Waveform features of each burst, and how many samples it has (0: a row is no burst).
 
     Arrays of one length, one of which is called a time, are columns. Else the largest array is the
-    waveform: float[n, samples, axes], float[n, samples], or one long
-    float[samples] that is cut into bursts of 4,096. `rate_hz` and `t0` (seconds; or hour, minute,
+    waveform: float[n, samples, axes], float[n, samples], or one long float[samples] that is cut
+    into bursts of 4,096. `rate_hz` and `t0` (seconds; or hour, minute,
     second, microsecond) are used where they are there. Bands are equal parts of the range up to
     half the sampling rate, so they need no rate. A name that ends in `_g` is an acceleration, and
-    gets its velocity by ISO 20816 too.
+    gets its velocity by ISO 20816 too. With `orders`, each burst is searched for a bearing's: an
+    array called `rpm` (or ending so, or named) holds the speed of all bursts, of each, or of each
+    sample. Where it is more than one number, its means are a column too.
 
     Raises:
         RecordError: No such array, or a damaged file.
@@ -45,14 +50,21 @@ def columns_of(path: Path, data: bytes) -> dict[str, Floats]:
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
         raise RecordError(f"{path}: cannot be read as arrays: {error}") from error
     if (rows := _rows(arrays)) is not None:
-        return rows
+        return rows, 0
     numeric = {n: a for n, a in arrays.items() if a.dtype.kind in "fiu" and a.size}
+    of_speed = orders.speed_of(tuple(numeric)) if orders else next(filter(is_speed, numeric), "")
+    speed = numeric.pop(of_speed, np.zeros(0)).astype(np.float64)
     name = max(numeric, key=lambda n: numeric[n].size, default="")
     wave = numeric.get(name, np.zeros(0)).astype(np.float64)
     rate = float(arrays["rate_hz"]) if "rate_hz" in arrays and arrays["rate_hz"].size == 1 else None
     long = wave.ndim == 1
+    size = BURST
     if long:
-        wave = wave[: len(wave) // BURST * BURST].reshape(-1, BURST)
+        if orders and rate:
+            size = orders.samples or orders.samples_for(rate, speed.ravel())
+        if speed.shape == wave.shape:
+            speed = speed[: len(wave) // size * size].reshape(-1, size)
+        wave = wave[: len(wave) // size * size].reshape(-1, size)
     if wave.ndim not in {2, 3} or not len(wave) or wave.shape[1] < 32:
         raise RecordError(
             f"{path}: must hold bursts of 32 samples or more: [n, samples], [n, samples, axes] or "
@@ -62,14 +74,40 @@ def columns_of(path: Path, data: bytes) -> dict[str, Floats]:
     out: dict[str, Floats] = {}
     times = _times(arrays.get("t0"), len(axes))
     if times is None and long and rate:
-        times = np.arange(1, len(axes) + 1) * BURST / rate
+        times = np.arange(1, len(axes) + 1) * size / rate
     if times is not None:
         out["time"] = times
     for index in range(axes.shape[2]):
         key = name if axes.shape[2] == 1 else f"{name}_{index + 1}"
         burst = np.ascontiguousarray(axes[:, :, index])
-        out |= described(key, burst, rate, acceleration_g=name.endswith("_g"))
-    return out
+        out |= described(key, burst, rate, acceleration_g=is_vibration(name))
+        if orders is not None:
+            if rate is None:
+                raise RecordError(f"{path}: --bearing needs the sampling rate, an array rate_hz")
+            try:
+                out |= orders.of(key, burst, rate, _speeds(speed, burst.shape))
+            except RecordError as error:
+                raise RecordError(f"{path}: {error}") from error
+    if speed.ndim and len(speed) == len(axes) and len(speed) > 1:
+        out[of_speed] = speed.reshape(len(speed), -1).mean(axis=1)
+    return out, axes.shape[1]
+
+
+def _speeds(held: Floats, shape: tuple[int, ...]) -> Floats:
+    """float64[n, m] or float64[n, 1], the speed of each burst.
+
+    Raises:
+        RecordError: It does not fit the bursts.
+    """
+    if held.size == 1:
+        return np.full((shape[0], 1), held.item())
+    if held.shape == (shape[0],):
+        return held[:, None]
+    if held.shape != shape:
+        raise RecordError(
+            f"speed: must be one number, one a burst or one a sample ({shape}), was {held.shape}"
+        )
+    return held
 
 
 def _rows(arrays: dict[str, NDArray[Any]]) -> dict[str, Floats] | None:
