@@ -25,6 +25,11 @@ Features = NDArray[np.float32]
 
 NET_CLIP = 6.0
 """Standardised features beyond this look the same to a net; also the range that int8 covers."""
+TEACHERS = 3
+"""Nets beside the trees that teach one."""
+MIXTURES = 2
+"""Mixed rows for each row that a net is taught by."""
+WEIGHT_MIN = 1e-12
 FOREST_SAMPLES_MAX = 8_000
 """Rows that one tree sees; of windows that overlap, more say little."""
 
@@ -178,30 +183,61 @@ def nets(z: Features, y: Floats, seed: int, *, members: int = 2) -> Learner:
             random_state=seed + member,
         )
         _fit(model, z, y > 0.5)
-        held.append(list(zip(model.coefs_, model.intercepts_, strict=True)))
+        held.append(_layers(model))
     return _Nets(held, 1.0)
 
 
-def nets_value(z: Features, y: Floats, seed: int, *, members: int = 3) -> Learner:
-    """Dense nets that give a value."""
+def taught_value(z: Features, y: Floats, seed: int) -> Learner:
+    """One dense net that gives a value, taught by trees and other nets.
+
+    Beside the rows it sees their mixtures (mixup, Zhang et al. 2018, arXiv:1710.09412), which its
+    teachers, the trees and the nets together, have marked: so it learns from them what no single
+    net finds (distillation, Hinton et al. 2015, arXiv:1503.02531).
+    """
+    teachers = boosted_value(z, y, seed), _regressed(z, y, (64, 32), 1.0, 20, seed, TEACHERS)
+    random = np.random.default_rng(seed)
+    mixed = [_mixed(z, random) for _ in range(MIXTURES)]
+    seen = np.concatenate([z, *mixed])
+    told = np.mean([each.predict(seen) for each in teachers], axis=0)
+    told[: len(z)] = (told[: len(z)] + y) / 2
+    return _regressed(seen, told, (192, 96), 0.1, 10 * (1 + MIXTURES), seed)
+
+
+def _mixed(z: Features, random: np.random.Generator) -> Features:
+    """Each row with some of another, and a little noise."""
+    share = random.beta(0.4, 0.4, (len(z), 1))
+    other = z[random.permutation(len(z))]
+    noise = random.normal(0, 0.05, z.shape)
+    return (share * z + (1 - share) * other + noise).astype(np.float32)
+
+
+def _regressed(
+    z: Features,
+    y: Floats,
+    hidden: tuple[int, int],
+    alpha: float,
+    epochs: int,
+    seed: int,
+    members: int = 1,
+) -> Learner:
     held = []
     scale = float(np.abs(y).max()) or 1.0
     for member in range(members):
         model = MLPRegressor(
-            hidden_layer_sizes=(64, 32),
-            alpha=1.0,
+            hidden_layer_sizes=hidden,
+            alpha=alpha,
             batch_size=min(256, len(z)),
-            max_iter=_epochs(len(z), 20),
+            max_iter=_epochs(len(z), epochs),
             n_iter_no_change=1000,
             random_state=seed + member,
         )
         _fit(model, z, y / scale)
-        held.append(list(zip(model.coefs_, model.intercepts_, strict=True)))
+        held.append(_layers(model))
     return _Nets(held, scale)
 
 
 CLASSIFIERS: dict[str, Fit] = {"forest": forest, "boosted": boosted, "nets": nets}
-REGRESSORS: dict[str, Fit] = {"boosted": boosted_value, "nets": nets_value}
+REGRESSORS: dict[str, Fit] = {"boosted": boosted_value, "net": taught_value}
 
 
 def _grow(model: Any, z: Features, y: NDArray[Any]) -> None:
@@ -212,10 +248,20 @@ def _grow(model: Any, z: Features, y: NDArray[Any]) -> None:
 
 
 def _fit(model: Any, z: Features, y: NDArray[Any]) -> None:
-    """Fit for a fixed number of rounds, which scikit-learn takes for a failure to converge."""
-    with warnings.catch_warnings():
+    """Fit for a fixed number of rounds, which scikit-learn takes for a failure to converge.
+
+    On one thread, as trees are: the products are small.
+    """
+    with warnings.catch_warnings(), threadpool_limits(1, user_api="blas"):
         warnings.simplefilter("ignore", ConvergenceWarning)
         model.fit(np.clip(z, -NET_CLIP, NET_CLIP), y)
+
+
+def _layers(model: Any) -> list[tuple[Floats, Floats]]:
+    """Weights and biases; what decay has made tiny is 0, for products of such numbers take a CPU
+    ten times as long."""
+    weights = [np.where(np.abs(each) < WEIGHT_MIN, 0.0, each) for each in model.coefs_]
+    return list(zip(weights, model.intercepts_, strict=True))
 
 
 def _epochs(rows: int, epochs: int) -> int:

@@ -4,6 +4,7 @@ None wins everywhere, so a non-negative combination is kept, which calibrates as
 that takes too little off the error is left out: each costs the time of all the others together.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -72,6 +73,7 @@ def mix(
     task: Task,
     seed: int,
     offset: float = 0.0,
+    earned_min: Mapping[str, float] | None = None,
     calibrate: NDArray[np.int64] | None = None,
 ) -> tuple[Mix, Floats, dict[str, Floats]]:
     """Fit the candidates, weigh them by what they say of rows not seen, keep what helps.
@@ -84,6 +86,8 @@ def mix(
         task: What `y` is.
         seed: Of every learner.
         offset: Added to the logit, for negatives that were left out.
+        earned_min: What a learner that costs more than others must take off, instead of
+            `EARNED_MIN`.
         calibrate: int64[n], other folds for the last step, from the mix to a probability. Learners
             are weighed on blocks of time, where those that only interpolate fail; how sure to be
             is learned on rows spread evenly.
@@ -95,7 +99,8 @@ def mix(
     told = {name: unseen(fit, z, y, folds, seed, task) for name, fit in candidates.items()}
     names = tuple(told)
     columns = np.stack([told[name] for name in names], axis=1)
-    keep = _earning(columns, y, task)
+    least = dict.fromkeys(names, EARNED_MIN) | dict(earned_min or {})
+    keep = _earning(columns, y, task, [least[name] for name in names])
     weight, bias, _ = _weigh(columns[:, keep], y, task)
     kept = tuple(names[i] for i in keep)
     if calibrate is not None:
@@ -108,17 +113,25 @@ def mix(
     return out, columns[:, keep] @ weight + bias + offset, told
 
 
-def _earning(columns: Floats, y: Floats, task: Task) -> list[int]:
-    """The columns that earn their place, by leaving out one after the other the least missed."""
+def _earning(columns: Floats, y: Floats, task: Task, least: Sequence[float]) -> list[int]:
+    """The columns that earn their place, by leaving out one after the other the least missed.
+
+    Args:
+        columns: float64[n, k], what each learner says of rows not seen.
+        y: float64[n].
+        task: What `y` is.
+        least: Of each, the share of the others' loss that it must take off.
+    """
     keep = list(range(columns.shape[1]))
     while len(keep) > 1:
         loss = _weigh(columns[:, keep], y, task)[2]
         without = {i: [j for j in keep if j != i] for i in keep}
         missed = {i: _weigh(columns[:, rest], y, task)[2] for i, rest in without.items()}
-        least = min(missed, key=lambda i: missed[i])
-        if loss < (1 - EARNED_MIN) * missed[least]:
+        bar = {i: (1 - least[i]) * missed[i] for i in keep}
+        worst = min(bar, key=lambda i: bar[i])
+        if loss < bar[worst]:
             break
-        keep = without[least]
+        keep = without[worst]
     return keep
 
 

@@ -28,6 +28,8 @@ CAP_SHARE = 0.6
 COVER = 0.8
 """Share of machines whose true remaining life lies between `low` and `high`."""
 KNOTS = 6
+EARNED_MIN = {"boosted": 0.1}
+"""Share of the squared error that trees must take off: they take ten times as long as the net."""
 
 Floats = NDArray[np.float64]
 
@@ -81,7 +83,9 @@ def train(
     inputs = inputs.fitted(x[ready])
     z, y, group = inputs.standard(x[ready]), left[ready], record.group[ready]
     folds = mixture.folds_of(group)
-    mixed, unseen, told = mixture.mix(learners.REGRESSORS, z, y, folds, task="regress", seed=seed)
+    mixed, unseen, told = mixture.mix(
+        learners.REGRESSORS, z, y, folds, task="regress", seed=seed, earned_min=EARNED_MIN
+    )
     unseen = np.clip(unseen, 0, chosen_cap)
     band = _band(unseen, y, chosen_cap, len(lives))
     graph = Graph("rul", len(inputs.plan.names))

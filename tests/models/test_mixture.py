@@ -1,5 +1,6 @@
 """Learners are weighed by what they say of rows not seen, and kept if they take something off."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,10 +30,13 @@ def _fit(at: int) -> Fit:
     return lambda z, y, seed: _Column(at)
 
 
-def _kept(columns: Floats, y: Floats, task: mixture.Task) -> tuple[str, ...]:
+def _kept(
+    columns: Floats, y: Floats, task: mixture.Task, earned_min: Mapping[str, float] | None = None
+) -> tuple[str, ...]:
     candidates = {str(i): _fit(i) for i in range(columns.shape[1])}
     folds = np.arange(len(y)) % mixture.FOLDS
-    mixed, _, _ = mixture.mix(candidates, columns.astype(np.float32), y, folds, task=task, seed=0)
+    z = columns.astype(np.float32)
+    mixed, _, _ = mixture.mix(candidates, z, y, folds, task=task, seed=0, earned_min=earned_min)
     return mixed.names
 
 
@@ -50,3 +54,11 @@ def test_who_errs_otherwise_stays(task: mixture.Task) -> None:
     y = truth if task == "regress" else (truth > 0).astype(float)
     two = truth[:, None] + RANDOM.normal(size=(2000, 2))
     assert _kept(two, y, task) == ("0", "1")
+
+
+def test_who_costs_more_must_take_off_more() -> None:
+    y = RANDOM.normal(size=2000)
+    two = y[:, None] + RANDOM.normal(size=(2000, 2)) * [1.0, 0.9]
+    # Together they have a third less error than either.
+    assert _kept(two, y, "regress", {"1": 0.2}) == ("0", "1")
+    assert _kept(two, y, "regress", {"1": 0.6}) == ("0",)
