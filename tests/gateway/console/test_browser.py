@@ -196,6 +196,8 @@ def test_what_happened_is_told_and_taken_back_by_the_keyboard(
     section.get_by_label("When").fill("2026-03-01T12:00:00")
     section.get_by_label("Note").fill("worn")
     section.get_by_label("Note").press("Enter")
+    # The page comes anew, its form shut.
+    expect(section.locator("details")).not_to_have_attribute("open", "")
     expect(section.locator("li")).to_contain_text("told by otto")
     (event,) = console.plant.events("pump-1", 9)
     assert (event.code, moment(event.t_ns)) == ("belt", "2026-03-01T11:00:00.000000Z")
