@@ -1,9 +1,8 @@
 """What happened to machines, and what they are, laid on the cells of a window as signals."""
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from heapq import nlargest
 from itertools import chain
@@ -17,95 +16,15 @@ from gateway.core.refusal import Refused
 from gateway.core.signals import Signal, SignalTable
 from gateway.core.texts import Phrase
 from gateway.pipeline.config import AssetConfig, EventLogConfig
-from gateway.pipeline.ledger import Ledger
+from gateway.pipeline.event_log import ALWAYS_NS, UNTOLD_NS, Kept, Teller
 from gateway.pipeline.windows import Watch, Windows
 from models.events import AGO_H_MAX, lay
 from models.manifest import Manifest
 
-KEPT_MAX = 256
-"""Events kept of each code of a machine, the newest; a window hardly holds more."""
 HOUR_NS = 3600 * 10**9
-ALWAYS_NS = -(1 << 61)
-"""Since when a history that was given whole is known."""
 SOURCE = "events"
-WORD_MAX = 2.0**53
-"""What is larger has no lowest bit in a double."""
 
 _NEVER_NS = -(1 << 62)
-_UNTOLD_NS = 1 << 62
-
-
-@dataclass(slots=True, eq=False)
-class _Kept:
-    """One event log of one machine.
-
-    Attributes:
-        at_ns: Code -> int64, when it happened, ascending.
-        since_ns: From when on nothing is missing.
-        value: Signal that says codes -> its last value.
-        ledger: Who said so.
-    """
-
-    at_ns: dict[str, NDArray[np.int64]] = field(default_factory=dict)
-    since_ns: int = _UNTOLD_NS
-    value: dict[str, float] = field(default_factory=dict)
-    ledger: Ledger = field(default_factory=Ledger)
-
-    def add(self, code: str, t_ns: NDArray[np.int64]) -> int:
-        """Take events; those that are known count once. How many were new."""
-        before = self.at_ns[code]
-        after = np.union1d(before, t_ns)
-        self.at_ns[code] = after[-KEPT_MAX:]
-        return len(after) - len(before)
-
-    def near(self, event: Event) -> NDArray[np.bool_]:
-        """Which of a code's times people call by this one, to the microsecond."""
-        micros: NDArray[np.int64] = self.at_ns[event.code] // 1000
-        return np.equal(micros, event.t_ns // 1000)
-
-    def pack(self) -> bytes:
-        counts = {code: len(at) for code, at in self.at_ns.items()}
-        head = json.dumps([self.since_ns, self.value, counts], ensure_ascii=False)
-        times = np.concatenate(list(self.at_ns.values())).astype("<i8")
-        return head.encode() + b"\n" + times.tobytes()
-
-    def unpack(self, data: bytes) -> None:
-        """Take up what `pack` gave; of codes that are no longer configured nothing is.
-
-        Raises:
-            ValueError, TypeError: The bytes are not that.
-        """
-        head, _, body = data.partition(b"\n")
-        since_ns, value, counts = json.loads(head)
-        times = np.frombuffer(body, "<i8").astype(np.int64)
-        ends = np.cumsum(list(dict(counts).values()))
-        parts = np.split(times, ends)
-        if len(times) != ends[-1]:
-            raise ValueError("must hold as many times as it says")
-        for code, at in zip(counts, parts[:-1], strict=True):
-            if code in self.at_ns:
-                self.at_ns[code] = at
-        # A code that was not known when the rest was told has been missing until now.
-        self.since_ns = since_ns if self.at_ns.keys() <= counts.keys() else _UNTOLD_NS
-        self.value = {str(signal): float(last) for signal, last in dict(value).items()}
-
-
-@dataclass(frozen=True, slots=True)
-class _Teller:
-    """A signal of a machine whose values, or their bits, say codes of a log."""
-
-    asset: str
-    log: str
-    signal: str
-    codes: Mapping[float, str]
-    bits: bool
-
-    def says(self, key: float, value: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """Whether the code of this key stands in each value."""
-        if not self.bits:
-            return np.equal(value, key)
-        word = np.where(np.abs(value) < WORD_MAX, value, 0).astype(np.int64)
-        return (word >> int(key) & 1).astype(bool)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -137,16 +56,16 @@ class Events:
     ) -> None:
         """Prepare; signals of `sources_of` may tell codes, and each event signal has a number."""
         self._facts = {(a.id, name): fact for a in assets for name, fact in a.facts.items()}
-        self._kept: dict[tuple[str, str], _Kept] = {}
+        self._kept: dict[tuple[str, str], Kept] = {}
         self._slots: list[tuple[str, str, str]] = []
         self._slot_of: dict[tuple[str, str], int] = {}
-        self._told_by: dict[int, _Teller] = {}
+        self._told_by: dict[int, Teller] = {}
         self._sources: dict[tuple[str, str], set[str]] = {}
         self.signals: dict[str, list[tuple[int, Signal]]] = {}
         by_name = {(s.asset, s.name): s for s in sources_of} if logs else {}
         for log in logs:
             for asset in log.assets or [a.id for a in assets]:
-                kept = self._kept.setdefault((asset, log.id), _Kept())
+                kept = self._kept.setdefault((asset, log.id), Kept())
                 for code in log.codes:
                     kept.at_ns[code] = np.zeros(0, np.int64)
                     for name, unit in ((f"{log.id}.{code}", ""), (f"{log.id}.{code}.ago_h", "h")):
@@ -157,14 +76,14 @@ class Events:
                 if log.signal is not None:
                     teller = by_name[asset, log.signal]
                     number = table.intern(teller)
-                    self._told_by[number] = _Teller(
+                    self._told_by[number] = Teller(
                         asset, log.id, log.signal, log.values(), log.bits
                     )
                     self._sources.setdefault((asset, log.id), set()).add(sources_of[teller])
         self._tells = np.zeros(1 + max(self._told_by, default=-1), bool)
         self._tells[list(self._told_by)] = True
         self._newest_ns = np.full(len(self._slots), _NEVER_NS, np.int64)
-        self._since_ns = np.full(len(self._slots), _UNTOLD_NS, np.int64)
+        self._since_ns = np.full(len(self._slots), UNTOLD_NS, np.int64)
 
     def makes(self, asset: str, name: str) -> bool:
         """Whether it is a signal or a fact that is made here."""
@@ -314,7 +233,7 @@ class Events:
                 asset,
                 log,
                 tuple(kept.at_ns),
-                None if kept.since_ns in (_UNTOLD_NS, ALWAYS_NS) else kept.since_ns,
+                None if kept.since_ns in (UNTOLD_NS, ALWAYS_NS) else kept.since_ns,
                 kept.since_ns == ALWAYS_NS,
             )
             for (asset, log), kept in self._kept.items()
@@ -387,7 +306,7 @@ class Events:
 
     def _hear(
         self,
-        teller: _Teller,
+        teller: Teller,
         t_ns: NDArray[np.int64],
         value: NDArray[np.float64],
         *,
@@ -407,7 +326,7 @@ class Events:
                 kept.add(code, t_ns[began])
         if not history:
             kept.value[teller.signal] = float(value[-1])
-            if kept.since_ns == _UNTOLD_NS:
+            if kept.since_ns == UNTOLD_NS:
                 kept.since_ns = int(t_ns[0])
         return changed
 
@@ -423,11 +342,11 @@ class Events:
         """Where nobody has watched before, somebody does from the first window on."""
         kept = []
         untold = (
-            (slot >= 0) & (self._since_ns[slot] == _UNTOLD_NS) if len(self._slots) else slot >= 0
+            (slot >= 0) & (self._since_ns[slot] == UNTOLD_NS) if len(self._slots) else slot >= 0
         )
         for i, k in np.argwhere(untold).tolist():
             asset, log, _ = self._slots[slot[i, k]]
-            if self._kept[asset, log].since_ns == _UNTOLD_NS:
+            if self._kept[asset, log].since_ns == UNTOLD_NS:
                 self._kept[asset, log].since_ns = int(end_ns[i])
                 kept.append(self._changed(asset, log))
         return kept

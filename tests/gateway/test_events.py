@@ -20,7 +20,8 @@ from gateway.core.refusal import Refused
 from gateway.core.signals import Signal, SignalTable
 from gateway.pipeline import events as events_module
 from gateway.pipeline.config import AssetConfig, EventLogConfig
-from gateway.pipeline.events import KEPT_MAX, Events
+from gateway.pipeline.event_log import KEPT_MAX
+from gateway.pipeline.events import Events
 from gateway.pipeline.windows import Watch, Windows
 from models.events import AGO_H_MAX, Log, Rows
 from models.manifest import Manifest, Window
