@@ -75,6 +75,10 @@ class Check(Part):
         default=None, description="Where the check stands; at the very end unless set."
     )
 
+    after_end: bool = Field(
+        default=False, description="It stands behind the end of an escaped frame: DLE ETX CRC."
+    )
+
     @field_validator("name")
     @classmethod
     def _known(cls, name: str) -> str:
@@ -131,6 +135,8 @@ class TextFormat(Part):
             raise ValueError("columns: must not be set beside pattern, which names its groups")
         if self.columns and self.widths and len(self.columns) != len(self.widths):
             raise ValueError("columns: must be as many as widths")
+        if self.check is not None and self.check.after_end:
+            raise ValueError("check.after_end: must not be set in text")
         if self.decimal_comma and self.separator == ",":
             raise ValueError("separator: must not be a comma where decimal_comma is set")
         return self
@@ -236,6 +242,9 @@ class BinaryFormat(Part):
             raise ValueError("start: must be given where there is no check to find a frame by")
         if self.length > self.frame_bytes_max:
             raise ValueError("frame_bytes_max: must not be less than length")
+        behind = self.check is not None and self.check.after_end
+        if behind and (not self.escape or self.start == self.end):
+            raise ValueError("check.after_end: must stand with escape, and an end of its own")
         names = [field.name for field in self.fields]
         for i, name in enumerate(names):
             if name in names[:i]:

@@ -50,6 +50,8 @@ class Prover:
         width, self._function = find(check.name)
         self._hex = check.form == "hex"
         self._width = 2 * width if self._hex else width
+        self.behind = self._width if check.after_end else 0
+        """Bytes of the check that stand behind the frame's end."""
         self._order = check.order
         self._at = -self._width if check.at is None else check.at
         self._from = check.covers_from
@@ -157,6 +159,7 @@ class EscapedFramer:
         self._escape = to_bytes(form.escape)
         self._map = _unescapes(form)
         self._prover = Prover(form.check) if form.check else None
+        self._behind = self._prover.behind if self._prover else 0
         self._sizes = _Sizes(form)
         self._raw_max = 2 * form.frame_bytes_max
         # At one place the end is tried first, then a new start, then an escape.
@@ -183,8 +186,13 @@ class EscapedFramer:
             body, at, whole = self._body(buffer, begin)
             if not whole:
                 break
-            if body is not None and self._proved(self._start + body):
-                records.append(Record(self._start + body, len(buffer) - at))
+            if body is None:
+                continue
+            frame = self._start + body
+            behind = buffer[at : at + self._behind]
+            if self._proved(frame, self._end + behind if self._behind else b""):
+                at += self._behind
+                records.append(Record(frame, len(buffer) - at))
         self._rest = buffer[at:]
         return records
 
@@ -210,6 +218,8 @@ class EscapedFramer:
             body += buffer[at : mark.start()]
             at = mark.end()
             if mark["end"] is not None:
+                if len(buffer) - at < self._behind:
+                    break  # Its check is not there yet.
                 # A flag that both ends and starts may serve the next frame as well.
                 go_on = mark.start() if self._end == self._start else at
                 return bytes(body) or None, go_on, True
@@ -227,13 +237,13 @@ class EscapedFramer:
             return None, begin + 1, True
         return None, begin, False
 
-    def _proved(self, frame: bytes) -> bool:
+    def _proved(self, frame: bytes, behind: bytes) -> bool:
         # The end was cut off, but lengths are counted with it, as manuals do.
         size = self._sizes.of(frame, 0)
         if self._sizes.given and size != len(frame) + len(self._end):
             self._errors["length"] += 1
             return False
-        if self._prover is not None and not self._prover.holds(frame):
+        if self._prover is not None and not self._prover.holds(frame + behind):
             self._errors["checksum"] += 1
             return False
         return True

@@ -35,6 +35,13 @@ COUNTED = form(
 )
 HDLC = form(start="7E", end="7E", escape="7D", escape_xor=0x20, check=CHECK, frame_bytes_max=64)
 DLE = form(start="10 02", end="10 03", escape="10", check=CHECK, frame_bytes_max=64)
+BEHIND = form(
+    start="10 02",
+    end="10 03",
+    escape="10",
+    check=CHECK | {"after_end": True},
+    frame_bytes_max=64,
+)
 SLIP = form(
     start="C0",
     end="C0",
@@ -58,16 +65,26 @@ def wire_of(kind: str, payload: bytes) -> tuple[bytes, bytes]:
             frame = proven(b"\x7e" + payload)
             body = frame[1:].replace(b"\x7d", b"\x7d\x5d").replace(b"\x7e", b"\x7d\x5e")
             return b"\x7e" + body + b"\x7e", frame
-        case "dle":
+        case "dle" | "behind":
             frame = proven(b"\x10\x02" + payload)
-            return b"\x10\x02" + frame[2:].replace(b"\x10", b"\x10\x10") + b"\x10\x03", frame
+            wire = b"\x10\x02" + frame[2:].replace(b"\x10", b"\x10\x10") + b"\x10\x03"
+            # A second check proves the end bytes too, and is not escaped.
+            again = proven(frame + b"\x10\x03")[-2:] if kind == "behind" else b""
+            return wire + again, frame
         case _:
             frame = proven(b"\xc0" + payload)
             body = frame[1:].replace(b"\xdb", b"\xdb\xdd").replace(b"\xc0", b"\xdb\xdc")
             return b"\xc0" + body + b"\xc0", frame
 
 
-FORMS = {"fixed": FIXED, "counted": COUNTED, "hdlc": HDLC, "dle": DLE, "slip": SLIP}
+FORMS = {
+    "fixed": FIXED,
+    "counted": COUNTED,
+    "hdlc": HDLC,
+    "dle": DLE,
+    "behind": BEHIND,
+    "slip": SLIP,
+}
 kinds = pytest.mark.parametrize("kind", FORMS)
 payloads = st.lists(st.binary(min_size=1, max_size=20), max_size=8)
 
@@ -255,6 +272,7 @@ def test_no_frame_breaks_a_field(frame: bytes, offset: int, count: int) -> None:
         ({"start": "AA", "length": 2000}, "frame_bytes_max: must not be less"),
         ({"start": "AA", "length": 4, "check": {"name": "CRC-9"}}, "must be one of CRC-8"),
         ({"start": "AA", "length": 4, "fields": FIELDS * 2}, "must be unique"),
+        ({"start": "AA", "length": 4, "check": CHECK | {"after_end": True}}, "stand with escape"),
     ],
 )
 def test_a_format_that_cannot_work_is_refused(settings: dict[str, Any], rule: str) -> None:
