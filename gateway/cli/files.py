@@ -122,6 +122,8 @@ def _record(
             notes.append(f"{name}: {none} lies apart from all others and means that there is none")
     labels = {name: truth(held, name) for name in columns.labels}
     if not columns.signals and not columns.few_words:
+        if wordy := [n for n in held.names if n not in taken and n not in read]:
+            notes.append(f"left out, text: {', '.join(wordy)}; --signals takes one as a category")
         found, told = _unnamed_labels(read, wanted=not columns.labels)
         names = [name for name in names if name not in told]
         notes += told.values()

@@ -29,6 +29,7 @@ from models.heads import describe
 from models.manifest import Manifest, Signal, Window
 from models.record import Record
 from models.training.grid import judged_cells
+from models.training.screen import is_counter
 from models.training.trained import Trained
 from models.windows import Grid
 
@@ -144,6 +145,7 @@ def choose(
     names: list[str] = []
     still: list[str] = []
     numbers: list[str] = []
+    counters: list[str] = []
     with np.errstate(all="ignore"):
         for i, name in enumerate(record.names):
             column = seen[:, i]
@@ -155,6 +157,8 @@ def choose(
                 still.append(name)
             elif _is_row_number(record.values[:, i]):
                 numbers.append(name)
+            elif len(record.groups) == 1 and _only_rises(record, i):
+                counters.append(name)
             elif grid.cells == 1 or name in record.categories:
                 names.append(f"{name}:last")
             else:
@@ -176,6 +180,10 @@ def choose(
     notes = [f"left out, never moves: {', '.join(still)}"] if still else []
     if numbers:
         notes.append(f"left out, only numbers the rows: {', '.join(numbers)}")
+    if counters:
+        notes.append(
+            f"left out, only counts up, so its next values are all new: {', '.join(counters)}"
+        )
     words = {
         column: len(record.categories[name.rpartition(":")[0]])
         for column, name in enumerate(plan.names)
@@ -188,6 +196,13 @@ def _is_row_number(column: NDArray[np.float64]) -> bool:
     """Whether a column goes up by the same step from each row to the next: it names rows."""
     step = np.diff(column)
     return len(step) >= ROW_NUMBERS_MIN and bool((step == step[0]).all()) and step[0] != 0
+
+
+def _only_rises(record: Record, signal: int) -> bool:
+    """Whether a signal of one sequence counts up and never back: a date, a batch number."""
+    column = record.values[:, signal]
+    known = column[~np.isnan(column)]
+    return is_counter(column, record.group) and bool((np.diff(known) >= 0).all())
 
 
 def pair_candidates(inputs: Inputs, strength: NDArray[np.float64]) -> Pairs:

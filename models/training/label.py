@@ -11,6 +11,8 @@ from models.training import rates
 
 LABEL_VALUES_MAX, LABEL_SHARE = 12, 0.9
 """A signal of so few values, whose unusual ones fall on failures so often, is taken for a label."""
+USUAL_SHARE = 0.5
+"""A signal of more values (what a repair cost) is taken for one if most rows have its usual one."""
 POSITIVES_MIN = 5
 RUN_MIN = 3.0
 """A label that holds for so many rows at a time speaks of a stretch of time: windows are needed."""
@@ -46,18 +48,26 @@ def without_labels(
 ) -> tuple[Record, list[str]]:
     """The record without signals that are labels in disguise, and what to tell of them.
 
-    Such a signal has few values, leaves its usual one almost only where something fails, and stays
-    away as long as the failure does; an event that announces a failure is shorter.
+    Such a signal has few values, or one that most rows have, and leaves it almost only where
+    something fails, or is there almost only then. It stays away as long as the failure does; an
+    event that announces a failure is shorter.
     """
     failing = np.asarray((target > 0.5).any(axis=1), bool)
     holds = run_length(failing[:, None].astype(float), record.group)
     suspects = []
     for name, column in zip(record.names, record.values.T, strict=True):
-        known = column[~np.isnan(column)]
-        values, counts = np.unique(known, return_counts=True)
-        if not 2 <= len(values) <= LABEL_VALUES_MAX:
+        there = ~np.isnan(column)
+        values, counts = np.unique(column[there], return_counts=True)
+        if not len(values):
             continue
-        away = ~np.isnan(column) & (column != values[counts.argmax()])
+        away = there & (column != values[counts.argmax()])
+        if np.mean(there) < USUAL_SHARE:
+            # What is written down only then says so by being there: the date of a repair, its cost.
+            away = there
+        elif len(values) < 2 or (
+            len(values) > LABEL_VALUES_MAX and counts.max() < USUAL_SHARE * len(column)
+        ):
+            continue
         runs = run_length(away[:, None].astype(float), record.group)
         if (
             away.sum() >= POSITIVES_MIN

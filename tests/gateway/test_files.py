@@ -209,6 +209,7 @@ def test_text_columns_are_left_out_unless_they_are_named(tmp_path: Path) -> None
     record = load(tmp_path, text)
     assert record.names == ("speed [rpm]", "x")
     assert record.units == ("rpm", "")
+    assert record.notes == ("left out, text: Type; --signals takes one as a category",)
     chosen = load(tmp_path, text, Columns(signals=("Type", "x")))
     assert chosen.values[:, 0].tolist() == [0, 1, 0]
     again = load(tmp_path, text, Columns(signals=("Type",), words={"Type": ("M", "H")}))

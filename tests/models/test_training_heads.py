@@ -195,6 +195,23 @@ def test_labels_among_the_signals_are_left_out_unless_they_are_named() -> None:
     assert any("why is other than usual almost only where fails holds" in n for n in named.notes)
 
 
+def test_what_is_known_only_after_a_failure_foretells_none() -> None:
+    random = np.random.default_rng(5)
+    values = random.normal(size=(600, 2))
+    fails = (values[:, 0] > 1.2).astype(float)
+    cost = np.where(fails > 0, random.normal(800, 50, 600), 0.0)
+    repaired = np.where(fails > 0, random.normal(size=600), np.nan)
+    flow = np.where(random.random(600) < 0.3, random.normal(5, 1, 600), 0.0)
+    batch = np.arange(600) // 7 * 1.0
+    names = ("a", "b", "cost", "repaired", "flow", "batch")
+    columns = np.column_stack([values, cost, repaired, flow, batch])
+    record = Record(columns, names, labels={"fails": fails})
+    made = failure.train(record, learn=["boosted"])
+    assert {signal.name for signal in made.manifest.signals} <= {"a", "b", "flow"}
+    assert any(note.startswith("left out, look like labels: cost, repaired") for note in made.notes)
+    assert "left out, only counts up, so its next values are all new: batch" in made.notes
+
+
 def test_an_event_that_announces_a_stretch_is_no_label() -> None:
     """It is seen before failures only, but for one row of the stretch that the label holds."""
     random = np.random.default_rng(4)
