@@ -208,6 +208,12 @@ def _differences(
             f"tells lives apart up to {reach:.3g} h, and {asset} would alarm below its life_h of"
             f" {life_h:g} h: always; give it a life_h below {reach:.3g}, or none"
         )
+    if (trained := manifest.detail.get("bearing")) and config.bearing is None:
+        geometry = ", ".join(f"{name} = {value:g}" for name, value in trained["geometry"].items())
+        out.append(
+            f"was trained on a bearing's orders, and {asset} has no bearing; add [asset.bearing]"
+            f" with {geometry}, and speed, the signal of its shaft's speed"
+        )
     if manifest.window.period_s is None:
         out.append("counts rows and knows no time, so it runs in `forewarn score` only")
     lacking = {

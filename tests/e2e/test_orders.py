@@ -44,6 +44,28 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     return (folder / "motor.fwm").read_bytes()
 
 
+def example() -> str:
+    """The configuration that the page shows."""
+    found = re.search(r"```toml\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    assert found is not None
+    return found[1]
+
+
+def test_a_bundle_with_orders_is_refused_where_no_bearing_is_known(
+    tmp_path: Path, bundle: bytes
+) -> None:
+    (tmp_path / "motor.fwm").write_bytes(bundle)
+    config = tmp_path / "forewarn.toml"
+    config.write_text(example())
+    checked = CliRunner().invoke(group, ["check", str(config)])
+    assert checked.exit_code == 0, checked.output
+    config.write_text(example().partition("[asset.bearing]")[0])
+    refused = CliRunner().invoke(group, ["check", str(config)])
+    assert refused.exit_code == 2
+    told = "motor-1 has no bearing; add [asset.bearing] with rollers = 9, roller_mm = 7.94"
+    assert told in refused.output
+
+
 def publish(publisher: Publisher, end_s: float, n: int, *, worn: bool) -> None:
     """Bursts one after the other, the last of which ends at that time."""
     g, rpm = motors.bursts(n, worn=worn, seed=10 + worn)
@@ -72,13 +94,11 @@ def judged(one: Gateway) -> list[float]:
 def test_the_worn_race_is_named_and_a_healthy_motor_is_silent(
     tmp_path: Path, bundle: bytes
 ) -> None:
-    found = re.search(r"```toml\n(.*?)```", PAGE.read_text(), re.DOTALL)
-    assert found is not None
     (tmp_path / "motor.fwm").write_bytes(bundle)
     config = tmp_path / "forewarn.toml"
     with broker(tmp_path / "broker") as (running, publisher), gateway(config) as one:
         there = f'host = "127.0.0.1"\nport = {running.port}'
-        config.write_text(found[1].replace('host = "192.0.2.30"', there) + CONSOLE + AT_ONCE)
+        config.write_text(example().replace('host = "192.0.2.30"', there) + CONSOLE + AT_ONCE)
         one.start()
         eventually_blocking(lambda: "SUBACK" in running.log(), timeout_s=BUSY_S)
         start_s = time.time() - 150 * BURST_S
