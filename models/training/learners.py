@@ -30,6 +30,7 @@ TEACHERS = 3
 MIXTURES = 2
 """Mixed rows for each row that a net is taught by."""
 WEIGHT_MIN = 1e-12
+"""A smaller weight of a net is written as 0."""
 FOREST_SAMPLES_MAX = 8_000
 """Rows that one tree sees; of windows that overlap, more say little."""
 
