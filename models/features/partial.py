@@ -11,7 +11,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from models.features.catalogue import Stack
+from models.features.stack import Stack
 
 Floats = NDArray[np.float64]
 

@@ -7,9 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.errors import BundleError
-from models.features.catalogue import CATALOGUE, Stack, correlation, hole_max, recent_cells
+from models.features.catalogue import CATALOGUE, correlation
 from models.features.partial import PARTIAL
 from models.features.regimes import Regimes
+from models.features.stack import Stack, hole_max, recent_cells
 
 if TYPE_CHECKING:
     from models.manifest import Manifest

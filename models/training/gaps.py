@@ -10,8 +10,8 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from models.features.catalogue import hole_max, longest, recent_cells
 from models.features.plan import ERROR, RECENT_ERROR, FeaturePlan
+from models.features.stack import hole_max, longest, recent_cells
 from models.record import Record
 from models.windows import Grid, due, features, lay, thinned, windows
 

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from models.errors import RecordError
 from models.ewma import Ewma
-from models.features.catalogue import recent_cells
 from models.features.plan import FeaturePlan
+from models.features.stack import recent_cells
 from models.record import Record
 from models.training import conditions, gaps, limits
 from models.training import grid as grids

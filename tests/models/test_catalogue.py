@@ -3,6 +3,7 @@
 import doctest
 import itertools
 import math
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -10,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from models.features import catalogue
-from models.features.catalogue import BANDS, CATALOGUE, Stack, correlation
+from models.features import catalogue, stack
+from models.features.catalogue import BANDS, CATALOGUE, correlation
+from models.features.stack import Stack
 
 PERIOD_S = 0.5
 
@@ -124,7 +126,8 @@ def test_correlation_agrees_with_numpy_and_has_no_value_for_a_still_signal() -> 
     assert math.isnan(got[2])
 
 
-def test_the_examples_in_the_catalogue_hold() -> None:
-    found = doctest.testmod(catalogue, extraglobs={"np": np})
-    assert found.attempted > 10
+@pytest.mark.parametrize(("module", "least"), [(catalogue, 10), (stack, 2)])
+def test_the_examples_hold(module: ModuleType, least: int) -> None:
+    found = doctest.testmod(module, extraglobs={"np": np})
+    assert found.attempted >= least
     assert not found.failed

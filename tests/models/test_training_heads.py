@@ -284,7 +284,7 @@ def test_conditions_are_settings_and_not_wear() -> None:
 
 @pytest.mark.parametrize("name", PARTIAL)
 def test_partial_features_bear_any_gap(name: str) -> None:
-    from models.features.catalogue import Stack
+    from models.features.stack import Stack
 
     values = RANDOM.normal(size=(6, 12))
     values[1, :8] = np.nan
