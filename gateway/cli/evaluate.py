@@ -37,7 +37,11 @@ from gateway.cli.tables import SUFFIXES
     help="Rows of each file to train on, not judged: 0:400, 0:25%.",
 )
 @click.option("--each", is_flag=True, help="A model for each file by its own --train-rows.")
-@click.option("--label", metavar="COL[,COL]", help="Label columns; above 0 is anomalous.")
+@click.option(
+    "--label",
+    metavar="COL[,COL]",
+    help="Label columns; above 0 is anomalous [default: the one that is called so].",
+)
 @click.option(
     "--fault-from", metavar="ROW", help="Instead of --label: first faulty row of a file: 160, 50%."
 )
@@ -136,7 +140,7 @@ def command(
             raise click.UsageError("--events: is for --kind failure and rul")
         if (train_rows is None) == (not train_files):
             raise click.UsageError("give either --train FILES or --train-rows START:END")
-        if (label is None) == (fault_from is None):
+        if label is not None and fault_from is not None:
             raise click.UsageError("give either --label COL or --fault-from ROW")
         made = evaluate_anomaly.evaluate(
             _files(data),

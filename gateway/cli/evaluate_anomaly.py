@@ -38,11 +38,15 @@ def evaluate(
 
     from gateway.cli.files import read, settled
 
+    notes: list[str] = []
     with Console(stderr=True).status("reading") as status:
         columns = settled([*train_files, *paths][0], columns)
         whole = [read([path], columns) for path in paths]
+        if fault_from is None and not columns.labels:
+            columns = replace(columns, labels=(_label(whole, paths),))
+            notes = [_found(whole, columns.labels[0])]
         if train_files:
-            plain = replace(columns, labels=())
+            plain = replace(columns, labels=(), ignore=(*columns.ignore, *columns.labels))
             heads = [read([path], plain) for path in train_files]
         else:
             heads = [r.rows(slice(*_span(train_rows or "", len(r)))) for r in whole]
@@ -63,6 +67,7 @@ def evaluate(
             judged.append(_judge(bundles[-1], record, path.name, truth, first, others))
     lengths = {p.name: len(r) for p, r in zip(paths, whole, strict=True)}
     report = _report(judged, bundles, lengths, each=each, train_rows=train_rows, heads=len(heads))
+    report["notes"] = notes + report["notes"]
 
     def page() -> str:
         from models import report as pages
@@ -97,6 +102,27 @@ def _row(text: str, rows: int) -> int:
     except ValueError as error:
         raise click.BadParameter(f"must be a row or a percentage, was {text!r}") from error
     return round(value / 100 * rows) if share else int(value)
+
+
+def _label(records: "Sequence[Record]", paths: Sequence[Path]) -> str:
+    """The one label that all files have, known by its name."""
+    from models.errors import RecordError
+
+    for record, path in zip(records, paths, strict=True):
+        found = sorted(record.labels)
+        if found != sorted(records[0].labels) or len(found) != 1:
+            raise RecordError(
+                f"{path}: one label must be known by its name, the same in all files, was "
+                f"{', '.join(found) or 'none'}; name it with --label, or give --fault-from ROW"
+            )
+    return next(iter(records[0].labels))
+
+
+def _found(records: "Sequence[Record]", label: str) -> str:
+    import numpy as np
+
+    rows = sum(int(np.count_nonzero(record.labels[label] > 0)) for record in records)
+    return f"{label}: taken for --label by its name; {rows} rows are anomalous by it"
 
 
 def _truth(record: "Record", path: Path, fault_from: str | None, healthy: tuple[str, ...]) -> Any:

@@ -70,10 +70,37 @@ def test_faults_by_row_number_and_healthy_files(runs: Path) -> None:
     assert "everything anomalous" in shown.output
 
 
+def test_a_label_is_known_by_its_name_and_that_is_said(runs: Path) -> None:
+    args = ("evaluate", "--data", runs, "--train-rows", "0:600", "--json")
+    named, found = (json.loads(call(*args, *more).stdout) for more in (["--label", "fault"], []))
+    assert found["notes"][0] == "fault: taken for --label by its name; 400 rows are anomalous by it"
+    assert found["measures"] == named["measures"]
+
+
+def test_which_of_two_labels_is_meant_must_be_said(runs: Path, tmp_path: Path) -> None:
+    head, *rows = (runs / "run1.csv").read_text().splitlines()
+    twice = tmp_path / "twice.csv"
+    twice.write_text("\n".join([f"{head},changepoint", *(f"{row},0" for row in rows)]))
+    bare = tmp_path / "bare.csv"
+    bare.write_text("\n".join(row.rpartition(",")[0] for row in [head, *rows]))
+    for data, was in (([twice], "changepoint, fault"), ([runs, bare], "none")):
+        done = call("evaluate", *(f"--data={each}" for each in data), "--train-rows", "0:600")
+        text = str(done.exception)
+        assert f"{data[-1]}: one label must be known by its name" in text
+        assert f"was {was}; name it with --label, or give --fault-from ROW" in text
+
+
+def test_a_label_in_the_training_files_is_no_signal(runs: Path, tmp_path: Path) -> None:
+    odd = tmp_path / "odd.csv"
+    odd.write_text((runs / "run1.csv").read_text().replace("fault", "worn", 1))
+    done = call("evaluate", "--train", odd, "--data", odd, "--label", "worn", "--json")
+    assert done.exit_code == 0, done.output
+
+
 def test_wrong_use_says_what_is_missing(runs: Path, tmp_path: Path) -> None:
     for args in (
         ["--data", runs, "--label", "fault"],
-        ["--data", runs, "--train-rows", "0:9"],
+        ["--data", runs, "--train-rows", "0:9", "--label", "fault", "--fault-from", "9"],
         ["--data", tmp_path, "--train-rows", "0:9", "--label", "fault"],
     ):
         done = call("evaluate", *args)
