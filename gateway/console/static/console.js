@@ -219,13 +219,18 @@ async function acknowledge(rows) {
   for (let i = 0; i < waiting.length; i += 200) await command("ack", waiting.slice(i, i + 200));
 }
 
-function ask(text) {
+// What was noted, or null where it is not to be done.
+function ask(text, noted = false) {
   const dialog = document.getElementById("dialog-ask");
+  const label = dialog.querySelector("label");
+  const note = label.querySelector("input");
   dialog.querySelector("[data-ask-text]").textContent = text;
+  label.hidden = !noted;
+  note.value = "";
   dialog.returnValue = "";
   dialog.showModal();
   return new Promise((resolve) => {
-    dialog.addEventListener("close", () => resolve(dialog.returnValue === "go"), { once: true });
+    dialog.addEventListener("close", () => resolve(dialog.returnValue === "go" ? note.value : null), { once: true });
   });
 }
 
@@ -246,7 +251,7 @@ document.addEventListener("click", async (event) => {
   const dialog = button.closest("dialog");
   const note = dialog?.querySelector("input[name=note]")?.value ?? "";
   if (button.dataset.verb) {
-    if (button.dataset.ask && !(await ask(`${button.dataset.ask}: ${row.dataset.asset} ${row.dataset.alarm}?`))) return;
+    if (button.dataset.ask && (await ask(`${button.dataset.ask}: ${row.dataset.asset} ${row.dataset.alarm}?`)) === null) return;
     button.disabled = true;
     await command(button.dataset.verb, [target(row)]);
     button.disabled = false;
@@ -262,16 +267,19 @@ document.addEventListener("click", async (event) => {
     dialog.close();
     await command("feedback", [inDialog], { verdict: button.dataset.verdict, note });
   } else if (button.id === "ack-all") {
-    if (!(await ask(`${button.textContent}?`))) return;
+    if ((await ask(`${button.textContent}?`)) === null) return;
     await acknowledge(document.querySelectorAll(".alarm[data-occurrence]:not(.filtered, .filtered *)"));
   } else if ("ackGroup" in button.dataset) {
     button.disabled = true;
     await acknowledge(row.querySelectorAll(".alarm[data-occurrence]"));
     button.disabled = false;
   } else if (button.dataset.post) {
-    if (button.dataset.ask && !(await ask(button.dataset.ask))) return;
+    const noted = "note" in button.dataset;
+    const said = button.dataset.ask ? await ask(button.dataset.ask, noted) : "";
+    if (said === null) return;
+    const body = JSON.parse(button.dataset.body);
     button.disabled = true;
-    const done = await post(button.dataset.post, JSON.parse(button.dataset.body));
+    const done = await post(button.dataset.post, noted ? { ...body, note: said } : body);
     button.disabled = false;
     if (done) "stay" in button.dataset ? toast(texts.done) : location.reload();
   } else if ("filter" in button.dataset) {

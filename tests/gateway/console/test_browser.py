@@ -202,10 +202,15 @@ def test_what_happened_is_told_and_taken_back_by_the_keyboard(
     (event,) = console.plant.events("pump-1", 9)
     assert (event.code, moment(event.t_ns)) == ("belt", "2026-03-01T11:00:00.000000Z")
     section.get_by_role("button", name="Take back").press("Enter")
-    page.get_by_role("dialog").get_by_role("button", name="Go ahead").press("Enter")
+    page.get_by_role("dialog").get_by_label("Note").fill("another machine's")
+    # Written down before it is answered, and perhaps seen before that.
+    with page.expect_response("**/events/take-back"):
+        page.get_by_role("dialog").get_by_role("button", name="Go ahead").press("Enter")
     expect(section.locator("li")).to_contain_text("taken back by otto")
     expect(section.get_by_role("button", name="Take back")).to_have_count(0)
     assert not console.plant.events("pump-1", 9)
+    (gone,) = console.console._vault.trail.newest(1)
+    assert (gone.action, gone.note) == ("take back 1 events", "another machine's")
     # What another tells is seen without a hand.
     console.call(lambda: tell(console.plant, BELT, "ana"))
     expect(section).to_contain_text("told by ana")
