@@ -101,8 +101,8 @@ class Flow:
         self.latest.forget(posts)
         for gone in self._failed.keys() - {post.judge.bundle.id for post in posts}:
             self._conditions += self._device_conditions(gone)
-        for judge in (post.judge for post in posts):
-            judge.past = self._past
+        for post in posts:
+            post.findings.past, judge = self._past, post.judge
             for asset in judge.assets if judge.following is not None else ():
                 state = self._log.state_get("follow", f"{judge.bundle.id}/{asset}")
                 if state is not None and judge.following is not None:
@@ -258,7 +258,7 @@ class Flow:
         active = self._engine.active(self._clock.mono_ns())
         standing = {(alarm.asset, alarm.alarm) for alarm in active}
         for post in self.posts if standing else ():
-            post.judge.recall(standing)
+            post.findings.recall(standing)
         state = self._log.state_get("pipeline", "ends")
         if state is None or not self.posts:
             return 0
@@ -323,7 +323,7 @@ class Flow:
         self._follow(post, windows, judged)
         self.on_judged(post, judged)
         self.assessed += len(assessments)
-        return post.judge.conditions(windows, judged)
+        return post.findings.conditions(windows, judged)
 
     def tell(self, events: Sequence[Event], whole: Sequence[tuple[str, str]], who: str) -> int:
         """Take events that somebody knows of; how many were new. See `Events.tell`."""

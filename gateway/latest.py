@@ -10,7 +10,8 @@ import numpy as np
 from gateway.core.alarm import Contribution
 from gateway.core.assessment import Abstained, Context, ModelKind
 from gateway.core.batch import Batch, Quality
-from gateway.pipeline.assess import SEVERITY_TOLD, Judged
+from gateway.pipeline.assess import Judged
+from gateway.pipeline.findings import SEVERITY_TOLD
 from gateway.pipeline.fleet import Post
 
 TREND_LENGTH = 60
@@ -97,8 +98,8 @@ class Latest:
             verdict.coverage = float(a.coverage[row])
             verdict.abstained = a.abstained[row]
             verdict.trend.append(severity[row])
-            verdict.why = partial(post.judge.drivers, judged, row)
-            verdict.context = partial(post.judge.context, judged, row)
+            verdict.why = partial(post.findings.drivers, judged, row)
+            verdict.context = partial(post.findings.context, judged, row)
             if a.output is not None:
                 verdict.output = dict(zip(a.outputs, a.output[row].tolist(), strict=True))
 

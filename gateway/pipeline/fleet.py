@@ -12,7 +12,8 @@ from gateway.core.signals import Signal, SignalTable
 from gateway.pipeline.assess import Judge
 from gateway.pipeline.config import AssetConfig
 from gateway.pipeline.events import Beside, Events
-from gateway.pipeline.forecast import reach_h
+from gateway.pipeline.findings import Findings
+from gateway.pipeline.forecast import AlarmsAt, reach_h
 from gateway.pipeline.waves import parts_wanted
 from gateway.pipeline.windows import Watch
 from models.bundle import Bundle, read
@@ -33,12 +34,14 @@ class Post:
 
     Attributes:
         judge: The loaded bundle, for its assets.
+        findings: What its verdicts mean to an operator.
         watch: The windows that it wants to see.
         coverage_min: float64[a], below which an asset's window gets no verdict.
         beside: Which of its signals are events and facts; None where none is.
     """
 
     judge: Judge
+    findings: Findings
     watch: Watch
     coverage_min: NDArray[np.float64]
     beside: Beside | None = None
@@ -133,8 +136,11 @@ def muster(
                     opener(bundle, members[0].asset.device),
                     [asset.id for asset in fitting],
                     shadow=shadow,
-                    failure_at=[asset.failure_at for asset in fitting],
-                    life_h=[asset.life_h for asset in fitting],
+                    alarms_at=AlarmsAt.of(
+                        bundle.manifest,
+                        [asset.failure_at for asset in fitting],
+                        [asset.life_h for asset in fitting],
+                    ),
                     follow=[asset.follow for asset in fitting],
                     hop_cells=_hop_cells(fitting[0], bundle.manifest),
                 )
@@ -186,7 +192,8 @@ def _post(
         held_cells=() if first.stale_s else held_cells(bundle.manifest),
     )
     beside = events.beside(judge.assets, bundle.manifest, own, signals)
-    return Post(judge, watch, np.array([asset.coverage_min for asset in assets]), beside)
+    coverage_min = np.array([asset.coverage_min for asset in assets])
+    return Post(judge, Findings(judge), watch, coverage_min, beside)
 
 
 def _hop_cells(asset: AssetConfig, manifest: Manifest) -> int:

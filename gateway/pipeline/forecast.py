@@ -1,6 +1,7 @@
 """What failure and remaining-life models say, as conditions for the alarms."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,31 +26,46 @@ def reach_h(manifest: Manifest) -> float:
     return float(cap) * float(row_s) / 3600 if cap and row_s else float("inf")
 
 
-def life_of(given: float | None, manifest: Manifest) -> float:
-    """The remaining hours at which an asset alarms."""
-    return given if given is not None else min(LIFE_H, LIFE_SHARE * reach_h(manifest))
+@dataclass(frozen=True, slots=True, eq=False)
+class AlarmsAt:
+    """Where the forecasts of one bundle alarm, for each of its `a` assets.
 
-
-def levels(
-    a: Assessments, at: NDArray[np.float64], life_h: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """How near each alarm of each row is.
-
-    Args:
-        a: Of a failure or remaining-life model; `n` rows.
-        at: float64[n], the probability at which a failure mode alarms.
-        life_h: float64[n], the hours at which a remaining life alarms.
-
-    Returns:
-        float64[n, m], 1 at the alarm and more beyond it; NaN where nothing is known. `m` is the
-        number of failure modes, or 1.
+    Attributes:
+        probability: float64[a], of a failure mode.
+        life_h: float64[a], hours that are left.
     """
-    assert a.output is not None
-    value = a.output.astype(np.float64)
-    if a.kind is ModelKind.FAILURE:
-        return value / at[:, None]
-    low = value[:, [a.outputs.index("low")]]
-    return life_h[:, None] / np.maximum(low, life_h[:, None] / LIFE_SPAN)
+
+    probability: NDArray[np.float64]
+    life_h: NDArray[np.float64]
+
+    @classmethod
+    def of(
+        cls, manifest: Manifest, probability: Sequence[float], life_h: Sequence[float | None]
+    ) -> "AlarmsAt":
+        """As configured; a life that is None is chosen by what the model tells apart."""
+        default = min(LIFE_H, LIFE_SHARE * reach_h(manifest))
+        return cls(
+            np.array(probability, dtype=np.float64),
+            np.array([default if hours is None else hours for hours in life_h]),
+        )
+
+    def levels(self, a: Assessments, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        """How near each alarm is.
+
+        Args:
+            a: Of a failure or remaining-life model; `n` rows.
+            rows: int64[n], which of the assets each row is of.
+
+        Returns:
+            float64[n, m], 1 at the alarm and more beyond it; NaN where nothing is known. `m` is
+            the number of failure modes, or 1.
+        """
+        assert a.output is not None
+        value = a.output.astype(np.float64)
+        if a.kind is ModelKind.FAILURE:
+            return value / self.probability[rows, None]
+        low, life_h = value[:, [a.outputs.index("low")]], self.life_h[rows, None]
+        return life_h / np.maximum(low, life_h / LIFE_SPAN)
 
 
 def shares(
@@ -63,7 +79,7 @@ def shares(
     Args:
         a: Of a failure or remaining-life model.
         rows: int64[r], rows that alarm.
-        level: float64[n, m], as `levels` gives it.
+        level: float64[n, m], as `AlarmsAt.levels` gives it.
         without: float32[r, k, m], the same outputs with one signal at a time taken away.
 
     Returns:
@@ -96,7 +112,7 @@ def condition(
         a: Of a failure or remaining-life model.
         row: Which asset.
         column: Which failure mode.
-        level: As `levels` gives it; None where the model abstains.
+        level: As `AlarmsAt.levels` gives it; None where the model abstains.
         life_h: The hours at which this asset's remaining life alarms.
         horizon_s: How far ahead each mode is announced, where the model knows.
         why: The signals without which the model would say less.

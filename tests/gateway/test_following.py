@@ -8,6 +8,7 @@ import pytest
 
 from gateway.core.assessment import Abstained, Assessments, ModelKind
 from gateway.pipeline.assess import Judge
+from gateway.pipeline.findings import Findings
 from gateway.pipeline.following import Following
 from gateway.pipeline.windows import Windows
 from models.bundle import Bundle
@@ -79,9 +80,10 @@ def test_what_was_followed_is_taken_off_for_that_machine_alone(made: Bundle) -> 
     severity = judged.assessments.severity
     assert severity[1] < severity[0]
     np.testing.assert_array_equal(judged.features[0], judged.features[1], "told as measured")
-    context = one.context(judged, 1)
+    findings = Findings(one)
+    context = findings.context(judged, 1)
     assert str(context.followed[0]).startswith("temperature +")
-    assert one.context(judged, 0).followed == ()
+    assert findings.context(judged, 0).followed == ()
 
 
 def test_it_is_kept_for_a_restart_and_a_damaged_state_begins_anew(made: Bundle) -> None:

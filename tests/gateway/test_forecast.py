@@ -148,7 +148,8 @@ def failures(*probability: float) -> Assessments:
 
 def test_a_failure_alarms_at_its_probability_and_tells_the_horizon() -> None:
     said = failures(0.62, 0.2)
-    level = forecast.levels(said, np.array([0.5, 0.1]), np.ones(2))
+    at = forecast.AlarmsAt(probability=np.array([0.1, 0.5]), life_h=np.ones(2))
+    level = at.levels(said, np.array([1, 0]))
     assert level[:, 0] == pytest.approx([1.24, 2.0])
     made = forecast.condition(said, 0, 0, float(level[0, 0]), 24.0, {"bearing": 86_400.0})
     assert made.active

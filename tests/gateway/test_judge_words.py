@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from gateway.core.alarm import Condition, Contribution
 from gateway.pipeline.assess import Judge, Judged
+from gateway.pipeline.findings import Findings
 from gateway.pipeline.windows import Windows
 from models.runtime import open_session
 from models.training.anomaly import train
@@ -17,10 +18,13 @@ from tests.models.plants import NAMES, healthy
 CELLS = 48
 
 
-class Counting(Judge):
+class Counting(Findings):
     """Counts how often words are made."""
 
-    made = 0
+    def __init__(self, judge: Judge) -> None:
+        super().__init__(judge)
+        self.judge = judge
+        self.made = 0
 
     def drivers(self, judged: Judged, row: int) -> tuple[Contribution, ...]:
         self.made += 1
@@ -28,13 +32,13 @@ class Counting(Judge):
 
 
 @pytest.fixture
-def judge(tmp_path: Path) -> Counting:
+def findings(tmp_path: Path) -> Counting:
     trained = train(healthy(6000), false_alarms="1/1h", created=datetime(2026, 1, 1, tzinfo=UTC))
     bundle = trained.write(tmp_path / "m.fwm")
-    return Counting(bundle, open_session(bundle, "cpu"), ["press-1"], shadow=False)
+    return Counting(Judge(bundle, open_session(bundle, "cpu"), ["press-1"], shadow=False))
 
 
-def told(judge: Judge, value: NDArray[np.float64]) -> list[Condition]:
+def told(findings: Counting, value: NDArray[np.float64]) -> list[Condition]:
     seen = Windows(
         rows=np.array([0]),
         end_ns=np.array([10**18]),
@@ -42,11 +46,11 @@ def told(judge: Judge, value: NDArray[np.float64]) -> list[Condition]:
         coverage=np.ones((1, len(NAMES))),
         full=np.array([True]),
     )
-    return judge.conditions(seen, judge.judge(seen, np.array([0.5])))
+    return findings.conditions(seen, findings.judge.judge(seen, np.array([0.5])))
 
 
-def said(judge: Judge, value: NDArray[np.float64]) -> Condition:
-    (condition,) = told(judge, value)
+def said(findings: Counting, value: NDArray[np.float64]) -> Condition:
+    (condition,) = told(findings, value)
     return condition
 
 
@@ -57,32 +61,32 @@ def moved(signal: int, by: float) -> NDArray[np.float64]:
     return rows
 
 
-def test_words_are_made_anew_only_when_the_anomaly_changes(judge: Counting) -> None:
-    first = said(judge, moved(3, 20))
+def test_words_are_made_anew_only_when_the_anomaly_changes(findings: Counting) -> None:
+    first = said(findings, moved(3, 20))
     assert first.active
     assert NAMES[3] in str(first.drivers[0].text)
     for _ in range(5):
-        again = said(judge, moved(3, 20.1))
+        again = said(findings, moved(3, 20.1))
         assert (again.text, again.drivers) == (first.text, first.drivers)
         assert again.severity != first.severity
-    assert judge.made == 1
-    assert said(judge, moved(3, 40)).text != first.text
-    assert judge.made == 2
-    assert NAMES[0] in str(said(judge, moved(0, 40)).drivers[0].text)
-    assert judge.made == 3
-    assert said(judge, moved(0, 0)).active is False
-    assert said(judge, moved(3, 20)).text == first.text
+    assert findings.made == 1
+    assert said(findings, moved(3, 40)).text != first.text
+    assert findings.made == 2
+    assert NAMES[0] in str(said(findings, moved(0, 40)).drivers[0].text)
+    assert findings.made == 3
+    assert said(findings, moved(0, 0)).active is False
+    assert said(findings, moved(3, 20)).text == first.text
 
 
 def test_raised_but_below_the_limit_is_nobodys_business_until_it_has_alarmed(
-    judge: Counting,
+    findings: Counting,
 ) -> None:
     calm, raised = healthy(2000, 5).values[:CELLS].T.copy(), moved(3, 0)
-    assert said(judge, calm).severity < 0.5, "after a start each machine is mentioned once"
+    assert said(findings, calm).severity < 0.5, "after a start each machine is mentioned once"
     for _ in range(3):
-        assert not told(judge, raised)
-    assert said(judge, moved(3, 20)).active
-    assert 0.5 < said(judge, raised).severity < 1, "it alarmed, so its return is told"
-    assert said(judge, calm).active is False
-    assert not told(judge, raised)
-    assert judge.made == 1
+        assert not told(findings, raised)
+    assert said(findings, moved(3, 20)).active
+    assert 0.5 < said(findings, raised).severity < 1, "it alarmed, so its return is told"
+    assert said(findings, calm).active is False
+    assert not told(findings, raised)
+    assert findings.made == 1

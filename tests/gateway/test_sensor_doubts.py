@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gateway.core.alarm import Cause, Condition
+from gateway.core.alarm import Condition
 from gateway.pipeline.assess import Judge
+from gateway.pipeline.doubts import Doubts
 from gateway.pipeline.windows import Windows
 from models.record import Record
 from models.runtime import open_session
@@ -35,9 +36,8 @@ def windows(value: np.ndarray) -> Windows:
     )
 
 
-def doubts(judge: Judge, seen: Windows) -> list[Condition]:
-    told = judge.conditions(seen, judge.judge(seen, np.array([0.5])))
-    return [condition for condition in told if condition.cause is Cause.DATA_QUALITY]
+def told(judge: Judge, doubts: Doubts, seen: Windows) -> list[Condition]:
+    return doubts.conditions(seen, judge.judge(seen, np.array([0.5])))
 
 
 def test_a_stuck_sensor_is_told_once_it_is_stuck_and_once_it_moves_again(judge: Judge) -> None:
@@ -45,29 +45,30 @@ def test_a_stuck_sensor_is_told_once_it_is_stuck_and_once_it_moves_again(judge: 
     good = windows(rows[500 : 500 + CELLS].T[None].copy())
     stuck = windows(good.value.copy())
     stuck.value[0, 3] = stuck.value[0, 3, 0]
-    assert doubts(judge, good) == []
+    doubts = Doubts(judge.assets, NAMES)
+    assert told(judge, doubts, good) == []
     seen = judge.judge(stuck, np.array([0.5]))
-    (doubt,) = doubts(judge, stuck)
+    (doubt,) = told(judge, doubts, stuck)
     assert doubt.alarm == f"{NAMES[3]}.sensor"
     assert doubt.active
     assert str(doubt.text) == "vibration of press-1 does not move any more"
     assert seen.assessments.severity[0] < 1
-    (again,) = doubts(judge, good)
+    (again,) = told(judge, doubts, good)
     assert again.active is False
-    assert doubts(judge, good) == []
+    assert told(judge, doubts, good) == []
 
 
 def test_a_doubt_ends_under_another_judge_too(judge: Judge) -> None:
     """After a restart or a reload, where the sensor was mended meanwhile."""
     good = windows(healthy(2000, 5).values[500 : 500 + CELLS].T[None].copy())
     alarm = f"{NAMES[3]}.sensor"
-    new = Judge(judge.bundle, judge.session, judge.assets, shadow=False)
+    new = Doubts(judge.assets, NAMES)
     new.recall({("press-1", alarm), ("press-1", "anomaly"), ("press-2", f"{NAMES[1]}.sensor")})
     stands = replace(good, running=np.zeros(1, np.int8))
-    assert doubts(new, stands) == [], "what stands says nothing of its sensors"
-    (ended,) = doubts(new, good)
+    assert told(judge, new, stands) == [], "what stands says nothing of its sensors"
+    (ended,) = told(judge, new, good)
     assert (ended.alarm, ended.active) == (alarm, False)
-    assert doubts(new, good) == []
+    assert told(judge, new, good) == []
 
 
 @pytest.fixture(scope="module")
@@ -85,21 +86,21 @@ def doubled(n: int, seed: int) -> Record:
     return Record(values, (*NAMES, "oil"), (*UNITS, "°C"), time_s=one.time_s)
 
 
-@pytest.mark.parametrize(("moved", "told"), [((2,), ["temperature.sensor"]), ((2, 4), [])])
+@pytest.mark.parametrize(("moved", "alarms"), [((2,), ["temperature.sensor"]), ((2, 4), [])])
 def test_a_sensor_that_drifts_from_its_neighbour_is_told_and_the_model_judges_on(
-    twins: Judge, moved: tuple[int, ...], told: list[str]
+    twins: Judge, moved: tuple[int, ...], alarms: list[str]
 ) -> None:
     rows = doubled(2000, 5).values
     value = rows[500 : 500 + CELLS].T[None].copy()
     value[0, list(moved)] += 6.0
     seen = windows(value)
     judged = twins.judge(seen, np.array([0.5]))
-    conditions = twins.conditions(seen, judged)
-    doubted = [c for c in conditions if c.cause is Cause.DATA_QUALITY and c.active]
-    assert [c.alarm for c in doubted] == told
+    doubts = Doubts(twins.assets, twins.plan.signals)
+    doubted = doubts.conditions(seen, judged)
+    assert all(c.active for c in doubted)
+    assert [c.alarm for c in doubted] == alarms
     assert judged.assessments.severity[0] > 1, "it may be the machine: nothing is hidden"
     for doubt in doubted:
         assert "strays alone while its neighbours stay" in str(doubt.text)
     good = windows(rows[500 : 500 + CELLS].T[None].copy())
-    after = twins.conditions(good, twins.judge(good, np.array([0.5])))
-    assert [c.active for c in after if c.cause is Cause.DATA_QUALITY] == [False] * len(told)
+    assert [c.active for c in told(twins, doubts, good)] == [False] * len(alarms)

@@ -18,6 +18,7 @@ from gateway.core.channel import Channel, WhenFull
 from gateway.core.clock import SystemClock
 from gateway.core.signals import Signal, SignalTable
 from gateway.pipeline.assess import Judge
+from gateway.pipeline.findings import Findings
 from gateway.pipeline.windows import Watch, WindowBuilder, Windows
 from gateway.store.config import StoreConfig
 from gateway.store.log import Log
@@ -195,11 +196,11 @@ async def _stages(
         for i, batch in enumerate(batches):
             cut += [w for _, w in builder.add(batch, i * S)]
             cut += [w for _, w in builder.close(i * S)]
-    coverage = np.full(assets, 0.5)
+    coverage, findings = np.full(assets, 0.5), Findings(judge)
     with _cpu(costs["judge"]):
         for windows in cut:
             judged = judge.judge(windows, coverage)
-            judge.conditions(windows, judged)
+            findings.conditions(windows, judged)
 
 
 def _features(runs: int) -> list[Figure]:
