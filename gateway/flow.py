@@ -345,9 +345,9 @@ class Flow:
 
     def _lay(self, post: Post, windows: Windows) -> None:
         """Fill in what happened, and log it as the signals that it makes."""
-        if post.beside is None:
+        if post.event_columns is None:
             return
-        said, kept = self.stages.events.lay(post.watch, post.beside, windows)
+        said, kept = post.event_columns.lay(post.watch, windows)
         for key, state in kept:
             self._log.state_put("events", key, state)
         self._log.append(said)

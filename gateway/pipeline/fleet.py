@@ -11,7 +11,8 @@ from gateway.core.errors import ConfigError, Fault
 from gateway.core.signals import Signal, SignalTable
 from gateway.pipeline.assess import Judge
 from gateway.pipeline.config import AssetConfig
-from gateway.pipeline.events import Beside, Events
+from gateway.pipeline.event_columns import EventColumns, unknown_words
+from gateway.pipeline.events import Events
 from gateway.pipeline.findings import Findings
 from gateway.pipeline.forecast import AlarmsAt, reach_h
 from gateway.pipeline.waves import parts_wanted
@@ -37,14 +38,14 @@ class Post:
         findings: What its verdicts mean to an operator.
         watch: The windows that it wants to see.
         coverage_min: float64[a], below which an asset's window gets no verdict.
-        beside: Which of its signals are events and facts; None where none is.
+        event_columns: Which of its signals are events and facts; None where none is.
     """
 
     judge: Judge
     findings: Findings
     watch: Watch
     coverage_min: NDArray[np.float64]
-    beside: Beside | None = None
+    event_columns: EventColumns | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,9 +192,9 @@ def _post(
         running=np.array(numbers, dtype=np.int32) if any(states) else None,
         held_cells=() if first.stale_s else held_cells(bundle.manifest),
     )
-    beside = events.beside(judge.assets, bundle.manifest, own, signals)
+    columns = EventColumns.of(events, judge.assets, bundle.manifest, own, signals)
     coverage_min = np.array([asset.coverage_min for asset in assets])
-    return Post(judge, Findings(judge), watch, coverage_min, beside)
+    return Post(judge, Findings(judge), watch, coverage_min, columns)
 
 
 def _hop_cells(asset: AssetConfig, manifest: Manifest) -> int:
@@ -208,7 +209,7 @@ def _differences(
     manifest: Manifest, config: AssetConfig, named: Mapping[str, Signal], events: Events
 ) -> list[str]:
     """What a bundle wants of an asset's signals and settings and does not find."""
-    out = events.unknown_words(config.id, manifest)
+    out = unknown_words(events, config.id, manifest)
     asset, life_h = config.id, config.life_h
     if manifest.kind == "rul" and life_h is not None and life_h >= (reach := reach_h(manifest)):
         out.append(

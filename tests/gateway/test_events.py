@@ -20,6 +20,7 @@ from gateway.core.refusal import Refused
 from gateway.core.signals import Signal, SignalTable
 from gateway.pipeline import events as events_module
 from gateway.pipeline.config import AssetConfig, EventLogConfig
+from gateway.pipeline.event_columns import EventColumns, unknown_words
 from gateway.pipeline.event_log import KEPT_MAX
 from gateway.pipeline.events import Events
 from gateway.pipeline.windows import Watch, Windows
@@ -78,9 +79,9 @@ def look(events: Events, table: SignalTable, end_h: int, cells: int = 6) -> Wind
         coverage=np.isfinite(value).mean(axis=2),
         full=np.ones(1, bool),
     )
-    beside = events.beside(("press-1",), manifest(), own, table)
-    assert beside is not None
-    events.lay(watch, beside, seen)
+    columns = EventColumns.of(events, ("press-1",), manifest(), own, table)
+    assert columns is not None
+    columns.lay(watch, seen)
     return seen
 
 
@@ -229,8 +230,8 @@ def test_facts_are_constants_and_an_unknown_word_is_refused() -> None:
     events = make(table, age=18, model="m4")
     seen = look(events, table, 6)
     np.testing.assert_array_equal(seen.value[0, 5:], [[18] * 6, [1] * 6])
-    assert not events.unknown_words("press-1", manifest())
-    wrong = make(table, age="old", model="m9").unknown_words("press-1", manifest())
+    assert not unknown_words(events, "press-1", manifest())
+    wrong = unknown_words(make(table, age="old", model="m9"), "press-1", manifest())
     assert wrong == [
         "facts.age: press-1: must be a number, was 'old'",
         "facts.model: press-1: must be one of m3, m4, was 'm9'",
@@ -244,8 +245,8 @@ def test_events_cover_nothing_that_the_signals_do_not() -> None:
     told(events)
     own = np.full((1, len(INPUTS)), -1, np.int32)
     own[0, 0] = table.intern(Signal("press-1", "volt"))
-    beside = events.beside(("press-1",), manifest(), own, table)
-    assert beside is not None
+    columns = EventColumns.of(events, ("press-1",), manifest(), own, table)
+    assert columns is not None
     seen = Windows(
         rows=np.zeros(1, np.int64),
         end_ns=at(6),
@@ -254,7 +255,7 @@ def test_events_cover_nothing_that_the_signals_do_not() -> None:
         full=np.ones(1, bool),
     )
     watch = Watch(("press-1",), own, (("plc",),), HOUR_NS, 6, 1, stale_ns=HOUR_NS, lateness_ns=0)
-    events.lay(watch, beside, seen)
+    columns.lay(watch, seen)
     assert not seen.coverage.any()
 
 
