@@ -12,7 +12,7 @@ import structlog
 
 from gateway.alarms.engine import Engine
 from gateway.changes import fixed, waiting
-from gateway.config import Asset, Config, load
+from gateway.config import Config, load
 from gateway.core.alarm import Condition, Priority
 from gateway.core.channel import Channel, WhenFull
 from gateway.core.clock import Clock, SystemClock, sleep_until
@@ -30,6 +30,7 @@ from gateway.links import Links
 from gateway.notices import Notices
 from gateway.parts import Parts
 from gateway.pipeline.fleet import Post, assignments, muster
+from gateway.settings import Asset
 from gateway.store.clock_watch import watch_clock
 from gateway.store.log import Log
 from gateway.store.trends import Trends

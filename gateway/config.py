@@ -4,80 +4,32 @@ import csv
 import difflib
 import re
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ValidationError
 
 import protocols
-from gateway.alarms.config import AlarmsConfig, LimitList
-from gateway.alarms.notify_config import NotifyConfig
-from gateway.alarms.zones import UNIT
-from gateway.cloud.config import CloudAsset, CloudConfig
-from gateway.console.config import ConsoleConfig
+from gateway.cloud.config import CloudAsset
 from gateway.core.errors import ConfigError, Fault
 from gateway.core.signals import Signal
-from gateway.core.source import Identifier, SignalConfig, SourceConfig
+from gateway.core.source import SourceConfig
+from gateway.cross_check import check_settings, check_sources
 from gateway.faults import dotted, without_tags, worded
-from gateway.pipeline.config import AssetConfig, DeriveConfig, EventLogConfig
-from gateway.store.config import InfluxConfig, StoreConfig
+from gateway.pipeline.config import DeriveConfig
+from gateway.settings import Settings
 from gateway.toml_lines import Path as TomlPath
 from gateway.toml_lines import locate
-from models.errors import RecordError
-from models.formula import Formula
 from models.paths import unreadable
 from models.record import RUNNING
 
 Table: TypeAlias = dict[str, Any]
 Model = TypeVar("Model", bound=BaseModel)
 
-PER_SECOND = ("hz", "1/s", "rps")
-"""Units that a speed may be in, and must not where rpm are wanted."""
 CONFIG_BYTES_MAX = 16_000_000
-
-
-class GatewayConfig(BaseModel):
-    """`[gateway]`: which box this is, and where it keeps what it knows."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    id: Identifier = Field(default="forewarn", description="Name of this gateway in every record.")
-    data_dir: str = Field(
-        default="data", description="Folder of the log and the models, relative to this file."
-    )
-
-
-class Asset(AssetConfig):
-    """`[[asset]]`, with the limits that need no model."""
-
-    limits: LimitList = Field(default_factory=list, description="Static limits of its signals.")
-
-
-class Settings(BaseModel):
-    """Everything in `forewarn.toml` but its sources, which each protocol types for itself."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    gateway: GatewayConfig = GatewayConfig()
-    asset: tuple[Asset, ...] = ()
-    alarms: AlarmsConfig = AlarmsConfig()
-    notify: tuple[NotifyConfig, ...] = Field(default=(), max_length=100)
-    console: ConsoleConfig = ConsoleConfig()
-    store: StoreConfig = StoreConfig()
-    influx: InfluxConfig | None = None
-    cloud: CloudConfig = CloudConfig()
-    derive: tuple[DeriveConfig, ...] = ()
-    event_log: tuple[EventLogConfig, ...] = ()
-
-    def areas(self) -> dict[str, str]:
-        """Asset -> the area of the plant it belongs to: of `[alarms]`, else its line, else site."""
-        by = {asset.id: asset.line or asset.site for asset in self.asset}
-        for area, assets in reversed(self.alarms.areas.items()):
-            by |= dict.fromkeys(assets, area)
-        return by
 
 
 @dataclass(frozen=True)
@@ -149,10 +101,12 @@ def parse(text: str, path: Path) -> Config:
     reading = _Reading(path, text)
     sources = reading.sources(document)
     settings = reading.settings(document)
-    reading.cross_check(sources, settings)
+    reading.note(check_sources(sources))
+    kept = tuple(source for source in sources if source is not None)
+    if settings is not None and len(kept) == len(sources):
+        reading.note(check_settings(settings, kept, path.parent))
     if reading.faults or settings is None:
         raise ConfigError(sorted(reading.faults, key=lambda fault: (fault.file, fault.line)))
-    kept = tuple(source for source in sources if source is not None)
     return Config(path, kept, _with_running(settings))
 
 
@@ -243,135 +197,10 @@ class _Reading:
         rest = {key: value for key, value in document.items() if key not in ("source", "profile")}
         return self._typed(Settings, rest, ())
 
-    def cross_check(self, sources: list[SourceConfig | None], settings: Settings | None) -> None:
-        ids: dict[str, int] = {}
-        owner: dict[tuple[str, str], str] = {}
-        for i, source in enumerate(sources):
-            if source is None:
-                continue
-            if source.id in ids:
-                self._fault(
-                    ("source", i, "id"),
-                    f"must be unique, {source.id!r} is source[{ids[source.id]}] too",
-                )
-            ids.setdefault(source.id, i)
-            for j, signal in enumerate(source.signals):
-                pair = (signal.asset, signal.signal)
-                if owner.setdefault(pair, source.id) != source.id:
-                    self._fault(
-                        ("source", i, "signals", j),
-                        f"{signal.key()} is read by source {owner[pair]!r} already; rename one",
-                    )
-        if settings is None or any(source is None for source in sources):
-            return
-        self._check_assets(settings, {asset for asset, _ in owner})
-        self._check_running(settings, list(owner))
-        read = [s for source in sources if source for s in source.signals]
-        self._check_bearings(settings, {each.key() for each in read})
-        self._check_events(settings, set(owner))
-        self._check_zones(settings, read)
-
-    def _check_assets(self, settings: Settings, read: set[str]) -> None:
-        channels = [channel.id for channel in settings.notify]
-        for i, name in enumerate(channels):
-            if name in channels[:i]:
-                self._fault(("notify", i, "id"), f"must be unique, {name!r} stands twice")
-        seen: set[str] = set()
-        for i, asset in enumerate(settings.asset):
-            at: TomlPath = ("asset", i, "id")
-            if asset.id in seen:
-                self._fault(at, f"must be unique, {asset.id!r} stands twice")
-            seen.add(asset.id)
-            if asset.id not in read:
-                close = difflib.get_close_matches(asset.id, read, n=1)
-                hint = f"did you mean {close[0]!r}?" if close else "add a signal with this asset"
-                self._fault(at, f"no source has a signal of {asset.id!r}; {hint}")
-        self._check_bundles(settings)
-
-    def _check_zones(self, settings: Settings, read: Sequence[SignalConfig]) -> None:
-        units = {(each.asset, each.signal): each.unit for each in read}
-        for i, asset in enumerate(settings.asset):
-            for j, limit in enumerate(asset.limits):
-                unit = units.get((asset.id, limit.signal), UNIT)
-                if limit.iso_20816 is not None and unit != UNIT:
-                    self._fault(
-                        ("asset", i, "limits", j, "iso_20816"),
-                        f"is for a velocity in {UNIT}, {limit.signal} is in {unit!r}; of a waveform"
-                        f' in g take "{limit.signal} velocity [mm/s]"',
-                    )
-
-    def _check_bundles(self, settings: Settings) -> None:
-        wanted: dict[str, list[TomlPath]] = {}
-        for i, asset in enumerate(settings.asset):
-            if asset.bundle is not None:
-                wanted.setdefault(asset.bundle, []).append(("asset", i, "bundle"))
-            for j, name in enumerate(asset.bundles):
-                wanted.setdefault(name, []).append(("asset", i, "bundles", j))
-        for name, places in wanted.items():
-            path = self._path.parent / name
-            try:
-                path.open("rb").close()
-            except OSError as error:
-                told = f"{name}: {unreadable(path, error, '.fwm')}; `forewarn train` writes one"
-                for at in places:
-                    self._fault(at, told)
-
-    def _check_running(self, settings: Settings, read: list[tuple[str, str]]) -> None:
-        for i, asset in enumerate(settings.asset):
-            rule, at = asset.running.strip(), ("asset", i, "running")
-            if not rule:
-                continue
-            names = [name for owner, name in read if owner == asset.id]
-            if rule == RUNNING and RUNNING in names:
-                continue
-            if RUNNING in names:
-                text = f"{asset.id} has a signal {RUNNING!r}, so the rule must be just that"
-                self._fault(at, f"{text}, was {rule!r}")
-                continue
-            try:
-                if not Formula.parse(f"{RUNNING} = {rule}").needs(names):
-                    self._fault(at, f"must name at least one signal of {asset.id}, was {rule!r}")
-            except RecordError as error:
-                self._fault(at, str(error).removeprefix("derive: "))
-
-    def _check_bearings(self, settings: Settings, read: set[Signal]) -> None:
-        made = {Signal(each.asset, each.signal, each.unit) for each in settings.derive}
-        for i, asset in enumerate(settings.asset):
-            if asset.bearing is None:
-                continue
-            at: TomlPath = ("asset", i, "bearing", "speed")
-            units = {s.name: s.unit for s in read | made if s.asset == asset.id}
-            unit = units.get(asset.bearing.speed)
-            if unit is None:
-                close = difflib.get_close_matches(asset.bearing.speed, units, n=1)
-                hint = f"did you mean {close[0]!r}?" if close else f"it has {', '.join(units)}"
-                text = f"{asset.id} has no signal {asset.bearing.speed!r}; {hint}"
-                self._fault(at, text)
-            elif unit.lower() in PER_SECOND:
-                self._fault(at, f"must be in rpm, {asset.bearing.speed} is in {unit!r}; scale = 60")
-
-    def _check_events(self, settings: Settings, read: set[tuple[str, str]]) -> None:
-        known = {asset.id for asset in settings.asset}
-        named = read | {(each.asset, each.signal) for each in settings.derive}
-        made: dict[tuple[str, str], TomlPath] = {
-            (asset.id, fact): ("asset", i, "facts")
-            for i, asset in enumerate(settings.asset)
-            for fact in asset.facts
-        }
-        for i, log in enumerate(settings.event_log):
-            at: TomlPath = ("event_log", i)
-            for asset in log.assets or known:
-                if asset not in known:
-                    self._fault((*at, "assets"), f"must name an [[asset]], was {asset!r}")
-                if log.signal is not None and (asset, log.signal) not in named:
-                    text = f"no source has {asset}/{log.signal}; name the machines in `assets`"
-                    self._fault((*at, "signal"), text)
-                for name in (f"{log.id}.{code}" for code in log.codes):
-                    if (asset, name) in made:
-                        self._fault((*at, "id"), f"{asset}/{name} is made already; rename one")
-                    made |= {(asset, name): at, (asset, f"{name}.ago_h"): at}
-        for pair in made.keys() & named:
-            self._fault(made[pair], f"{'/'.join(pair)} is a signal of a source already; rename one")
+    def note(self, found: Iterable[tuple[TomlPath, str]]) -> None:
+        """Take faults that lie between tables."""
+        for at, message in found:
+            self._fault(at, message)
 
     def _typed(self, model: type[Model], table: Table, at: TomlPath) -> Model | None:
         try:

@@ -8,11 +8,11 @@ from random import Random
 from gateway.alarms.config import AlarmsConfig
 from gateway.alarms.notify import Channel
 from gateway.alarms.notify_config import NotifyConfig
-from gateway.config import Settings
 from gateway.core.alarm import Condition, Transition
 from gateway.core.clock import Clock
 from gateway.core.errors import DataError, StoreError
 from gateway.core.texts import Texts
+from gateway.settings import Settings
 from gateway.store.log import Log
 from gateway.store.record import Kind
 

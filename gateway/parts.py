@@ -4,12 +4,13 @@ from collections.abc import Sequence
 
 from gateway.alarms.config import AlarmsConfig, SuppressConfig
 from gateway.alarms.limits import Limits
-from gateway.config import Asset, Config
+from gateway.config import Config
 from gateway.core.signals import Signal, SignalTable
 from gateway.pipeline.derive import Derive
 from gateway.pipeline.events import Events
 from gateway.pipeline.running import Running
 from gateway.pipeline.waves import Waves
+from gateway.settings import Asset
 from gateway.stages import Stages
 from models.record import RUNNING
 

@@ -57,7 +57,7 @@ def command(*, example: bool, texts: bool) -> None:
 def json_schema() -> dict[str, Any]:
     """The JSON Schema of a whole configuration file, every protocol's sources included."""
     import protocols
-    from gateway.config import Settings
+    from gateway.settings import Settings
 
     schema = Settings.model_json_schema(by_alias=True)
     definitions = schema.setdefault("$defs", {})

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from gateway.alarms.engine import Engine
-from gateway.config import Asset, Config
+from gateway.config import Config
 from gateway.core.clock import Clock
 from gateway.core.signals import Signal
 from gateway.core.texts import Phrase
@@ -13,6 +13,7 @@ from gateway.flow import Flow
 from gateway.learning.learning import Learning
 from gateway.links import Links
 from gateway.notices import Notices
+from gateway.settings import Asset
 from gateway.store.log import Log
 from gateway.store.trends import Trends
 

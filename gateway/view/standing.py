@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from gateway.alarms.config import LimitConfig
 from gateway.alarms.limits import LEVELS
 from gateway.alarms.states import Life
-from gateway.config import Asset
 from gateway.console.views import (
     AssetDetail,
     AssetState,
@@ -22,6 +21,7 @@ from gateway.latest import Verdict
 from gateway.pipeline.fleet import Post
 from gateway.pipeline.learn import Progress
 from gateway.pipeline.trial import unsupported
+from gateway.settings import Asset
 from gateway.view.lessons import lesson
 from gateway.view.running import Running
 
