@@ -22,7 +22,8 @@ from gateway.core.signals import Signal
 from gateway.core.texts import Phrase
 from gateway.desk import Desk
 from gateway.egress import Egress
-from gateway.flow import Flow
+from gateway.flow.annunciator import Annunciator
+from gateway.flow.flow import Flow
 from gateway.health import HEALTH_SOCKET, answer_health
 from gateway.latest import Latest
 from gateway.learning.learning import Learning
@@ -58,7 +59,7 @@ class Gateway:
         links: The sources.
         log: The durable log.
         trends: Its aggregates.
-        engine: Every alarm.
+        annunciator: Every alarm.
         flow: What becomes of the samples.
         channel: Between the sources and the flow.
         notices: Who is told.
@@ -88,7 +89,8 @@ class Gateway:
             self._latest = Latest()
             self._parts = parts = Parts(config, self.log.signals)
             self.trends = Trends(self.log, settings.store.trends, self.clock)
-            self.engine = Engine(parts.alarms, settings.console.texts)
+            engine = Engine(parts.alarms, settings.console.texts)
+            self.annunciator = Annunciator(engine, self.log, self.clock)
             self.learning = Learning(
                 clock=self.clock,
                 log=self.log,
@@ -100,14 +102,14 @@ class Gateway:
             self.flow = Flow(
                 clock=self.clock,
                 log=self.log,
-                engine=self.engine,
+                annunciator=self.annunciator,
                 stages=parts.stages,
                 latest=self._latest,
                 posts=self._posts(config, parts),
                 executor=self._executor,
             )
             self.flow.on_judged = self.learning.saw
-            self.flow.on_verdict = self.learning.heard
+            self.annunciator.listeners.append(self.learning.heard)
             self.influx = self._influx(config)
             self.egress: Egress | None = None
             self._leaving: asyncio.Task[None] | None = None
@@ -158,10 +160,7 @@ class Gateway:
 
         In order: the sources, then what is left in the channel, then the log, then its readers.
         """
-        mono_ns, wall_ns = self.clock.mono_ns(), self.clock.wall_ns()
-        saved = self.log.state_get("alarms", "engine")
-        if saved is not None:
-            self.engine.restore(saved, mono_ns=mono_ns, wall_ns=wall_ns)
+        self.annunciator.restore()
         warmed = await self.flow.warm_up()
         self._tell_language()
         _events.info(
@@ -174,10 +173,10 @@ class Gateway:
         try:
             async with asyncio.TaskGroup() as tasks:
                 readers = [
-                    tasks.create_task(self.log.run(self.flow.report), name="log"),
+                    tasks.create_task(self.log.run(self._report), name="log"),
                     tasks.create_task(self.trends.run(), name="trends"),
                     tasks.create_task(self._tick(), name="tick"),
-                    tasks.create_task(watch_clock(self.clock, self.flow.report), name="clock"),
+                    tasks.create_task(watch_clock(self.clock, self._report), name="clock"),
                     tasks.create_task(self._log_vitals(), name="vitals"),
                     tasks.create_task(self._watch_config(tasks), name="config"),
                     tasks.create_task(self.learning.run(self._restation), name="learning"),
@@ -236,12 +235,12 @@ class Gateway:
         self.links.follow(tasks, config)
         self.config, self._parts = config, new
         await self.flow.restation(posts, new.stages)
-        self.flow.retire(
+        self.annunciator.retire(
             old.signals.keys() - new.signals.keys(),
             judged - self.flow.judged(),
             old.stages.limits.alarms - new.stages.limits.alarms,
         )
-        self.flow.reconfigure(new.alarms, config.settings.console.texts)
+        self.annunciator.reconfigure(new.alarms, config.settings.console.texts)
         self.notices.follow(tasks, config.settings)
         if egress is not self.egress:
             await self._go_out(tasks, egress)
@@ -293,7 +292,7 @@ class Gateway:
         self._tell("language.incomplete", gaps, active=n > 0)
 
     def _tell(self, alarm: str, text: Phrase, *, active: bool) -> None:
-        self.flow.report(
+        self._report(
             Condition.of_gateway(
                 alarm, text, active=active, t_ns=self.clock.wall_ns(), priority=Priority.LOW
             )
@@ -366,7 +365,7 @@ class Gateway:
         await self.flow.restation(posts)
 
     def _report(self, condition: Condition) -> None:
-        self.flow.report(condition)
+        self.annunciator.report(condition)
 
 
 def _stamp(config: Config) -> tuple[int, int]:

@@ -211,7 +211,7 @@ async def _demo(
 
         gateway = Gateway(load(config))
         watched = _Watched()
-        gateway.flow.on_transition = watched.transition
+        gateway.annunciator.listeners.append(watched.transition)
         cpu_start_s = time.process_time()
         listening = asyncio.create_task(_listen(plant, watched, stop), name="plant")
         title = "forewarn demo: a simulated plant, real protocols"

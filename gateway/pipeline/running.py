@@ -21,14 +21,16 @@ class Running:
 
     Attributes:
         runs: Machine -> whether it runs; missing while that is not known.
+        starting: Machine -> monotonic ns, when it has run for long enough to be heard again.
     """
 
     def __init__(self, signals: Mapping[int, str]) -> None:
         """Take the number of each state signal, and the machine that it is of."""
         self._asset_of = dict(signals)
         self.runs: dict[str, bool] = {}
+        self.starting: dict[str, int] = {}
 
-    def update(self, batch: Batch) -> list[tuple[str, bool]]:
+    def update(self, batch: Batch, mono_ns: int) -> list[tuple[str, bool]]:
         """Take samples; the machines that began to run or to stand, and which of the two."""
         if not self._asset_of or batch.history:
             return []
@@ -41,7 +43,18 @@ class Running:
             asset = self._asset_of[number]
             if self.runs.get(asset) is not runs:
                 self.runs[asset] = runs
+                if runs:
+                    self.starting[asset] = mono_ns + START_NS
+                else:
+                    self.starting.pop(asset, None)
                 out.append((asset, runs))
+        return out
+
+    def started(self, mono_ns: int) -> list[str]:
+        """The machines that have run for long enough by now to be heard again."""
+        out = [asset for asset, due_ns in self.starting.items() if due_ns <= mono_ns]
+        for asset in out:
+            del self.starting[asset]
         return out
 
     @property
@@ -55,4 +68,6 @@ class Running:
 
     def carry(self, before: "Running") -> None:
         """Take over what is known from the rules before a reload."""
-        self.runs = {a: runs for a, runs in before.runs.items() if a in self._asset_of.values()}
+        mine = self.assets
+        self.runs = {a: runs for a, runs in before.runs.items() if a in mine}
+        self.starting = {a: due_ns for a, due_ns in before.starting.items() if a in mine}

@@ -66,7 +66,7 @@ class View:
         return detail(self._gateway, asset, tile(self._gateway, asset, alarms, area))
 
     def alarms(self) -> Sequence[AlarmView]:
-        return self._gateway.engine.active(self._gateway.clock.mono_ns())
+        return self._gateway.annunciator.engine.active(self._gateway.clock.mono_ns())
 
     def shown(self) -> Sequence[Shown]:
         settings = self._gateway.config.settings
@@ -114,7 +114,7 @@ class View:
         )
 
     async def command(self, command: Command) -> None:
-        self._gateway.flow.command(command)
+        self._gateway.annunciator.command(command)
         await self._gateway.log.flush()
 
     async def series(

@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from gateway.alarms.engine import Engine
 from gateway.config import Config
 from gateway.core.clock import Clock
 from gateway.core.signals import Signal
 from gateway.core.texts import Phrase
 from gateway.egress import Egress
-from gateway.flow import Flow
+from gateway.flow.annunciator import Annunciator
+from gateway.flow.flow import Flow
 from gateway.learning.learning import Learning
 from gateway.links import Links
 from gateway.notices import Notices
@@ -28,7 +28,7 @@ class Running(Protocol):
     config: Config
     log: Log
     trends: Trends
-    engine: Engine
+    annunciator: Annunciator
     flow: Flow
     learning: Learning
     notices: Notices

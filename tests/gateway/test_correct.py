@@ -46,14 +46,13 @@ def test_a_false_alarm_is_judged_trained_and_watched(tmp_path: Path) -> None:
         end_ns=START_NS + BASELINE * STEP_NS,
     )
     bench.flow.station(bench.posts())
-    bench.flow.on_verdict = bench.learning.heard
+    bench.annunciator.listeners.append(bench.learning.heard)
 
     async def main() -> None:
         await bench.pour(0, 1300)
         mono_ns = bench.flow._clock.mono_ns()
-        bench.flow._record(
-            bench.flow._engine.tick(mono_ns=mono_ns + 60 * 10**9, wall_ns=START_NS + 1200 * STEP_NS)
-        )
+        later = {"mono_ns": mono_ns + 60 * 10**9, "wall_ns": START_NS + 1200 * STEP_NS}
+        bench.annunciator._record(bench.annunciator.engine.tick(**later))
         command = Command(
             Verb.FEEDBACK,
             "lathe-1",
@@ -62,7 +61,7 @@ def test_a_false_alarm_is_judged_trained_and_watched(tmp_path: Path) -> None:
             note="cold coolant",
             verdict=Verdict.FALSE,
         )
-        bench.flow.command(command)
+        bench.annunciator.command(command)
         await bench.log.flush()
         assert bench.progress.stage is Stage.TRAINING
         assert "an alarm was called false by ana" in str(bench.progress.said())

@@ -16,7 +16,8 @@ from gateway.core.clock import SystemClock
 from gateway.core.signals import Signal, SignalTable
 from gateway.demo.configuration import shipped_bundles
 from gateway.demo.record import healthy
-from gateway.flow import Flow
+from gateway.flow.annunciator import Annunciator
+from gateway.flow.flow import Flow
 from gateway.latest import Latest
 from gateway.pipeline.config import AssetConfig
 from gateway.pipeline.derive import Derive
@@ -65,10 +66,11 @@ class Bench:
         return muster(self.wanted, self.sources, self.log.signals)
 
     def _flow(self, posts: Sequence[Post]) -> Flow:
+        self.annunciator = Annunciator(Engine(AlarmsConfig()), self.log, SystemClock())
         return Flow(
             clock=SystemClock(),
             log=self.log,
-            engine=Engine(AlarmsConfig()),
+            annunciator=self.annunciator,
             stages=stages(self.log.signals, self.sources),
             latest=Latest(),
             posts=posts,

@@ -21,7 +21,8 @@ from gateway.core.texts import Texts
 from gateway.demo.configuration import ARTIFACTS
 from gateway.demo.physics import Fault
 from gateway.demo.record import RATE_HZ, failing, healthy
-from gateway.flow import Flow
+from gateway.flow.annunciator import Annunciator
+from gateway.flow.flow import Flow
 from gateway.latest import Latest
 from gateway.pipeline import forecast
 from gateway.pipeline.config import AssetConfig
@@ -75,7 +76,7 @@ def alarms_of(
         flow = Flow(
             clock=clock,
             log=log,
-            engine=engine,
+            annunciator=Annunciator(engine, log, clock),
             stages=stages(log.signals, sources),
             latest=Latest(),
             posts=muster(

@@ -151,7 +151,7 @@ async def test_a_running_gateway_goes_over_to_another_language(tmp_path: Path) -
         def report(alarm: str) -> None:
             said = Phrase("drift.offer", asset="press-1", why=Phrase("drift.full"))
             now_ns = gateway.clock.wall_ns()
-            gateway.flow.report(
+            gateway.annunciator.report(
                 Condition("press-1", alarm, Cause.LIMIT, True, now_ns, text=said, on_delay_s=0)
             )
 
@@ -167,7 +167,7 @@ async def test_a_running_gateway_goes_over_to_another_language(tmp_path: Path) -
         assert lesson.text.startswith("⟦")
 
         def incomplete() -> str:
-            alarms = gateway.engine.active(gateway.clock.mono_ns())
+            alarms = gateway.annunciator.engine.active(gateway.clock.mono_ns())
             return next((a.text for a in alarms if a.alarm == "language.incomplete"), "")
 
         assert not incomplete()

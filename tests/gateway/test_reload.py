@@ -54,7 +54,7 @@ class Plant:
         await eventually(lambda: self.reloads > before, timeout_s=20)
 
     def say(self, alarm: str, *, active: bool = True) -> None:
-        self.gateway.flow.report(
+        self.gateway.annunciator.report(
             Condition(
                 asset="press-1",
                 alarm=alarm,

@@ -44,11 +44,11 @@ async def test_a_shelved_alarm_is_counted_and_calls_nobody(tmp_path: Path) -> No
                 text=as_said(f"press-1 {alarm}"),
                 on_delay_s=0.0,
             )
-            gateway.engine.update([condition], mono_ns=n, wall_ns=1000 + n)
+            gateway.annunciator.engine.update([condition], mono_ns=n, wall_ns=1000 + n)
 
         def shelve(alarm: str) -> None:
             command = Command(Verb.SHELVE, "press-1", alarm, "eva", duration_s=60.0)
-            gateway.engine.command(command, mono_ns=2, wall_ns=1002)
+            gateway.annunciator.engine.command(command, mono_ns=2, wall_ns=1002)
 
         (tile,) = gateway.view.assets()
         assert (tile.state, tile.alarms, tile.put_aside) == (AssetState.ALARM, 2, 0)

@@ -172,8 +172,8 @@ def test_the_same_verdicts_do_alarm_once_a_bundle_is_active(tmp_path: Path) -> N
         bench.learning._pupils["lathe-1"].progress = Progress(stage=Stage.ACTIVE, bundle=CANDIDATE)
         bench.flow.station(bench.posts())
         await bench.pour(0, 800)
-        bench.flow._engine.tick(mono_ns=1 << 60, wall_ns=1 << 60)
-        view = bench.flow._engine.find("lathe-1", "anomaly", 1 << 60)
+        bench.annunciator.engine.tick(mono_ns=1 << 60, wall_ns=1 << 60)
+        view = bench.annunciator.engine.find("lathe-1", "anomaly", 1 << 60)
         assert view is not None
         assert view.state == "active_unacked"
 

@@ -168,7 +168,7 @@ async def _ages_ms(gateway: Gateway, seconds: float) -> list[float]:
         ((number, _),) = gateway.signals_of(transition.asset)
         ages.append((gateway.clock.wall_ns() - gateway.flow.latest.t_of(number)) / 1e6)
 
-    gateway.flow.on_transition = told
+    gateway.annunciator.listeners.append(told)
     stop = asyncio.Event()
     async with asyncio.TaskGroup() as tasks:
         running = tasks.create_task(gateway.run(stop))

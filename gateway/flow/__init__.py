@@ -1,0 +1,1 @@
+"""What becomes of a sample between the channel and the operator."""
