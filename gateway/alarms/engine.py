@@ -115,10 +115,6 @@ class Engine:
         self._steps.run_timers()
         return self._steps.out
 
-    def next_due_ns(self) -> int | None:
-        """Monotonic ns of the next timer; None when none runs."""
-        return self._steps.next_due_ns()
-
     def suppress_while(
         self, reason: str, patterns: Sequence[str], *, holds: bool, mono_ns: int, wall_ns: int
     ) -> list[Transition]:

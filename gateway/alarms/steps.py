@@ -173,10 +173,6 @@ class Steps:
         record.shelf_due_mono_ns = self.mono_ns + left_ns
         self._arm(record, record.shelf_due_mono_ns, _Timer.SHELF)
 
-    def next_due_ns(self) -> int | None:
-        """Monotonic ns of the next timer; None when none runs."""
-        return self._timers[0][0] if self._timers else None
-
     def run_timers(self) -> None:
         """Do what is due."""
         while self._timers and self._timers[0][0] <= self.mono_ns:
