@@ -34,21 +34,23 @@ def show_wire(config: "Config", source_id: str, for_s: float, *, as_json: bool) 
         raise click.BadParameter(
             f"SOURCE must be one of {known}, was {source_id!r}", param_hint="--listen"
         )
-    good = 0
+    good: Counter[str] = Counter()
+    kept = config.source_dir(source.id)
     try:
-        good = asyncio.run(_listen(source, config.source_dir(source.id), for_s, as_json=as_json))
+        asyncio.run(_listen(source, kept, for_s, good, as_json=as_json))
     except GatewayError as error:
         click.echo(f"forewarn doctor: {error}", err=True)
     except KeyboardInterrupt:
         pass
-    sys.exit(0 if good else 1)
+    sys.exit(0 if good.total() else 1)
 
 
-async def _listen(source: "SourceConfig", kept: Path, for_s: float, *, as_json: bool) -> int:
-    """How many good samples came."""
+async def _listen(
+    source: "SourceConfig", kept: Path, for_s: float, good: Counter[str], *, as_json: bool
+) -> None:
+    """Counts in `good` the usable samples of each signal, so that who has seen enough may go."""
     import protocols
 
-    good = 0
     with borrowed(kept) as folder:
         context = context_for(source.id, source.kind, folder)
         told: Counter[str] = Counter()
@@ -68,12 +70,11 @@ async def _listen(source: "SourceConfig", kept: Path, for_s: float, *, as_json: 
                 rows = [] if item is None else list(_samples(item, context))
                 errors = context.meter.errors - told
                 told = context.meter.errors.copy()
-                good += sum(row["value"] is not None for row in rows)
+                good.update(row["signal"] for row in rows if row["value"] is not None)
                 if as_json:
                     _tell_json(frames, rows, errors)
                 else:
                     _tell(frames, rows, errors)
-    return good
 
 
 def _samples(item: "Batch | Waveform", context: "SourceContext") -> Iterator[dict[str, Any]]:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from onnx import numpy_helper
 from sklearn.ensemble import HistGradientBoostingRegressor, RandomForestClassifier
 from sklearn.metrics import average_precision_score
 
@@ -13,7 +14,7 @@ from models.features import regimes
 from models.features.partial import PARTIAL
 from models.graph import Graph
 from models.record import Record
-from models.training import failure, rul, trees
+from models.training import failure, learners, rul, trees
 
 RANDOM = np.random.default_rng(5)
 
@@ -257,6 +258,19 @@ def test_a_tree_without_a_split_is_a_constant() -> None:
     forest = RandomForestClassifier(1, max_depth=1, bootstrap=False, random_state=0)
     net = trees.of_forest(forest.fit(z * 0, np.arange(50) % 2), 1)
     np.testing.assert_allclose(net.predict(z)[:, 0], 0.5)
+
+
+def test_no_weight_is_so_small_that_it_costs_more_than_others() -> None:
+    """Subnormal numbers, which decay leaves of a column that says nothing (decision 055)."""
+    z = np.random.default_rng(0).normal(size=(2000, 4)).astype(np.float32)
+    z[:, 3] = 0.0
+    net = learners._regressed(z, z[:, 0] - 0.5 * z[:, 1], (32, 16), 1.0, 300, 0)
+    graph = Graph("net", 4)
+    graph.output(net.emit(graph, graph.x), "value", ["n", 1])
+    weights = [np.abs(numpy_helper.to_array(each)) for each in graph.model().graph.initializer]
+    assert any((each == 0).any() for each in weights), "nothing had become tiny"
+    least = np.finfo(np.float32).tiny
+    assert not any(((each > 0) & (each < least)).any() for each in weights)
 
 
 def test_conditions_are_settings_and_not_wear() -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -77,35 +77,35 @@ async def py_modbus_tcp(tables: Tables) -> AsyncIterator[str]:
 
 
 @asynccontextmanager
-async def jsmodbus(tables: Tables) -> AsyncIterator[str]:
+async def _over_tcp(server: str, tables: Tables) -> AsyncIterator[str]:
     port = free_port()
-    async with node_peer("modbus_server.js", "jsmodbus", str(port), json.dumps(tables)):
+    async with node_peer("modbus_server.js", server, str(port), json.dumps(tables)):
         yield f"tcp://127.0.0.1:{port}"
 
 
-@asynccontextmanager
-async def modbus_serial(tables: Tables) -> AsyncIterator[str]:
-    port = free_port()
-    async with node_peer("modbus_server.js", "modbus-serial", str(port), json.dumps(tables)):
-        yield f"tcp://127.0.0.1:{port}"
+def jsmodbus(tables: Tables) -> AbstractAsyncContextManager[str]:
+    return _over_tcp("jsmodbus", tables)
+
+
+def modbus_serial(tables: Tables) -> AbstractAsyncContextManager[str]:
+    return _over_tcp("modbus-serial", tables)
 
 
 @asynccontextmanager
-async def modbus_serial_rtu(tables: Tables) -> AsyncIterator[str]:
+async def _on_a_line(server: str, framing: str, tables: Tables) -> AsyncIterator[str]:
     async with (
         pty_pair() as (ours, theirs),
-        node_peer("modbus_server.js", "modbus-serial-rtu", theirs, json.dumps(tables)),
+        node_peer("modbus_server.js", server, theirs, json.dumps(tables)),
     ):
-        yield f"rtu://{ours}"
+        yield f"{framing}://{ours}"
 
 
-@asynccontextmanager
-async def modbus_stream_ascii(tables: Tables) -> AsyncIterator[str]:
-    async with (
-        pty_pair() as (ours, theirs),
-        node_peer("modbus_server.js", "modbus-stream-ascii", theirs, json.dumps(tables)),
-    ):
-        yield f"ascii://{ours}"
+def modbus_serial_rtu(tables: Tables) -> AbstractAsyncContextManager[str]:
+    return _on_a_line("modbus-serial-rtu", "rtu", tables)
+
+
+def modbus_stream_ascii(tables: Tables) -> AbstractAsyncContextManager[str]:
+    return _on_a_line("modbus-stream-ascii", "ascii", tables)
 
 
 @asynccontextmanager

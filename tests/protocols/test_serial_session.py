@@ -2,7 +2,10 @@
 
 import asyncio
 import json
-from collections.abc import Iterator
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -204,26 +207,39 @@ async def test_doctor_shows_what_came_and_what_became_of_it(
         'signals = [{ asset = "lathe", signal = "v", unit = "rpm" }]\n'
     )
 
-    async def listen(*options: str) -> tuple[int, str]:
-        arguments = ["doctor", str(file), "--listen", "lathe", "--timeout-s", "2", *options]
-        asking = asyncio.create_task(asyncio.to_thread(CliRunner().invoke, group, arguments))
-        while not asking.done():
-            machine.say(b"RPM 1500\nRPN 9\nRPM x\n")
-            await asyncio.sleep(0.05)
-        return asking.result().exit_code, asking.result().output
+    async def listen(shown: Callable[[str], bool], *options: str) -> None:
+        """Until that is shown, and whoever looks goes by Ctrl-C."""
+        command = ["-m", "gateway", "doctor", str(file), "--listen", "lathe", "--timeout-s", "90"]
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, *command, *options, stdout=asyncio.subprocess.PIPE
+        )
+        assert process.stdout is not None
+        output = b""
+        async with asyncio.timeout(60):
+            while not shown(output.rpartition(b"\n")[0].decode()):
+                machine.say(b"RPM 1500\nRPN 9\nRPM x\n")
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(0.05):
+                        output += await process.stdout.read(1 << 16)
+        process.send_signal(signal.SIGINT)
+        assert await process.wait() == 0, "a sample came, so the answer is yes"
 
-    code, output = await listen()
-    assert code == 0
-    assert "   0  52 50 4d 20 31 35 30 30 0a 52 50 4e 20 39 0a 52  RPM 1500.RPN 9.R" in output
-    assert "  = lathe/v: 1500 rpm\n  = lathe/v: BAD\n" in output
-    assert "× pattern" in output
-    assert "× value" in output
-    code, output = await listen("--json")
-    told = [json.loads(line) for line in output.splitlines()]
-    assert {"signal": "lathe/v", "value": 1500, "unit": "rpm"} in [
-        row for line in told for row in line.get("samples", ())
-    ]
-    assert any(line.get("hex", "").startswith("52 50 4d 20") for line in told)
+    wanted = (
+        "   0  52 50 4d 20 31 35 30 30 0a 52 50 4e 20 39 0a 52  RPM 1500.RPN 9.R",
+        "  = lathe/v: 1500 rpm\n  = lathe/v: BAD\n",
+        "× pattern",
+        "× value",
+    )
+    await listen(lambda output: all(text in output for text in wanted))
+
+    def as_json(output: str) -> bool:
+        told = [json.loads(line) for line in output.splitlines()]
+        rows = [row for line in told for row in line.get("samples", ())]
+        return {"signal": "lathe/v", "value": 1500, "unit": "rpm"} in rows and any(
+            line.get("hex", "").startswith("52 50 4d 20") for line in told
+        )
+
+    await listen(as_json, "--json")
     code, output = await asyncio.to_thread(_nobody, file)
     assert code == 2
     assert "SOURCE must be one of lathe" in output
