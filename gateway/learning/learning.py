@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import structlog
 
-from gateway.core.alarm import Cause, Condition, Priority, Transition, Verdict
+from gateway.core.alarm import Cause, Condition, Transition, Verdict
 from gateway.core.assessment import ModelKind
 from gateway.core.clock import Clock
 from gateway.core.errors import DataError, StoreError
@@ -17,6 +17,8 @@ from gateway.core.refusal import Refused
 from gateway.core.signals import Signal
 from gateway.core.texts import Phrase, as_said
 from gateway.learning import baseline
+from gateway.learning.offers import Offers
+from gateway.learning.shelf import Shelf
 from gateway.pipeline import trial
 from gateway.pipeline.assess import Judged
 from gateway.pipeline.config import AssetConfig, LearnConfig
@@ -56,7 +58,7 @@ class Learning:
     """Every asset with a learning policy. One task; one training at a time.
 
     Attributes:
-        folder: Where learned bundles are kept, one folder an asset.
+        settled: Set while the judges at work are those that this asks for.
     """
 
     def __init__(
@@ -69,18 +71,15 @@ class Learning:
         folder: Path,
         config_file: Path,
     ) -> None:
-        self.folder = folder
+        self._shelf = Shelf(folder)
         self._config_file = config_file
         self._clock = clock
         self._log = log
         self._trends = trends
-        self._report = report
+        self._offers = Offers(report, clock)
         self._pupils: dict[str, _Pupil] = {}
-        self._offered: set[str] = set()
-        self._sound: dict[Path, tuple[int, int]] = {}
         self._wake = asyncio.Event()
         self.settled = asyncio.Event()
-        """Set while the judges at work are those that this asks for."""
         self.settled.set()
 
     def enroll(
@@ -113,42 +112,30 @@ class Learning:
         """The bundles that learned assets are judged by now: the active, and one in shadow."""
         out = []
         for pupil in self._pupils.values():
-            place = self.folder / _safe(pupil.config.id)
+            self._take_back_damaged(pupil)
+            place = self._shelf.folder_of(pupil.config.id)
             where = f"asset {pupil.config.id!r}"
-            self._take_back_damaged(pupil, place)
             for name, shadow in ((pupil.progress.bundle, False), (pupil.progress.candidate, True)):
                 if name:
                     out.append(Assignment(pupil.config, place / name, where, shadow))
         return out
 
-    def _take_back_damaged(self, pupil: _Pupil, place: Path) -> None:
+    def _take_back_damaged(self, pupil: _Pupil) -> None:
         """A disk forgets, too: the bundle before judges, or the machine is learned again."""
         for name in (pupil.progress.candidate, pupil.progress.bundle):
-            fault = self._fault(place / name) if name else None
-            progress = pupil.progress
+            asset, progress = pupil.config.id, pupil.progress
+            fault = self._shelf.fault(asset, name) if name else None
             if not fault or name not in _judged_by(progress):
                 continue
             if name == progress.candidate:
                 event = _broken(progress)
-            elif progress.previous and not self._fault(place / progress.previous):
+            elif progress.previous and not self._shelf.fault(asset, progress.previous):
                 event = Event.ROLL_BACK
             else:
                 event = Event.LOST
             pupil.progress = progress.step(event, self._clock.wall_ns(), fault)
-            _events.error("learn.damaged", asset=pupil.config.id, error=str(fault), then=event)
+            _events.error("learn.damaged", asset=asset, error=str(fault), then=event)
             self._keep(pupil)
-
-    def _fault(self, path: Path) -> Phrase | None:
-        """Why a bundle cannot be read; None where it can. Each file is read once."""
-        try:
-            stat = path.stat()
-            known = (stat.st_mtime_ns, stat.st_size)
-            if self._sound.get(path) != known:
-                read(path)
-                self._sound[path] = known
-        except (OSError, ModelError) as error:
-            return Phrase("learn.damaged", file=path.name, fault=str(error))
-        return None
 
     def progress(self, asset: str) -> Progress | None:
         """Where an asset stands; None where it is not learned."""
@@ -195,7 +182,7 @@ class Learning:
             held = following.held(asset) if following is not None else Held.NO
             pupil = self._pupils.get(asset)
             if pupil is None:
-                self._offer_untaught(asset, full=held is Held.FULL)
+                self._offers.untaught(asset, stands=held is Held.FULL)
                 continue
             if path is None:
                 continue
@@ -285,7 +272,7 @@ class Learning:
         asset, progress = pupil.config.id, pupil.progress
         generation = progress.generation + 1
         name = f"{generation:04d}.fwm"
-        place = self.folder / _safe(asset)
+        place = self._shelf.folder_of(asset)
         await asyncio.to_thread(place.mkdir, parents=True, exist_ok=True)
         _events.info("learn.training", asset=asset, generation=generation)
         error = await baseline.train(
@@ -305,7 +292,7 @@ class Learning:
     def _check(self, pupil: _Pupil) -> None:
         """Promote a candidate that kept its promise, send one back that did not."""
         seen, progress = pupil.candidate, pupil.progress
-        place = self.folder / _safe(pupil.config.id) / progress.candidate
+        place = self._shelf.folder_of(pupil.config.id) / progress.candidate
         try:
             manifest = read(place).manifest
         except ModelError as error:
@@ -324,25 +311,6 @@ class Learning:
         said = trial.judging(pupil.active, pupil.progress)
         if said is not None:
             self._step(pupil, *said)
-
-    def _offer_untaught(self, asset: str, *, full: bool) -> None:
-        """The same offer where the bundle was not learned here: it has to be trained anew."""
-        if full != (asset in self._offered):
-            (self._offered.add if full else self._offered.discard)(asset)
-            self._offer(asset, Phrase("drift.full"), active=full)
-
-    def _offer(self, asset: str, why: Phrase | None, *, active: bool) -> None:
-        self._report(
-            Condition(
-                asset=asset,
-                alarm="model.drift",
-                cause=Cause.DATA_QUALITY,
-                active=active,
-                t_ns=self._clock.wall_ns(),
-                priority=Priority.LOW,
-                text=Phrase("drift.offer", asset=asset, why=why) if why else None,
-            )
-        )
 
     def _step(
         self, pupil: _Pupil, event: Event, reason: Phrase | None = None, *, candidate: str = ""
@@ -364,7 +332,7 @@ class Learning:
             pupil.active = Seen()
         drifts = pupil.progress.stage is Stage.DRIFTING
         if drifts != (before.stage is Stage.DRIFTING):
-            self._offer(pupil.config.id, pupil.progress.reason, active=drifts)
+            self._offers.learned(pupil.config.id, pupil.progress.reason, stands=drifts)
         if _judged_by(pupil.progress) != _judged_by(before):
             self.settled.clear()
             self._wake.set()
@@ -392,7 +360,3 @@ def _broken(progress: Progress) -> Event:
 
 def _judged_by(progress: Progress) -> tuple[str, str]:
     return progress.bundle, progress.candidate
-
-
-def _safe(asset: str) -> str:
-    return "".join(c if c.isalnum() or c in "._-" else "_" for c in asset)
