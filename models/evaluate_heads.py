@@ -68,9 +68,11 @@ def hear(bundle: Bundle, tests: Record, truth: Floats, train: Record | None) -> 
     return out
 
 
-def rows_left(record: Record, cap: float) -> Floats:
-    """float64[n, 1], rows until the end of each sequence, flat above `cap`."""
+def life_left(record: Record, cap: float) -> Floats:
+    """float64[n, 1], by the label, or rows until the end of each sequence; flat above `cap`."""
     out = np.empty((len(record), 1))
+    for column in record.labels.values():
+        return np.minimum(column, cap)[:, None]
     for _, rows in record.sequences():
         out[rows, 0] = np.minimum(np.arange(len(rows))[::-1], cap)
     return out
@@ -155,9 +157,10 @@ def _yardstick(bundle: Bundle, train: Record, label: str, tests: Record) -> Floa
     filled, asked = (_with_pairs(np.nan_to_num(each), manifest) for each in (x, asked))
     if manifest.kind == "rul":
         cap = float(manifest.detail["cap"])
-        left = rows_left(train, cap)[:, 0]
+        left = life_left(train, cap)[:, 0]
         boosting = HistGradientBoostingRegressor(random_state=0)
         with threadpool_limits(1, user_api="openmp"):
+            ready &= np.isfinite(left)
             boosting.fit(filled[ready], left[ready])
             return np.clip(np.asarray(boosting.predict(asked), np.float64), 0, cap)
     true = train.labels[label]

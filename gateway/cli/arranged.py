@@ -40,7 +40,7 @@ def widened(held: Table, columns: Columns) -> Table:
         RecordError: More tags than a model can have signals, or no time that can be read.
     """
     tag, value = (_called(held, names) for names in (TAGS, VALUES))
-    named = {columns.time, columns.group, *columns.labels, *columns.signals, *columns.ignore}
+    named = {columns.time, columns.group, *columns.label_columns, *columns.signals, *columns.ignore}
     if tag is None or value is None or {tag, value} & named:
         return held
     tags = held.columns[held.names.index(tag)]
@@ -60,7 +60,7 @@ def widened(held: Table, columns: Columns) -> Table:
     _, first, moment = np.unique(
         np.column_stack([group[rows], time_s[rows]]), axis=0, return_index=True, return_inverse=True
     )
-    beside = [n for n in (time, columns.group, *columns.labels) if n in held.names]
+    beside = [n for n in (time, columns.group, *columns.label_columns) if n in held.names]
     beside = list(dict.fromkeys(beside))
     out: list[NDArray[Any]] = [held.columns[held.names.index(name)][rows[first]] for name in beside]
     at = {word: place for place, word in enumerate(words)}
@@ -105,7 +105,7 @@ def machines(held: Table, columns: Columns, time: str | None, time_s: Floats | N
     _, moment, often = np.unique(time_s, return_inverse=True, return_counts=True)
     if np.mean(often[moment] > 1) < SHARED_MIN:
         return None
-    taken = {time, *columns.labels, *columns.ignore, *columns.signals}
+    taken = {time, *columns.label_columns, *columns.ignore, *columns.signals}
     for name, column in zip(held.names, held.columns, strict=True):
         if name in taken:
             continue

@@ -25,7 +25,7 @@ class Columns:
         time: The time column; None to find it.
         signals: The columns to use; empty for every numeric one not named elsewhere.
         ignore: Columns to leave alone.
-        labels: Label columns.
+        labels: Label columns; `valve=73` holds where the column valve says 73.
         group: Column that tells independent sequences apart.
         rows: First row and end (not included) of each file's rows to use; None for all.
         derive: Further signals, computed from columns.
@@ -53,6 +53,11 @@ class Columns:
     day_first: bool | None = None
     orders: Orders | None = None
 
+    @property
+    def label_columns(self) -> tuple[str, ...]:
+        """What the labels may be read from: no signals."""
+        return (*self.labels, *(label.rpartition("=")[0] for label in self.labels if "=" in label))
+
 
 def by_number(columns: Columns, first: Table) -> Columns:
     """Names such as `2` taken for `c2`, the second column of a file without a header."""
@@ -77,7 +82,7 @@ def by_number(columns: Columns, first: Table) -> Columns:
 def words_of(tables: Sequence[Table], columns: Columns) -> dict[str, tuple[str, ...]]:
     """The words of each text column that is asked for as a signal, the same for all files."""
     out = dict(columns.words)
-    taken = {columns.time, columns.group, *columns.labels, *columns.ignore}
+    taken = {columns.time, columns.group, *columns.label_columns, *columns.ignore}
     asked = columns.signals
     if columns.few_words and not asked:
         asked = tuple(n for n in tables[0].names if n not in taken and _has_few_words(tables, n))

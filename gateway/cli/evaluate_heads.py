@@ -44,8 +44,13 @@ def evaluate(
         status.update(f"training on {len(train)} rows")
         bundle, notes = _train(kind, train, columns, options)
         signals = bundle.manifest.signals
+        counted = bundle.manifest.detail.get("label")
+        if counted and not train.labels:
+            told = train.values[:, train.names.index(counted)]
+            train = replace(train, labels={counted: told})
         asked = replace(
             columns,
+            labels=() if truth else (counted,) if counted else columns.labels,
             signals=tuple(signal.name for signal in signals),
             wanted_by="the model",
             words={s.name: s.categories for s in signals if s.categories},
@@ -105,7 +110,7 @@ def _train(
     made = (
         failure.train(record, named=columns.signals, **common)
         if kind == "failure"
-        else rul.train(record, cap=options["cap"], **common)
+        else rul.train(record, cap=options["cap"], named=columns.signals, **common)
     )
     with TemporaryDirectory() as folder:
         return made.write(Path(folder) / "m.fwm"), made.notes
@@ -117,13 +122,13 @@ def _truth(bundle: "Bundle", test: "Record", truth: Path | None) -> Any:
 
     from gateway.cli.columns import Columns
     from gateway.cli.files import read
-    from models.evaluate_heads import last_rows, rows_left
+    from models.evaluate_heads import last_rows, life_left
 
     if bundle.manifest.kind == "failure":
         return np.stack([test.labels[label] for label in bundle.manifest.labels], axis=1)
     cap = float(bundle.manifest.detail["cap"])
     if truth is None:
-        return rows_left(test, cap)
+        return life_left(test, cap)
     try:
         return last_rows(test, read([truth], Columns()).values[:, 0], cap)
     except ValueError as error:

@@ -56,7 +56,7 @@ def with_tables(
         return columns
     if within is None:
         raise RecordError("--failures: needs --within, how long before a failure to warn, as 24h")
-    log = event_table(failures, columns)
+    log = event_table(failures, columns, any_of=columns.labels)
     if isinstance(log, Facts):
         raise RecordError(f"{failures}: must have a time column; name it with --time")
     wrong = [mode for mode in columns.labels if mode not in log.codes]
@@ -129,9 +129,16 @@ def _seconds(within: str) -> float:
 
 
 def event_table(
-    path: Path, columns: Columns, codes: Mapping[str, Sequence[str]] | None = None
+    path: Path,
+    columns: Columns,
+    codes: Mapping[str, Sequence[str]] | None = None,
+    *,
+    any_of: Sequence[str] | None = None,
 ) -> Log | Facts:
     """One table: of events, or of facts where it has no time; only `codes` become signals.
+
+    Of failures, the column that holds `any_of` them counts; without any, each row is one, and what
+    else it says (a component, a remark) does not matter.
 
     Raises:
         RecordError: Names file, rule and value.
@@ -149,6 +156,8 @@ def event_table(
     texts = np.array(machines, object)[machine]
     if time is None:
         return _facts(held, rest, texts, columns)
+    if any_of is not None:
+        held, rest = _failures(held, rest, any_of)
     if len(rest) != 1:
         raise RecordError(
             f"{path}: must have one column of codes beside {time} and the machine, has "
@@ -172,6 +181,18 @@ def event_table(
         )
     mine = seen if codes is None else tuple(codes.get(rest[0], seen))
     return Log(rest[0], mine, time_s, texts, code)
+
+
+def _failures(held: Table, rest: list[str], modes: Sequence[str]) -> tuple[Table, list[str]]:
+    """The table with one column of codes: the one that holds the modes, or the same in each row."""
+    if len(rest) == 1:
+        return held, rest
+    if modes:
+        cells = {name: set(map(str, held.columns[held.names.index(name)])) for name in rest}
+        return held, [name for name in rest if cells[name] & set(modes)] or rest
+    same = np.array(["failure"] * len(held), object)
+    column = next(name for name in ("failure", "failure.") if name not in held.names)
+    return replace(held, names=(*held.names, column), columns=(*held.columns, same)), [column]
 
 
 def _facts(held: Table, names: list[str], machines: Any, columns: Columns) -> Facts:

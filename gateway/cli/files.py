@@ -12,7 +12,7 @@ from gateway.cli.bursts import by_burst, recording_of
 from gateway.cli.cells import unit_of
 from gateway.cli.columns import Columns, by_number, coded, words_of
 from gateway.cli.moments import time_of
-from gateway.cli.signs import label_in, measured, truth
+from gateway.cli.signs import label_column, label_in, measured, truth
 from gateway.cli.tables import NUMERIC_SHARE, Floats, Table, numbers, share, table
 from gateway.cli.times import find_time, joined
 from models.errors import RecordError
@@ -91,7 +91,7 @@ def _record(
     named = {
         "--time": (columns.time,) if columns.time else (),
         "--group": (columns.group,) if columns.group else (),
-        "--label": columns.labels,
+        "--label": tuple(label_column(held.names, label) for label in columns.labels),
         columns.wanted_by: tuple(s for s in columns.signals if s not in _made(columns)),
     }
     for option, wanted in named.items():
@@ -106,7 +106,7 @@ def _record(
     machine = columns.group or machines(held, columns, time, time_s)
     if machine != columns.group:
         notes.append(f"{machine}: tells apart rows of one time, so taken for --group")
-    taken = {time, machine, *columns.labels, *columns.ignore}
+    taken = {time, machine, *columns.label_columns, *columns.ignore}
     names = [s for s in columns.signals if s not in _made(columns)] or [
         name
         for name, column in zip(held.names, held.columns, strict=True)

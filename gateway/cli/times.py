@@ -45,7 +45,7 @@ def find_time(held: Table, columns: Columns) -> str | None:
     Raises:
         RecordError: Several might be; or one is called so and cannot be read.
     """
-    taken = {columns.group, *columns.labels, *columns.ignore, *columns.signals}
+    taken = {columns.group, *columns.label_columns, *columns.ignore, *columns.signals}
     free = [name for name in held.names if name not in taken]
     known = [name for name in free if _stem(name) in NAMES]
     dated = [name for name in free if _is_dated(held, name)]

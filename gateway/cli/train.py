@@ -226,7 +226,7 @@ def _train(
             **common,
         )
     if kind == "rul":
-        return module.train(record, cap=options["cap"], **common)
+        return module.train(record, cap=options["cap"], named=columns.signals, **common)
     if not record.labels:
         raise click.UsageError(
             "--kind failure needs --label, the columns that say what failed, or --failures, a table"

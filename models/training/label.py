@@ -13,6 +13,12 @@ LABEL_VALUES_MAX, LABEL_SHARE = 12, 0.9
 """A signal of so few values, whose unusual ones fall on failures so often, is taken for a label."""
 USUAL_SHARE = 0.5
 """A signal of more values (what a repair cost) is taken for one if most rows have its usual one."""
+CLASSES_MAX = 50
+"""A label of more numbers than that is a measurement."""
+LIKE_SHARE = 0.99
+"""Share of the rows without a failure that its sister columns must account for."""
+COUNTED_MIN = 20
+"""So many steps down make a countdown."""
 POSITIVES_MIN = 5
 RUN_MIN = 3.0
 """A label that holds for so many rows at a time speaks of a stretch of time: windows are needed."""
@@ -21,7 +27,7 @@ Floats = NDArray[np.float64]
 
 
 def targets(record: Record, labels: Sequence[str]) -> Floats:
-    """float64[n, m]; every fault with the labels at once."""
+    """float64[n, m], 0 and 1, NaN where unknown; every fault with the labels at once."""
     if not labels:
         raise RecordError(
             "label: a failure model needs at least one; name the columns with --label"
@@ -31,16 +37,31 @@ def targets(record: Record, labels: Sequence[str]) -> Floats:
         column = record.labels.get(label)
         if column is None:
             faults.append(f"{label!r} is not in the record")
+            continue
+        values = np.unique(column[~np.isnan(column)])
+        if len(values) > CLASSES_MAX:
+            faults.append(
+                f"{label!r} must be 0 and 1, or a few classes, held {len(values)} numbers from "
+                f"{values[0]:g} to {values[-1]:g} (is it a remaining life? --kind rul)"
+            )
+        elif len(values) > 1 and values[0] > 0.5:
+            held = ", ".join(f"{value:g}" for value in values[:6])
+            faults.append(
+                f"{label!r} must be 0 where all is well, held {held}; say which of them are "
+                f"failures, as --label '{label}={values[0]:g}'"
+            )
         elif (np.nan_to_num(column) > 0.5).sum() < POSITIVES_MIN:
             count = int((np.nan_to_num(column) > 0.5).sum())
-            faults.append(f"{label!r} must hold in at least {POSITIVES_MIN} rows, did in {count}")
+            faults.append(
+                f"{label!r} must hold in at least {POSITIVES_MIN} rows, did in {count}; give a "
+                "longer record, or leave that label out"
+            )
         elif (column <= 0.5).sum() < POSITIVES_MIN:
-            faults.append(f"{label!r} must be 0 in at least {POSITIVES_MIN} rows")
+            faults.append(f"{label!r} must be 0 in at least {POSITIVES_MIN} rows; add healthy ones")
     if faults:
-        raise RecordError(
-            f"label: {'; '.join(faults)}; give a longer record, or leave that label out"
-        )
-    return np.stack([record.labels[label] for label in labels], axis=1)
+        raise RecordError(f"label: {'; '.join(faults)}")
+    columns = np.stack([record.labels[label] for label in labels], axis=1)
+    return np.where(np.isnan(columns), np.nan, columns > 0.5)
 
 
 def without_labels(
@@ -75,6 +96,8 @@ def without_labels(
             and runs >= holds / 2
         ):
             suspects.append(name)
+    suspects += [name for name in _sisters(record, failing) if name not in suspects]
+    suspects += [name for name in _tellers(record, failing) if name not in suspects]
     out = [name for name in suspects if name not in named]
     out += [name for name in _like(record, out) if name not in named]
     kept = [name for name in suspects if name in named]
@@ -91,6 +114,57 @@ def without_labels(
         )
     rest = tuple(name for name in record.names if name not in out)
     return (record.select(rest) if out and rest else record), notes
+
+
+def _sisters(record: Record, failing: NDArray[np.bool_]) -> list[str]:
+    """Columns of 0 and 1, one of which holds in each row in which nothing fails: other classes."""
+    free = ~failing
+    open_rows, found = free.copy(), []
+    exclusive = {
+        name: column == 1
+        for name, column in zip(record.names, record.values.T, strict=True)
+        if np.isin(column, (0, 1)).all() and not (column[failing] == 1).any()
+    }
+    for name in sorted(exclusive, key=lambda each: -int(exclusive[each].sum())):
+        holds = exclusive[name]
+        if holds.any() and not (holds & ~open_rows).any():
+            found.append(name)
+            open_rows &= ~holds
+    untold = float(open_rows.sum()) / max(1.0, float(free.sum()))
+    return found if len(found) > 1 and untold <= 1 - LIKE_SHARE else []
+
+
+def _tellers(record: Record, failing: NDArray[np.bool_]) -> list[str]:
+    """Columns that count down, below one value of which all fails, and nothing above it."""
+    out = []
+    for name, column in zip(record.names, record.values.T, strict=True):
+        low = column[failing & ~np.isnan(column)].max(initial=-np.inf)
+        high = column[~failing & ~np.isnan(column)].min(initial=np.inf)
+        if low < high and _counts_down(record, column):
+            out.append(name)
+    return out
+
+
+def lives(record: Record) -> list[str]:
+    """Signals that count down to the same end in each sequence: remaining lives."""
+    return [
+        name
+        for name, column in zip(record.names, record.values.T, strict=True)
+        if _counts_down(record, column)
+        and len({column[rows][-1] for _, rows in record.sequences()}) == 1
+    ]
+
+
+def _counts_down(record: Record, column: Floats) -> bool:
+    """Whether nearly all changes within sequences are the same step down."""
+    changes = np.concatenate([np.diff(column[rows]) for _, rows in record.sequences()])
+    changes = changes[~np.isnan(changes) & (changes != 0)]
+    down = changes[changes < 0]
+    return (
+        len(down) >= COUNTED_MIN
+        and len(down) >= LABEL_SHARE * len(changes)
+        and bool(np.ptp(down) <= 1e-6 * np.abs(down).max())
+    )
 
 
 def _like(record: Record, labels: Sequence[str]) -> list[str]:

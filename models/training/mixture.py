@@ -166,15 +166,16 @@ def _weigh(columns: Floats, y: Floats, task: Task) -> tuple[Floats, float, float
     return weight, float(found.x[k] - weight @ columns.mean(axis=0)), float(found.fun)
 
 
-def folds_of(group: NDArray[np.int64]) -> NDArray[np.int64]:
+def folds_of(group: NDArray[np.int64], *, whole: bool = False) -> NDArray[np.int64]:
     """int64[n], the fold of each row: whole sequences, or blocks of time where there are few.
 
     Args:
         group: int64[n], the sequence of each row, oldest first within.
+        whole: Never blocks.
     """
     n_folds = FOLDS
     names = np.unique(group)
-    if len(names) >= n_folds:
+    if whole or len(names) >= n_folds:
         at = np.searchsorted(names, group)
         return np.asarray(at % n_folds, np.int64)
     out = np.zeros(len(group), np.int64)

@@ -1,6 +1,7 @@
 """Learns from machines that ran until they failed how long another one has left."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -16,6 +17,7 @@ from models.record import Record
 from models.training import grid as grids
 from models.training import learners, mixture, rates
 from models.training.inputs import Features, Inputs, choose, finish
+from models.training.label import lives as countdowns
 from models.training.trained import Trained
 from models.windows import Grid
 
@@ -25,9 +27,12 @@ CELLS = 60
 """Averages of so many cells tell wear from noise; a third of the shortest life, if that is less."""
 CAP_SHARE = 0.6
 """Without --cap: the target is flat above this share of the median life."""
+SEQUENCES_MIN = 2
+"""One to learn from and one to tell how wrong that is."""
 COVER = 0.8
 """Share of machines whose true remaining life lies between `low` and `high`."""
 KNOTS = 6
+ROWS_NEAR_MIN = 30
 EARNED_MIN = {"boosted": 0.1}
 """Share of the squared error that trees must take off: they take ten times as long as the net."""
 
@@ -45,61 +50,68 @@ def train(
     name: str = "rul",
     created: datetime | None = None,
     detail: dict[str, Any] | None = None,
+    named: Sequence[str] = (),
 ) -> Trained:
     """Train on sequences that each end in a failure.
 
     Args:
-        record: One sequence a machine, to its end.
+        record: One sequence a machine, to its end; or, with a label, the life that each row has
+            left, in any unit (rows of a flight share their number of flights).
         window: `60rows`, `2h`; None to choose.
-        cap: Largest remaining life that is told apart, in rows; None to choose from the lives.
+        cap: Largest remaining life that is told apart, in rows, or in the label's unit; None to
+            choose from the lives.
         seed: Of everything random.
         precision: `int8`, or `fp32` where int8 is not wanted.
         asset_class: Kind of machine, for the manifest.
         name: Begins the bundle's id.
         created: For the manifest; now if None.
         detail: Goes into the manifest as it is (derived signals).
+        named: Signals that the user asked for by name; they stay, even if they count down.
 
     Raises:
-        RecordError: Fewer than four sequences, or nothing in them moves.
+        RecordError: Fewer than two sequences, several labels, or nothing in them moves.
     """
-    lives = np.array([len(rows) for _, rows in record.sequences()])
-    if len(lives) < 4:
+    lengths = np.array([len(rows) for _, rows in record.sequences()])
+    if len(lengths) < SEQUENCES_MIN:
         raise RecordError(
-            f"group: needs at least 4 sequences that ran to failure, were {len(lives)}; "
-            "name the column that tells the machines apart with --group"
+            f"group: needs at least {SEQUENCES_MIN} sequences that ran to failure, were "
+            f"{len(lengths)}; name the column that tells the machines apart with --group"
         )
-    grid = _grid(record, window, lives)
-    chosen_cap = float(cap) if cap is not None else float(np.round(CAP_SHARE * np.median(lives)))
-    left = np.empty(len(record))
-    for _, rows in record.sequences():
-        left[rows] = np.minimum(np.arange(len(rows))[::-1], chosen_cap)
+    grid = _grid(record, window, lengths)
+    record, notes = _with_label(record, named)
+    left, lives = _left(record)
+    typical = CAP_SHARE * float(np.median(lives))
+    chosen_cap = float(cap) if cap is not None else round(typical) if typical >= 10 else typical
+    left = np.minimum(left, chosen_cap)
+    known = np.flatnonzero(~np.isnan(left))
     keep = np.zeros(len(record), bool)
-    keep[:: max(1, -(-len(record) // ROWS_MAX))] = True
+    keep[known[:: max(1, -(-len(known) // ROWS_MAX))]] = True
     found = conditions.find(record.values, record.group)
-    inputs, x, ready, notes = choose(record, grid, regimes=found, rows=keep)
+    inputs, x, ready, told = choose(record, grid, regimes=found, rows=keep)
+    notes += told
     if found is not None:
         held = ", ".join(record.names[i] for i in found.settings)
         notes.append(f"{len(found.centre)} operating conditions, told apart by {held}")
     inputs = inputs.fitted(x[ready])
     z, y, group = inputs.standard(x[ready]), left[ready], record.group[ready]
-    folds = mixture.folds_of(group)
-    mixed, unseen, told = mixture.mix(
+    folds = mixture.folds_of(group, whole=True)
+    mixed, unseen, by_learner = mixture.mix(
         learners.REGRESSORS, z, y, folds, task="regress", seed=seed, earned_min=EARNED_MIN
     )
     unseen = np.clip(unseen, 0, chosen_cap)
-    band = _band(unseen, y, chosen_cap, len(lives))
+    band = _band(unseen, y, group, chosen_cap)
     graph = Graph("rul", len(inputs.plan.names))
     _emit(graph, mixed, inputs, band, chosen_cap)
     metrics: dict[str, Any] = {
         "unseen_rmse": _rmse(unseen, y),
         "unseen_rmse_by_learner": {
-            each: _rmse(np.clip(s, 0, chosen_cap), y) for each, s in told.items()
+            each: _rmse(np.clip(s, 0, chosen_cap), y) for each, s in by_learner.items()
         },
         "unseen_covered": _covered(unseen, y, band),
         "learners": dict(zip(mixed.names, map(float, mixed.weight), strict=True)),
-        "sequences": len(lives),
+        "sequences": len(lengths),
         "rows": len(y),
-        "split": "whole sequences, 4 folds",
+        "split": f"whole sequences, {len(np.unique(folds))} folds",
     }
     trained = finish(
         inputs,
@@ -113,7 +125,9 @@ def train(
             "outputs": ("rul",),
             "labels": ("rul", "low", "high"),
             "metrics": metrics,
-            "detail": (detail or {}) | {"cap": chosen_cap, "cover": COVER, "row_s": grid.period_s},
+            "detail": (detail or {})
+            | {"cap": chosen_cap, "cover": COVER, "row_s": _unit_s(record, left, grid.period_s)}
+            | ({"label": next(iter(record.labels))} if record.labels else {}),
         },
         notes,
         calm=np.asarray(y >= chosen_cap if (y >= chosen_cap).any() else y > 0, bool),
@@ -135,21 +149,84 @@ def _grid(record: Record, window: str | None, lives: NDArray[np.int64]) -> Grid:
     return Grid(rows or not regular, period_s, cells, 1, 3)
 
 
-def _band(unseen: Floats, y: Floats, cap: float, machines: int) -> tuple[Floats, Floats, Floats]:
+def _with_label(record: Record, named: Sequence[str]) -> tuple[Record, list[str]]:
+    """The record with the life that its rows have left as a label, if a column tells it.
+
+    Raises:
+        RecordError: Several labels.
+    """
+    if len(record.labels) > 1:
+        raise RecordError(
+            f"label: a remaining life needs one at most, were {', '.join(record.labels)}"
+        )
+    found = [name for name in countdowns(record) if name not in named]
+    if not found:
+        return record, []
+    rest = record.select([name for name in record.names if name not in found])
+    if record.labels or len(found) > 1:
+        return rest, [f"left out, counts down to the end: {', '.join(found)}"]
+    column = record.values[:, record.names.index(found[0])]
+    note = f"{found[0]}: counts down to the end, so taken for --label, the life that is left"
+    return replace(rest, labels={found[0]: column}), [note]
+
+
+def _left(record: Record) -> tuple[Floats, list[float]]:
+    """float64[n], the life that each row has left, NaN where unknown; and each sequence's whole."""
+    parts = [rows for _, rows in record.sequences()]
+    if record.labels:
+        (left,) = record.labels.values()
+        if not (left >= 0).any():
+            raise RecordError(f"label: {', '.join(record.labels)} holds no remaining life")
+        left = np.where(left >= 0, left, np.nan)
+        return left, [float(np.nanmax(left[rows])) for rows in parts if (left[rows] >= 0).any()]
+    left = np.empty(len(record))
+    for rows in parts:
+        left[rows] = np.arange(len(rows))[::-1]
+    return left, [float(len(rows)) for rows in parts]
+
+
+def _unit_s(record: Record, left: Floats, period_s: float | None) -> float | None:
+    """Seconds that one of the target's unit takes: a row, or what the label counts in."""
+    if period_s is None or not record.labels:
+        return period_s
+    falls = [
+        (column.max() - column[-1]) / (len(column) - 1 - np.flatnonzero(column == column.max())[-1])
+        for _, rows in record.sequences()
+        for column in [left[rows][~np.isnan(left[rows])]]
+        if len(column) and column[-1] < column.max()
+    ]
+    return period_s / float(np.median(falls)) if falls else None
+
+
+def _band(
+    unseen: Floats, y: Floats, group: NDArray[np.int64], cap: float
+) -> tuple[Floats, Floats, Floats]:
     """Knots of the predicted life, and what to add there for `low` and `high`.
 
     Quantiles of the error on machines not seen, in bins of the prediction: conformal, made local.
-    A machine more than were seen is what counts, so few machines give a wider band.
+    What comes is another machine, not another row: each machine has the same say, however long it
+    lived, and one machine more than were seen is what counts, so few give a wider band.
     """
-    cover = min(1.0, math.ceil((machines + 1) * COVER) / machines)
     knots = np.linspace(0, cap, KNOTS)
     low, high = np.zeros(KNOTS), np.zeros(KNOTS)
     half = cap / (KNOTS - 1)
     for i, knot in enumerate(knots):
         near = np.abs(unseen - knot) <= half
-        error = (y - unseen)[near] if near.sum() >= 30 else y - unseen
-        low[i], high[i] = np.quantile(error, [(1 - cover) / 2, (1 + cover) / 2])
+        if near.sum() < ROWS_NEAR_MIN:
+            near[:] = True
+        _, machine, rows = np.unique(group[near], return_inverse=True, return_counts=True)
+        cover = min(1.0, math.ceil((len(rows) + 1) * COVER) / len(rows))
+        share = 1 / rows[machine]
+        low[i], high[i] = _quantiles((y - unseen)[near], share, (1 - cover) / 2, (1 + cover) / 2)
     return knots, np.minimum(low, 0), np.maximum(high, 0)
+
+
+def _quantiles(values: Floats, weight: Floats, *shares: float) -> list[float]:
+    """The values below which these shares of the weight lie."""
+    order = np.argsort(values)
+    reached = np.cumsum(weight[order])
+    at = np.searchsorted(reached, np.array(shares) * reached[-1] * (1 - 1e-12))
+    return [float(values[order[min(i, len(order) - 1)]]) for i in at]
 
 
 def _covered(unseen: Floats, y: Floats, band: tuple[Floats, Floats, Floats]) -> float:

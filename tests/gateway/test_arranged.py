@@ -115,6 +115,24 @@ def test_a_label_in_words_tells_healthy_from_not(tmp_path: Path) -> None:
         load(tmp_path, text, Columns(labels=("state",)))
 
 
+def test_a_label_may_be_one_class_of_a_column(tmp_path: Path) -> None:
+    text = "a,valve,kind\n1,100,ok\n2,73,worn\n3,,torn\n4,80,\n"
+    columns = Columns(labels=("valve=73", "kind=torn"))
+    record = load(tmp_path, text, columns)
+    np.testing.assert_array_equal(record.labels["valve=73"], [0, 1, np.nan, 0])
+    np.testing.assert_array_equal(record.labels["kind=torn"], [0, 0, 1, np.nan])
+    assert record.names == ("a",)
+    with pytest.raises(RecordError, match="--label: no column pump"):
+        load(tmp_path, text, Columns(labels=("pump=1",)))
+
+
+def test_of_minus_one_and_one_the_one_fails(tmp_path: Path) -> None:
+    label = load(tmp_path, "a,test\n1,-1\n2,1\n3,\n", Columns(labels=("test",))).labels["test"]
+    np.testing.assert_array_equal(label, [0, 1, np.nan])
+    words = load(tmp_path, "a,class\n1,neg\n2,pos\n", Columns(labels=("class",))).labels["class"]
+    np.testing.assert_array_equal(words, [0, 1])
+
+
 @pytest.mark.parametrize("none", ["-9999", "-999.25", "1e31", "-32768"])
 def test_a_number_that_means_none_is_missing(tmp_path: Path, none: str) -> None:
     rows = "".join(f"{none if i == 5 else i % 7},{i % 3}\n" for i in range(ROWS))

@@ -150,6 +150,28 @@ def test_labels_pick_failure_modes(plant: Path) -> None:
         labels("pump")
 
 
+def test_what_a_table_of_failures_says_beside_matters_only_for_modes(
+    plant: Path, tmp_path: Path
+) -> None:
+    rows = [line.split(",") for line in (plant / "failures.csv").read_text().split()[1:]]
+    told = [(*row, f"new {row[2]}, {i}") for i, row in enumerate(rows)]
+    wordy = tmp_path / "wordy.csv"
+    with wordy.open("w", newline="") as file:
+        csv.writer(file).writerows([("datetime", "machine", "part", "remark"), *told])
+    bare = _write(tmp_path / "bare.csv", "datetime,machine", [tuple(row[:2]) for row in rows])
+
+    def labels(path: Path, *modes: str) -> dict[str, np.ndarray]:
+        columns = Columns(group="machine", labels=modes)
+        columns = with_tables(columns, [], failures=path, within="6h")
+        return dict(read([plant / "train.csv"], columns).labels)
+
+    want = labels(plant / "failures.csv")["failure"]
+    for path in (wordy, bare):
+        np.testing.assert_array_equal(labels(path)["failure"], want)
+    belt = labels(plant / "failures.csv", "belt")["belt"]
+    np.testing.assert_array_equal(labels(wordy, "belt")["belt"], belt)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

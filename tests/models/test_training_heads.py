@@ -172,8 +172,14 @@ def test_what_cannot_be_learned_is_said() -> None:
     none = Record(record.values, record.names, labels={"never": np.zeros(300)})
     with pytest.raises(RecordError, match="'never' must hold in at least 5 rows, did in 0"):
         failure.train(none, ["never"])
-    with pytest.raises(RecordError, match="at least 4 sequences"):
-        rul.train(_fleet(2, 1))
+    with pytest.raises(RecordError, match="at least 2 sequences"):
+        rul.train(_fleet(1, 1))
+    grades = Record(record.values, record.names, labels={"valve": np.arange(300.0) % 3 * 10 + 80})
+    with pytest.raises(RecordError, match=r"held 80, 90, 100; .* as --label 'valve=80'"):
+        failure.train(grades)
+    life = Record(record.values, record.names, labels={"left": np.arange(300.0)[::-1]})
+    with pytest.raises(RecordError, match=r"held 300 numbers from 0 to 299 .*--kind rul"):
+        failure.train(life)
     still = Record(np.ones((300, 2)), ("a", "b"), labels={"x": (np.arange(300) % 9 == 0) * 1.0})
     with pytest.raises(RecordError, match="at least one must move"):
         failure.train(still, ["x"])
@@ -211,6 +217,76 @@ def test_what_is_known_only_after_a_failure_foretells_none() -> None:
     assert {signal.name for signal in made.manifest.signals} <= {"a", "b", "flow"}
     assert any(note.startswith("left out, look like labels: cost, repaired") for note in made.notes)
     assert "left out, only counts up, so its next values are all new: batch" in made.notes
+
+
+def test_other_classes_and_what_counts_down_to_the_failure_foretell_none() -> None:
+    random = np.random.default_rng(6)
+    values = random.normal(size=(600, 2))
+    kind = np.where(values[:, 0] > 1.2, 2, random.integers(0, 2, 600))
+    fails, scratch, stain = (kind == 2, kind == 0, kind == 1)
+    steel = (np.arange(600) % 2).astype(float)
+    names = ("a", "b", "scratch", "stain", "steel")
+    record = Record(
+        np.column_stack([values, scratch, stain, steel]).astype(float),
+        names,
+        labels={"fails": fails.astype(float)},
+    )
+    made = failure.train(record, learn=["boosted"])
+    assert {signal.name for signal in made.manifest.signals} <= {"a", "b", "steel"}
+    left = np.concatenate([np.arange(100.0)[::-1]] * 6)
+    worn = np.exp(-left / 30) + 0.3 * random.normal(size=600)
+    counted = Record(
+        np.column_stack([left, worn]),
+        ("left", "worn"),
+        group=np.repeat(np.arange(6), 100),
+        groups=tuple("abcdef"),
+        labels={"soon": (left < 20).astype(float)},
+    )
+    made = failure.train(counted, learn=["boosted"])
+    assert [signal.name for signal in made.manifest.signals] == ["worn"]
+
+
+def test_a_column_that_tells_the_life_left_is_what_is_learned() -> None:
+    """Also in another unit than rows, and of machines whose record ends before their life."""
+    random = np.random.default_rng(7)
+    values, group = [], []
+    for unit in range(6):
+        life = int(random.integers(30, 50))
+        left = np.repeat(np.arange(life)[::-1], 3) * 1.0
+        wear = 10 * np.exp(-left / 15) + 0.3 * random.normal(size=len(left))
+        values.append(np.column_stack([wear, left]))
+        group += [unit] * len(left)
+    record = Record(
+        np.concatenate(values),
+        ("wear", "flights"),
+        time_s=np.arange(0.0, 600.0 * len(group), 600.0),
+        group=np.array(group),
+        groups=tuple("abcdef"),
+    )
+    made = rul.train(record)
+    assert [signal.name for signal in made.manifest.signals] == ["wear"]
+    assert made.manifest.detail["label"] == "flights"
+    assert 15 <= made.manifest.detail["cap"] <= 30
+    assert made.manifest.detail["row_s"] == pytest.approx(1800, rel=0.05)
+    assert any("flights: counts down to the end, so taken for --label" in n for n in made.notes)
+    cut = record.rows(record.values[:, 1] >= 5)
+    told = Record(
+        cut.values[:, :1],
+        ("wear",),
+        group=cut.group,
+        groups=cut.groups,
+        labels={"flights": cut.values[:, 1]},
+    )
+    assert rul.train(told, cap=25).manifest.metrics["unseen_rmse"] < 4
+
+
+def test_each_machine_has_the_same_say_in_the_interval() -> None:
+    """One that lives a hundred times as long would else tell how wrong the others are."""
+    error = np.concatenate([np.zeros(2000), np.full(20, 8.0), np.full(20, -8.0)])
+    machine = np.concatenate([np.zeros(2000, int), np.ones(20, int), np.full(20, 2)])
+    _, low, high = rul._band(np.full(2040, 50.0), 50 + error, machine, 100.0)
+    assert low.max() == -8
+    assert high.min() == 8
 
 
 def test_an_event_that_announces_a_stretch_is_no_label() -> None:
