@@ -5,7 +5,7 @@ range of int8 before one, are no operators of their own.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -44,13 +44,13 @@ def source_of(
     A layer whose bias is 128 steps lower is cut at -128 steps, where Relu cuts; the layer that
     follows has the 128 steps in its bias. All 256 steps then serve what Relu lets pass.
     """
+    maker = _maker(graph, name)
+    while maker is not None and maker.op_type == "Clip" and _reaches(maker, peak, weights):
+        name = maker.input[0]
+        maker = _maker(graph, name)
     plain = Source(name, max(peak, 1e-6) / INT8_MAX)
-    maker = next((node for node in graph.node if node.output[0] == name), None)
     if maker is None:
         return plain
-    if maker.op_type == "Clip" and len(maker.input) == 3 and set(maker.input[1:]) <= set(weights):
-        low, high = (float(numpy_helper.to_array(weights[each]).item()) for each in maker.input[1:])
-        return replace(plain, tensor=maker.input[0]) if -low == high == peak else plain
     readers = [node for node in graph.node if name in node.input]
     layers = [node for node in heavy if maker.input[0] in node.output] + readers
     if (
@@ -66,6 +66,19 @@ def source_of(
         step = max(peak, 1e-6) / 255.0
         return Source(maker.input[0], step, 128.0 * step)
     return plain
+
+
+def _maker(graph: onnx.GraphProto, name: str) -> onnx.NodeProto | None:
+    return next((node for node in graph.node if name in node.output), None)
+
+
+def _reaches(clip: onnx.NodeProto, peak: float, weights: Mapping[str, onnx.TensorProto]) -> bool:
+    """Whether it lets pass all that int8 does, so that rounding cuts as well."""
+    bounds = clip.input[1:]
+    if len(bounds) != 2 or not set(bounds) <= set(weights):
+        return False
+    low, high = (float(numpy_helper.to_array(weights[each]).item()) for each in bounds)
+    return low <= -peak and high >= peak
 
 
 class Builder:

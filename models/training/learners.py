@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -42,8 +42,8 @@ class Learner(Protocol):
         """float64[n]."""
         ...
 
-    def emit(self, graph: Graph, z: str) -> str:
-        """Name of float32[n, 1]."""
+    def emit(self, graph: Graph, z: str, weight: float, bias: Floats) -> str:
+        """Name of float32[n, m]: what it says times `weight`, plus each of `m` biases."""
         ...
 
 
@@ -68,24 +68,21 @@ class _Nets:
         out: Floats = total * self.scale / len(self.members)
         return out
 
-    def emit(self, graph: Graph, z: str) -> str:
+    def emit(self, graph: Graph, z: str, weight: float, bias: Floats) -> str:
         clip = graph.constant(NET_CLIP)
         held = graph.node("Clip", z, graph.constant(-NET_CLIP), clip)
         graph.ranges[held] = NET_CLIP
         # Side by side as one net: a few wide layers cost less than many narrow ones, in int8 most.
         columns = list(zip(*self.members, strict=True))
         h = held
-        for i, layer in enumerate(columns):
-            bias = np.concatenate([b for _, b in layer])
+        for i, layer in enumerate(columns[:-1]):
             weights = [w for w, _ in layer]
-            if i == len(columns) - 1:
-                share = self.scale / len(self.members)
-                return graph.dense(
-                    h, np.concatenate(weights) * share, np.array([bias.sum() * share]), ""
-                )
             wide = np.concatenate(weights, axis=1) if i == 0 else block_diag(*weights)
-            h = graph.dense(h, wide, bias)
-        raise AssertionError("a net has at least one layer")
+            h = graph.dense(h, wide, np.concatenate([b for _, b in layer]))
+        share = weight * self.scale / len(self.members)
+        last = np.concatenate([w for w, _ in columns[-1]]) * share
+        level = sum(float(b.item()) for _, b in columns[-1]) * share
+        return graph.dense(h, np.repeat(last, len(bias), axis=1), level + bias, "")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -104,14 +101,19 @@ class _Grown:
         out: Floats = np.log((np.clip(raw, 0, 1) + e) / (1 - np.clip(raw, 0, 1) + e))
         return out
 
-    def emit(self, graph: Graph, z: str) -> str:
-        raw = self.trees.emit(graph, z)
+    def emit(self, graph: Graph, z: str, weight: float, bias: Floats) -> str:
         if not self.votes:
-            return raw
+            value = np.repeat(self.trees.value * weight, len(bias), axis=2)
+            return replace(self.trees, value=value, base=self.trees.base * weight + bias).emit(
+                graph, z
+            )
+        raw = self.trees.emit(graph, z)
         share = graph.node("Clip", raw, graph.constant(0.0), graph.constant(1.0))
         up = graph.node("Add", share, graph.constant(self.votes))
         down = graph.node("Sub", graph.constant(1.0 + self.votes), share)
-        return graph.node("Sub", graph.node("Log", up), graph.node("Log", down))
+        logit = graph.node("Sub", graph.node("Log", up), graph.node("Log", down))
+        weighed = graph.node("Mul", logit, graph.constant(weight))
+        return graph.node("Add", weighed, graph.constant(bias))
 
 
 def forest(z: Features, y: Floats, seed: int, *, trees: int = 100, leaves: int = 64) -> Learner:

@@ -39,14 +39,14 @@ class Mix:
             out += weight * learner.predict(z)
         return out
 
-    def emit(self, graph: Graph, z: str) -> str:
-        """Name of float32[n, 1]."""
+    def emit(self, graph: Graph, z: str, shift: Floats | None = None) -> str:
+        """Name of float32[n, m]: the logit or value, plus each of `m` shifts (one of 0 if None)."""
+        first = self.bias + (np.zeros(1) if shift is None else shift)
         terms = [
-            graph.node("Mul", learner.emit(graph, z), graph.constant(float(weight)))
-            for learner, weight in zip(self.learners, self.weight, strict=True)
+            learner.emit(graph, z, float(weight), first if i == 0 else np.zeros_like(first))
+            for i, (learner, weight) in enumerate(zip(self.learners, self.weight, strict=True))
         ]
-        summed = terms[0] if len(terms) == 1 else graph.node("Sum", *terms)
-        return graph.node("Add", summed, graph.constant(self.bias))
+        return terms[0] if len(terms) == 1 else graph.node("Sum", *terms)
 
 
 def unseen(

@@ -243,21 +243,21 @@ def _emit(
     band: tuple[Floats, Floats, Floats],
     cap: float,
 ) -> None:
-    zero, top = graph.constant(0.0), graph.constant(cap)
-    raw = mixed.emit(graph, inputs.emit(graph))
-    life = graph.node("Clip", raw, zero, top)
+    """The life, `low` and `high`, each a line through the knots: a sum of hinges, one at each."""
     knots, low, high = band
-    steps = graph.node("Sub", life, graph.constant(knots[None, :-1]))
-    bent = graph.node("Relu", steps)
-    columns = [life]
-    for at_knot in (low, high):
-        # A line through the knots is a sum of hinges, one at each change of slope.
-        slope = np.diff(at_knot) / np.diff(knots)
-        hinge = np.diff(slope, prepend=0.0)[:, None]
-        moved = graph.node("MatMul", bent, graph.constant(hinge), name=graph.name_exact())
-        shifted = graph.node("Add", moved, graph.constant(float(at_knot[0])))
-        columns.append(graph.node("Clip", graph.node("Add", life, shifted), zero, top))
-    graph.output(graph.node("Concat", *columns, axis=1), "rul", ["n", 3])
+    bent = graph.node("Relu", mixed.emit(graph, inputs.emit(graph), -knots))
+    told = knots + np.stack([np.zeros(KNOTS), low, high])
+    slope = np.diff(told, axis=1) / np.diff(knots)
+    hinges = np.diff(slope, axis=1, prepend=0.0, append=0.0)
+    lines = graph.node(
+        "Gemm",
+        bent,
+        graph.constant(hinges.T),
+        graph.constant(told[:, 0]),
+        name=graph.name_exact(),
+    )
+    held = graph.node("Clip", lines, graph.constant(0.0), graph.constant(cap))
+    graph.output(held, "rul", ["n", 3])
 
 
 def _with_parity(trained: Trained, x: Features, y: Floats) -> Trained:
