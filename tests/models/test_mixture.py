@@ -22,8 +22,11 @@ class _Column:
     def predict(self, z: Features) -> Floats:
         return z[:, self.at].astype(float)
 
-    def emit(self, graph: Graph, z: str) -> str:
-        return graph.node("Gather", z, graph.constant([self.at], np.int64), axis=1)
+    def emit(self, graph: Graph, z: str, weight: float, bias: Floats) -> str:
+        column = graph.node("Gather", z, graph.constant([self.at], np.int64), axis=1)
+        return graph.node(
+            "Add", graph.node("Mul", column, graph.constant(weight)), graph.constant(bias)
+        )
 
 
 def _fit(at: int) -> Fit:

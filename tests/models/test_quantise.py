@@ -46,11 +46,14 @@ def test_int8_is_near_fp32(per_channel: bool, transposed: bool) -> None:
 
 
 def test_what_rounding_cuts_is_no_operator() -> None:
-    """Relu between layers, and Clip to int8's range before one; a Relu that others read stays."""
-    int8 = quantise.quantise(_net(), _x(), ranges={"prepared": 10.0})
-    operators = [node.op_type for node in int8.graph.node]
-    assert not {"Relu", "Max", "Clip"} & set(operators)
-    assert operators.count("Gemm") == 2
+    """Relu between layers, and a Clip that reaches as far as int8; a Relu that others read stays."""
+    for reach in (10.0, 6.0):
+        int8 = quantise.quantise(_net(), _x(), ranges={"prepared": reach})
+        operators = [node.op_type for node in int8.graph.node]
+        assert not {"Relu", "Max", "Clip"} & set(operators)
+        assert operators.count("Gemm") == 2
+    narrow = quantise.quantise(_net(), _x(), ranges={"prepared": 12.0})
+    assert [node.op_type for node in narrow.graph.node].count("Clip") == 1
     graph = Graph("net", 20)
     h = graph.dense(graph.x, np.eye(20), np.zeros(20))
     y = graph.node("Add", graph.dense(h, np.eye(20), np.zeros(20), ""), h)

@@ -342,7 +342,7 @@ def test_no_weight_is_so_small_that_it_costs_more_than_others() -> None:
     z[:, 3] = 0.0
     net = learners._regressed(z, z[:, 0] - 0.5 * z[:, 1], (32, 16), 1.0, 300, 0)
     graph = Graph("net", 4)
-    graph.output(net.emit(graph, graph.x), "value", ["n", 1])
+    graph.output(net.emit(graph, graph.x, 1.0, np.zeros(1)), "value", ["n", 1])
     weights = [np.abs(numpy_helper.to_array(each)) for each in graph.model().graph.initializer]
     assert any((each == 0).any() for each in weights), "nothing had become tiny"
     least = np.finfo(np.float32).tiny
