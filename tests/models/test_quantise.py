@@ -46,7 +46,7 @@ def test_int8_is_near_fp32(per_channel: bool, transposed: bool) -> None:
 
 
 def test_what_rounding_cuts_is_no_operator() -> None:
-    """Relu between layers, and a Clip that reaches as far as int8; a Relu that others read stays."""
+    """Relu between layers, a Clip that reaches as far as int8; a Relu that others read stays."""
     for reach in (10.0, 6.0):
         int8 = quantise.quantise(_net(), _x(), ranges={"prepared": reach})
         operators = [node.op_type for node in int8.graph.node]
