@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING
 import structlog
 
 from gateway.alarms.engine import Engine
-from gateway.changes import fixed, waiting
-from gateway.config import Config, load
+from gateway.config import Config
+from gateway.config_watch import ConfigWatch
 from gateway.core.alarm import Condition, Priority
 from gateway.core.channel import Channel, WhenFull
 from gateway.core.clock import Clock, SystemClock, sleep_until
-from gateway.core.errors import ConfigError
 from gateway.core.meter import LinkState, SourceMeter
 from gateway.core.signals import Signal
 from gateway.core.texts import Phrase
@@ -44,7 +43,6 @@ if TYPE_CHECKING:
 
 CHANNEL_SAMPLES_MAX = 1_000_000
 TICK_NS = 200_000_000
-CONFIG_POLL_NS = 2_000_000_000
 STOP_S_MAX = 3.0
 """How long the log may take at the end; together with the rest this keeps a stop under 5 s."""
 
@@ -64,7 +62,7 @@ class Gateway:
         channel: Between the sources and the flow.
         notices: Who is told.
         desk: Where the console is served.
-        waiting: Changed settings that wait for a restart, in words.
+        config_watch: What it does not go by of its file.
     """
 
     def __init__(self, config: Config) -> None:
@@ -75,10 +73,8 @@ class Gateway:
             StoreError: The data directory is in use, or cannot be written.
         """
         self.config = config
-        self._fixed = fixed(config.as_table())
-        # Taken now: a change while everything starts is a change, too.
-        self._stamp = _stamp(config)
         self.clock: Clock = SystemClock()
+        self.config_watch = ConfigWatch(config, self.clock, self._report)
         self._random = Random()
         self.channel = Channel(samples_max=CHANNEL_SAMPLES_MAX, when_full=WhenFull.BLOCK)
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="assess")
@@ -118,7 +114,6 @@ class Gateway:
             self.log.close()
             raise
         self.notices = Notices(self.log, self.clock, self._random, self._report)
-        self.waiting: Sequence[Phrase] = ()
         self.view = View(self)
         self.desk = Desk(
             self.view, config.data_dir, self.clock, self._report, lambda: self.flow.samples
@@ -172,13 +167,14 @@ class Gateway:
         )
         try:
             async with asyncio.TaskGroup() as tasks:
+                reload = partial(self.reload, tasks)
                 readers = [
                     tasks.create_task(self.log.run(self._report), name="log"),
                     tasks.create_task(self.trends.run(), name="trends"),
                     tasks.create_task(self._tick(), name="tick"),
                     tasks.create_task(watch_clock(self.clock, self._report), name="clock"),
                     tasks.create_task(self._log_vitals(), name="vitals"),
-                    tasks.create_task(self._watch_config(tasks), name="config"),
+                    tasks.create_task(self.config_watch.run(reload), name="config"),
                     tasks.create_task(self.learning.run(self._restation), name="learning"),
                     tasks.create_task(answer_health(self.health_path, self._health), name="health"),
                 ]
@@ -246,12 +242,6 @@ class Gateway:
             await self._go_out(tasks, egress)
         await self.desk.follow(tasks, config.settings.console)
         self._tell_language()
-        self.waiting = waiting(self._fixed, config.as_table())
-        _events.info(
-            "config.reloaded",
-            sources=len(config.sources),
-            waits_for_restart=list(map(str, self.waiting)),
-        )
 
     async def _log_vitals(self) -> None:
         every_s = self.config.settings.store.vitals_s
@@ -264,37 +254,15 @@ class Gateway:
             await sleep_until(self.clock, due_ns)
             await self.flow.tick()
 
-    async def _watch_config(self, tasks: asyncio.TaskGroup) -> None:
-        """Take a changed file when it is valid; keep the last good one, and say so, otherwise."""
-        seen = self._stamp
-        while True:
-            await sleep_until(self.clock, self.clock.mono_ns() + CONFIG_POLL_NS)
-            now = await asyncio.to_thread(_stamp, self.config)
-            if now == seen:
-                continue
-            seen = now
-            error = ""
-            try:
-                await self.reload(tasks, await asyncio.to_thread(load, self.config.path))
-            except ConfigError as fault:
-                error = str(fault)
-                _events.error("config.refused", error=error)
-            refused = Phrase("system.config_refused", fault=error)
-            self._tell("config.refused", refused, active=bool(error))
-            waits = Phrase("system.config_waiting", settings=tuple(self.waiting))
-            self._tell("config.waiting", waits, active=bool(self.waiting))
-
     def _tell_language(self) -> None:
         """A language that lacks texts is no reason not to run, and one to say so."""
         console = self.config.settings.console
         n = len(console.texts.lacks)
         gaps = Phrase("system.language", n=n, language=console.language)
-        self._tell("language.incomplete", gaps, active=n > 0)
-
-    def _tell(self, alarm: str, text: Phrase, *, active: bool) -> None:
+        t_ns = self.clock.wall_ns()
         self._report(
             Condition.of_gateway(
-                alarm, text, active=active, t_ns=self.clock.wall_ns(), priority=Priority.LOW
+                "language.incomplete", gaps, active=n > 0, t_ns=t_ns, priority=Priority.LOW
             )
         )
 
@@ -332,8 +300,8 @@ class Gateway:
             },
             "samples": self.flow.samples,
             "cloud": None if self.egress is None else self.egress.state(),
-            "waits_for_restart": list(map(str, self.waiting)),
-            "fixed": self._fixed,
+            "waits_for_restart": list(map(str, self.config_watch.waiting)),
+            "fixed": self.config_watch.fixed,
         }
 
     def _egress(self, config: Config, parts: Parts) -> Egress | None:
@@ -366,12 +334,3 @@ class Gateway:
 
     def _report(self, condition: Condition) -> None:
         self.annunciator.report(condition)
-
-
-def _stamp(config: Config) -> tuple[int, int]:
-    """Changes whenever the configuration file does."""
-    try:
-        stat = config.path.stat()
-    except OSError:
-        return (0, 0)
-    return (stat.st_mtime_ns, stat.st_size)

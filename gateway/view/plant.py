@@ -227,7 +227,7 @@ class View:
                 ReaderView(name, cursor.lag(), math.nan)
                 for name, cursor in gateway.log.cursors().items()
             ),
-            waiting=tuple(map(texts.say, gateway.waiting)),
+            waiting=tuple(map(texts.say, gateway.config_watch.waiting)),
             unused=gateway.flow.unused(),
         )
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from gateway.config import Config
+from gateway.config_watch import ConfigWatch
 from gateway.core.clock import Clock
 from gateway.core.signals import Signal
 from gateway.core.texts import Phrase
@@ -35,7 +36,7 @@ class Running(Protocol):
     egress: Egress | None
     influx: "InfluxWriter | None"
     links: Links
-    waiting: Sequence[Phrase]
+    config_watch: ConfigWatch
 
     def asset_ids(self) -> Sequence[str]: ...
 

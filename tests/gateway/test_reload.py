@@ -190,12 +190,12 @@ async def test_what_waits_for_a_restart_is_said_setting_by_setting(tmp_path: Pat
         changed = QUIET + "[store]\nvitals_s = 33\n"
         await plant.change(changed)
         words = "store.vitals_s: 30 runs, 33 waits for a restart"
-        assert list(map(str, plant.gateway.waiting)) == [words]
+        assert list(map(str, plant.gateway.config_watch.waiting)) == [words]
         await eventually(lambda: words in plant.own().get("config.waiting", ""))
         said = await asyncio.to_thread(check, plant.file)
         assert said["waits_for_restart"] == [words]
         await plant.change(QUIET)
-        assert not plant.gateway.waiting
+        assert not plant.gateway.config_watch.waiting
         await eventually(lambda: "config.waiting" not in plant.own(), timeout_s=20)
         assert (await asyncio.to_thread(check, plant.file))["waits_for_restart"] == []
     # Where none runs, nothing waits.
