@@ -20,7 +20,7 @@ from gateway.core.meter import LinkState, SourceMeter
 from gateway.core.signals import Signal
 from gateway.core.texts import Phrase
 from gateway.desk import Desk
-from gateway.egress import Egress
+from gateway.egress import Outlet
 from gateway.flow.annunciator import Annunciator
 from gateway.flow.flow import Flow
 from gateway.health import HEALTH_SOCKET, answer_health
@@ -61,6 +61,7 @@ class Gateway:
         flow: What becomes of the samples.
         channel: Between the sources and the flow.
         notices: Who is told.
+        outlet: Where summaries leave.
         desk: Where the console is served.
         config_watch: What it does not go by of its file.
     """
@@ -107,9 +108,8 @@ class Gateway:
             self.flow.on_judged = self.learning.saw
             self.annunciator.listeners.append(self.learning.heard)
             self.influx = self._influx(config)
-            self.egress: Egress | None = None
-            self._leaving: asyncio.Task[None] | None = None
-            self.egress = self._egress(config, parts)
+            self.outlet = Outlet(self.log, self.clock, self._random, self._report)
+            self.outlet.prepare(settings.cloud, settings.gateway.id, list(parts.signals))
         except BaseException:
             self.log.close()
             raise
@@ -181,7 +181,7 @@ class Gateway:
                 await self.desk.follow(tasks, self.config.settings.console)
                 if self.influx is not None:
                     readers.append(tasks.create_task(self.influx.run(), name="influx"))
-                await self._go_out(tasks, self.egress)
+                await self.outlet.follow(tasks)
                 self.notices.follow(tasks, self.config.settings)
                 flow = tasks.create_task(self.flow.run(self.channel), name="flow")
                 self.links.follow(tasks, self.config)
@@ -201,21 +201,12 @@ class Gateway:
                 for task in readers:
                     task.cancel()
                 self.notices.cancel()
-                if self._leaving is not None:
-                    self._leaving.cancel()
+                self.outlet.cancel()
         finally:
             self._executor.shutdown()
             self.trends.close()
             self.log.close()
             _events.info("gateway.stop", samples=self.flow.samples)
-
-    async def _go_out(self, tasks: asyncio.TaskGroup, egress: Egress | None) -> None:
-        """Let summaries leave by this way, and by no other any more; by none where it is None."""
-        if self._leaving is not None:
-            self._leaving.cancel()
-            await asyncio.wait([self._leaving])
-        self.egress = egress
-        self._leaving = tasks.create_task(egress.run(), name="cloud") if egress else None
 
     async def reload(self, tasks: asyncio.TaskGroup, config: Config) -> None:
         """Go over to another configuration; what did not change is not touched.
@@ -226,7 +217,8 @@ class Gateway:
         old, new = self._parts, Parts(config, self.log.signals)
         # Beside the loop: a model server that does not answer takes its time.
         posts = await asyncio.to_thread(self._posts, config, new)
-        egress = self._egress(config, new)
+        settings = config.settings
+        self.outlet.prepare(settings.cloud, settings.gateway.id, list(new.signals))
         judged = self.flow.judged()
         self.links.follow(tasks, config)
         self.config, self._parts = config, new
@@ -238,8 +230,7 @@ class Gateway:
         )
         self.annunciator.reconfigure(new.alarms, config.settings.console.texts)
         self.notices.follow(tasks, config.settings)
-        if egress is not self.egress:
-            await self._go_out(tasks, egress)
+        await self.outlet.follow(tasks)
         await self.desk.follow(tasks, config.settings.console)
         self._tell_language()
 
@@ -299,24 +290,10 @@ class Gateway:
                 if meter.state is not LinkState.UP
             },
             "samples": self.flow.samples,
-            "cloud": None if self.egress is None else self.egress.state(),
+            "cloud": None if self.outlet.egress is None else self.outlet.egress.state(),
             "waits_for_restart": list(map(str, self.config_watch.waiting)),
             "fixed": self.config_watch.fixed,
         }
-
-    def _egress(self, config: Config, parts: Parts) -> Egress | None:
-        """What lets summaries out as configured: the one that is at work, where it fits."""
-        cloud, gateway = config.settings.cloud, config.settings.gateway.id
-        if not cloud.enabled:
-            return None
-        assets = list(parts.signals)
-        old = self.egress
-        if old is not None and old.fits(cloud, gateway, assets):
-            return old
-        meter = old.sync.meter if old else None
-        return Egress(
-            cloud, gateway, assets, self.log, self.clock, self._random, self._report, meter
-        )
 
     def _posts(self, config: Config, parts: Parts) -> Sequence[Post]:
         assets = config.settings.asset

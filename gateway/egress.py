@@ -1,4 +1,7 @@
-"""Joins the log to the cloud: its cursor is the outbox, its past is what is summed up."""
+"""Joins the log to the cloud: its cursor is the outbox, its past is what is summed up.
+
+One way out is at work, or none; it follows the configuration.
+"""
 
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
@@ -211,6 +214,54 @@ class Egress:
             self._log.append(Packed(Kind.SUMMARY, t_ns, encode(summary)))
         until_s = start_s + self._cloud.interval_s
         self._log.state_put(NAME, "until_s", str(until_s).encode())
+
+
+class Outlet:
+    """The way out of a gateway, through changes of the file.
+
+    Attributes:
+        egress: What lets summaries out; None while the cloud is switched off.
+    """
+
+    def __init__(
+        self, log: Log, clock: Clock, random: Random, report: Callable[[Condition], None]
+    ) -> None:
+        self.egress: Egress | None = None
+        self._log, self._clock, self._random, self._report = log, clock, random, report
+        self._next: Egress | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    def prepare(self, cloud: CloudConfig, gateway: str, assets: Sequence[str]) -> None:
+        """Make ready what a configuration asks for: the one that is at work, where it fits.
+
+        Raises:
+            ConfigError: A certificate cannot be used; nothing has changed.
+        """
+        old = self.egress
+        if not cloud.enabled:
+            self._next = None
+        elif old is not None and old.fits(cloud, gateway, assets):
+            self._next = old
+        else:
+            meter = old.sync.meter if old else None
+            self._next = Egress(
+                cloud, gateway, assets, self._log, self._clock, self._random, self._report, meter
+            )
+
+    async def follow(self, tasks: asyncio.TaskGroup) -> None:
+        """Let summaries leave by what was made ready, and by nothing else any more."""
+        if self._next is self.egress:
+            return
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+        egress = self.egress = self._next
+        self._task = tasks.create_task(egress.run(), name="cloud") if egress else None
+
+    def cancel(self) -> None:
+        """End it."""
+        if self._task is not None:
+            self._task.cancel()
 
 
 def current(

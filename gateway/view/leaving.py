@@ -15,8 +15,8 @@ def outgoing(gateway: Running, limit: int) -> list[Payload]:
     cloud = gateway.config.settings.cloud
     reader = LogReader(gateway.log.path)
     try:
-        if gateway.egress is not None:
-            preview, note = gateway.egress.preview(), "next"
+        if gateway.outlet.egress is not None:
+            preview, note = gateway.outlet.egress.preview(), "next"
         else:
             preview = current(
                 LogHistory(reader),
@@ -38,7 +38,7 @@ def outgoing(gateway: Running, limit: int) -> list[Payload]:
         ]
         if not preview:
             out.clear()
-        if gateway.egress is not None:
+        if gateway.outlet.egress is not None:
             to = _target(cloud)
             done = gateway.log.cursor(EGRESS).position(Kind.SUMMARY)
             for record in reversed(reader.read(Kind.SUMMARY, max(0, done - limit), done)):
@@ -51,7 +51,7 @@ def outgoing(gateway: Running, limit: int) -> list[Payload]:
 
 def balance(gateway: Running) -> EgressView | None:
     """What has left against what stayed home; None while nothing may leave."""
-    egress = gateway.egress
+    egress = gateway.outlet.egress
     if egress is None:
         return None
     meter = egress.sync.meter

@@ -8,7 +8,7 @@ from gateway.config_watch import ConfigWatch
 from gateway.core.clock import Clock
 from gateway.core.signals import Signal
 from gateway.core.texts import Phrase
-from gateway.egress import Egress
+from gateway.egress import Outlet
 from gateway.flow.annunciator import Annunciator
 from gateway.flow.flow import Flow
 from gateway.learning.learning import Learning
@@ -33,7 +33,7 @@ class Running(Protocol):
     flow: Flow
     learning: Learning
     notices: Notices
-    egress: Egress | None
+    outlet: Outlet
     influx: "InfluxWriter | None"
     links: Links
     config_watch: ConfigWatch

@@ -79,10 +79,10 @@ async def test_the_way_out_follows_the_file(tmp_path: Path) -> None:
             )
 
             # Wrong: told, and the good one stays.
-            at_work = gateway.egress
+            at_work = gateway.outlet.egress
             rewrite(second.url, tmp_path / "nobody.pem", deliver_s=0)
             await eventually(lambda: "config.refused" in {a.alarm for a in gateway.view.alarms()})
-            assert gateway.egress is at_work
+            assert gateway.outlet.egress is at_work
 
             # Elsewhere: what waited goes there, and nothing to the first.
             rewrite(second.url, tmp_path / "b" / "ca.pem", deliver_s=0)
@@ -100,17 +100,17 @@ async def test_the_way_out_follows_the_file(tmp_path: Path) -> None:
             assert view.stayed_per_byte > 5
 
             # What is no business of the cloud leaves the way out alone.
-            at_work = gateway.egress
+            at_work = gateway.outlet.egress
             one_more = '\n[[asset]]\nid = "saw"\nclass = "saw"\n'
             config.write_text(config.read_text() + one_more)
             await eventually(lambda: gateway.asset_config("saw") is not None)
-            assert gateway.egress is at_work
+            assert gateway.outlet.egress is at_work
 
             # One machine more: it has summaries, too, and what was counted stays counted.
             config.write_text(
                 config.read_text().replace('"holding:2" }', f'"holding:2" }},\n{ONE_MORE}')
             )
-            await eventually(lambda: gateway.egress is not at_work)
+            await eventually(lambda: gateway.outlet.egress is not at_work)
             assert gateway.view.egress() == view
 
             # Off.
