@@ -16,8 +16,7 @@ from gateway.config_watch import ConfigWatch
 from gateway.core.alarm import Condition, Priority
 from gateway.core.channel import Channel, WhenFull
 from gateway.core.clock import Clock, SystemClock, sleep_until
-from gateway.core.meter import LinkState, SourceMeter
-from gateway.core.signals import Signal
+from gateway.core.meter import LinkState
 from gateway.core.texts import Phrase
 from gateway.desk import Desk
 from gateway.egress import Outlet
@@ -30,7 +29,6 @@ from gateway.links import Links
 from gateway.notices import Notices
 from gateway.parts import Parts
 from gateway.pipeline.fleet import Post, assignments, muster
-from gateway.settings import Asset
 from gateway.store.clock_watch import watch_clock
 from gateway.store.log import Log
 from gateway.store.trends import Trends
@@ -54,6 +52,7 @@ class Gateway:
 
     Attributes:
         config: What it runs by at present; a reload replaces it.
+        parts: What that is made into, likewise.
         links: The sources.
         log: The durable log.
         trends: Its aggregates.
@@ -84,7 +83,7 @@ class Gateway:
         try:
             self.links = Links(self.channel, self.log, self.clock, self._random, self._report)
             self._latest = Latest()
-            self._parts = parts = Parts(config, self.log.signals)
+            self.parts = parts = Parts(config, self.log.signals)
             self.trends = Trends(self.log, settings.store.trends, self.clock)
             engine = Engine(parts.alarms, settings.console.texts)
             self.annunciator = Annunciator(engine, self.log, self.clock)
@@ -119,34 +118,9 @@ class Gateway:
             self.view, config.data_dir, self.clock, self._report, lambda: self.flow.samples
         )
 
-    @property
-    def meters(self) -> dict[str, SourceMeter]:
-        """Counters of each source, by its id."""
-        return self.links.meters
-
-    def asset_ids(self) -> Sequence[str]:
-        """Every asset that is configured, or that a source has a signal of."""
-        return list(self._parts.signals)
-
-    def asset_config(self, asset: str) -> Asset | None:
-        """Its `[[asset]]` table; None where there is none."""
-        return self._parts.assets.get(asset)
-
-    def signals_of(self, asset: str) -> Sequence[tuple[int, Signal]]:
-        """The signals of an asset with their numbers, as configured."""
-        own = self._parts.signals.get(asset, [])
-        return [*own, *self._parts.stages.events.signals.get(asset, [])]
-
-    def learning_of(self, asset: str) -> tuple[float, Phrase | None]:
-        """How far the learning of an asset is, 0 to 1, and what is missing."""
-        progress = self.learning.progress(asset)
-        if progress is None:
-            return (1.0, None)
-        return (progress.share if not progress.bundle else 1.0, progress.said())
-
     def samples_lost(self) -> int:
         """Samples that did not reach the log: lost by a peer, dropped by a full queue or disk."""
-        lost = sum(meter.samples_lost for meter in self.meters.values())
+        lost = sum(meter.samples_lost for meter in self.links.meters.values())
         dropped = self.log.counters()["samples_dropped"]
         return lost + self.channel.samples_dropped + dropped
 
@@ -214,14 +188,14 @@ class Gateway:
         Raises:
             ConfigError: It cannot run; nothing has changed.
         """
-        old, new = self._parts, Parts(config, self.log.signals)
+        old, new = self.parts, Parts(config, self.log.signals)
         # Beside the loop: a model server that does not answer takes its time.
         posts = await asyncio.to_thread(self._posts, config, new)
         settings = config.settings
         self.outlet.prepare(settings.cloud, settings.gateway.id, list(new.signals))
         judged = self.flow.judged()
         self.links.follow(tasks, config)
-        self.config, self._parts = config, new
+        self.config, self.parts = config, new
         await self.flow.restation(posts, new.stages)
         self.annunciator.retire(
             old.signals.keys() - new.signals.keys(),
@@ -278,7 +252,7 @@ class Gateway:
         return self.config.data_dir / HEALTH_SOCKET
 
     def _health(self) -> dict[str, object]:
-        links = [meter.state.value for meter in self.meters.values()]
+        links = [meter.state.value for meter in self.links.meters.values()]
         return {
             "ok": not self.log.held,
             "held": self.log.held,
@@ -286,7 +260,7 @@ class Gateway:
             "sources_up": links.count("up"),
             "down": {
                 source: meter.state_text or meter.state.value
-                for source, meter in self.meters.items()
+                for source, meter in self.links.meters.items()
                 if meter.state is not LinkState.UP
             },
             "samples": self.flow.samples,
@@ -306,7 +280,7 @@ class Gateway:
 
     async def _restation(self) -> None:
         """Let the judges that learning asks for take up their posts."""
-        posts = await asyncio.to_thread(self._posts, self.config, self._parts)
+        posts = await asyncio.to_thread(self._posts, self.config, self.parts)
         await self.flow.restation(posts)
 
     def _report(self, condition: Condition) -> None:

@@ -52,6 +52,10 @@ class Parts:
             limits=Limits([(a.id, limit) for a in settings.asset for limit in a.limits], table),
         )
 
+    def signals_of(self, asset: str) -> list[tuple[int, Signal]]:
+        """The signals of an asset with their numbers; those that events make come last."""
+        return [*self.signals.get(asset, ()), *self.stages.events.signals.get(asset, ())]
+
 
 def _ruled(number: dict[Signal, int], assets: Sequence[Asset]) -> dict[int, str]:
     """Number of the signal that tells whether an asset runs -> the asset, where it has a rule."""

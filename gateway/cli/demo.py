@@ -233,7 +233,7 @@ async def _demo(
 
 
 def _report(gateway: "Gateway", watched: _Watched, cpu_s: float) -> dict[str, Any]:
-    meters = gateway.meters.values()
+    meters = gateway.links.meters.values()
     samples = sum(meter.samples for meter in meters)
     return {
         "sources": [

@@ -22,7 +22,7 @@ def outgoing(gateway: Running, limit: int) -> list[Payload]:
                 LogHistory(reader),
                 cloud,
                 gateway.config.settings.gateway.id,
-                gateway.asset_ids(),
+                list(gateway.parts.signals),
                 gateway.clock,
             )
             note = "would"

@@ -55,11 +55,11 @@ class View:
         areas = self._gateway.config.settings.areas()
         return [
             tile(self._gateway, asset, alarms.get(asset, []), areas.get(asset, ""))
-            for asset in self._gateway.asset_ids()
+            for asset in self._gateway.parts.signals
         ]
 
     def asset(self, asset: str) -> AssetDetail | None:
-        if asset not in self._gateway.asset_ids():
+        if asset not in self._gateway.parts.signals:
             return None
         alarms = [alarm for alarm in self.alarms() if alarm.asset == asset]
         area = self._gateway.config.settings.areas().get(asset, "")
@@ -126,7 +126,7 @@ class View:
             gateway.trends,
             asset,
             signals,
-            {s.name: (number, s.unit) for number, s in gateway.signals_of(asset)},
+            {s.name: (number, s.unit) for number, s in gateway.parts.signals_of(asset)},
             dict(gateway.flow.latest.verdicts.get(asset, {})),
             start_ns=start_ns,
             end_ns=end_ns,

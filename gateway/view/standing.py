@@ -16,7 +16,7 @@ from gateway.console.views import (
 )
 from gateway.core.alarm import AlarmView, Driver
 from gateway.core.assessment import Abstained, Context, ModelKind
-from gateway.core.texts import Texts
+from gateway.core.texts import Phrase, Texts
 from gateway.latest import Verdict
 from gateway.pipeline.fleet import Post
 from gateway.pipeline.learn import Progress
@@ -32,15 +32,15 @@ _UNACKED = (Life.ACTIVE_UNACKED, Life.LATCHED_UNACKED, Life.LATCHED_ACKED)
 
 def tile(gateway: Running, asset: str, alarms: Sequence[AlarmView], area: str) -> AssetView:
     """One machine in a few words; `alarms` are its own, most urgent first."""
-    config = gateway.asset_config(asset)
+    config = gateway.parts.assets.get(asset)
     verdict = _judged_by(gateway, asset)
     events = gateway.flow.stages.events
     # What is made of events goes on while a machine is silent.
-    own = (n for n, s in gateway.signals_of(asset) if not events.makes(asset, s.name))
+    own = (n for n, s in gateway.parts.signals_of(asset) if not events.makes(asset, s.name))
     last_ns = max((gateway.flow.latest.t_of(number) for number in own), default=0)
     # What people or the design put aside is counted, and calls nobody here either.
     calling = [alarm for alarm in alarms if alarm.state == alarm.life]
-    learning, learning_text = gateway.learning_of(asset)
+    learning, learning_text = _learning(gateway, asset)
     abstained = verdict.abstained if verdict is not None else Abstained.NO
     texts = gateway.config.settings.console.texts
     why = verdict.drivers if verdict is not None else ()
@@ -79,11 +79,11 @@ def detail(gateway: Running, asset: str, view: AssetView) -> AssetDetail:
             hours = verdict.output
             rul = (hours["hours"], hours.get("low", math.nan), hours.get("high", math.nan))
     latest = gateway.flow.latest
-    config = gateway.asset_config(asset)
+    config = gateway.parts.assets.get(asset)
     limits = {each.signal: _levels(each) for each in config.limits} if config else {}
     signals = tuple(
         SignalView(signal.name, signal.unit, *latest.of(number), limits.get(signal.name, ()))
-        for number, signal in gateway.signals_of(asset)
+        for number, signal in gateway.parts.signals_of(asset)
     )
     progress = gateway.learning.progress(asset)
     texts = gateway.config.settings.console.texts
@@ -157,3 +157,11 @@ def model(post: Post, progress: Sequence[Progress], texts: Texts) -> BundleView:
         promise_kept=limit is not None and limit.supported,
         signed=post.judge.bundle.signer is not None,
     )
+
+
+def _learning(gateway: Running, asset: str) -> tuple[float, Phrase | None]:
+    """How far the learning of a machine is, 0 to 1, and what is missing."""
+    progress = gateway.learning.progress(asset)
+    if progress is None:
+        return 1.0, None
+    return 1.0 if progress.bundle else progress.share, progress.said()

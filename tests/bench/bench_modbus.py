@@ -116,7 +116,7 @@ async def measure(text: str, folder: Path, seconds: float) -> dict[str, Any]:
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(gateway.run(stop), name="gateway")
         await asyncio.sleep(SETTLE_S)
-        meter = gateway.meters["plant"]
+        meter = gateway.links.meters["plant"]
         late_ns.clear()
         cpu_s, wall_s = time.process_time(), time.monotonic()
         samples, requests = meter.samples, meter.requests

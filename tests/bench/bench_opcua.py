@@ -195,7 +195,7 @@ async def whole_gateway(url: str, items: int, duration_s: float, folder: Path) -
             memory.append(_rss_mb())
         cpu, wall_s = time.process_time() - cpu, time.monotonic() - began_s
         samples, assessed = gateway.flow.samples - samples, gateway.flow.assessed - assessed
-        meter = gateway.meters["plc"]
+        meter = gateway.links.meters["plc"]
         stop.set()
     return {
         "items": items - items % len(names),

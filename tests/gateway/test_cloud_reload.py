@@ -103,7 +103,7 @@ async def test_the_way_out_follows_the_file(tmp_path: Path) -> None:
             at_work = gateway.outlet.egress
             one_more = '\n[[asset]]\nid = "saw"\nclass = "saw"\n'
             config.write_text(config.read_text() + one_more)
-            await eventually(lambda: gateway.asset_config("saw") is not None)
+            await eventually(lambda: "saw" in gateway.parts.assets)
             assert gateway.outlet.egress is at_work
 
             # One machine more: it has summaries, too, and what was counted stays counted.

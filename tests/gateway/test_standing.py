@@ -72,7 +72,7 @@ async def test_a_shelved_alarm_is_counted_and_calls_nobody(tmp_path: Path) -> No
 async def test_what_is_made_of_events_is_no_life_of_a_machine(tmp_path: Path) -> None:
     gateway = Gateway(parse(TEXT, tmp_path / "forewarn.toml"))
     try:
-        numbers = {signal.name: number for number, signal in gateway.signals_of("press-1")}
+        numbers = {signal.name: number for number, signal in gateway.parts.signals_of("press-1")}
         latest, size = gateway.flow.latest, len(gateway.log.signals)
 
         def at(name: str, t_ns: int) -> None:

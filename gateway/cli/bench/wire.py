@@ -165,7 +165,7 @@ async def _ages_ms(gateway: Gateway, seconds: float) -> list[float]:
     ages: list[float] = []
 
     def told(transition: Transition) -> None:
-        ((number, _),) = gateway.signals_of(transition.asset)
+        ((number, _),) = gateway.parts.signals_of(transition.asset)
         ages.append((gateway.clock.wall_ns() - gateway.flow.latest.t_of(number)) / 1e6)
 
     gateway.annunciator.listeners.append(told)
