@@ -113,6 +113,8 @@ def measures(heard: Heard) -> dict[str, dict[str, Any]]:
             "rows": len(said),
             "failures": int(true.sum()),
             "average_precision": float(average_precision_score(true, said)) if some else None,
+            "found_at_half": float(np.mean(said[true] > 0.5)) if some else None,
+            "false_at_half": float(np.mean(said[~true] > 0.5)) if not true.all() else None,
             "f1_at_half": float(f1_score(true, said > 0.5)) if some else None,
             "brier": float(np.mean((said - true) ** 2)),
         }

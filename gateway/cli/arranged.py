@@ -121,18 +121,18 @@ def machines(held: Table, columns: Columns, time: str | None, time_s: Floats | N
 
 
 def oldest_first(record: Record) -> Record:
-    """The record with each sequence in order of time, where its file is in another order."""
-    if record.time_s is None:
-        return record
-    order = np.arange(len(record))
+    """The record with its sequences one after the other, each in order of time."""
+    parts, notes = [], record.notes
     for _, rows in record.sequences():
-        time_s = record.time_s[rows]
-        if _is_unordered(time_s):
-            order[rows] = rows[np.argsort(time_s, kind="stable")]
+        if record.time_s is not None and _is_unordered(time_s := record.time_s[rows]):
+            parts.append(rows[np.argsort(time_s, kind="stable")])
+            notes = (*notes, "rows are not in order of time; taken in it")
+        else:
+            parts.append(rows)
+    order = np.concatenate(parts) if parts else np.arange(0)
     if (order == np.arange(len(record))).all():
         return record
-    note = "rows are not in order of time; taken in it"
-    return replace(record.rows(order), places=order, notes=(*record.notes, note))
+    return replace(record.rows(order), places=order, notes=tuple(dict.fromkeys(notes)))
 
 
 def spread(record: Record) -> Record:

@@ -3,19 +3,18 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import average_precision_score, precision_recall_curve
+from sklearn.metrics import average_precision_score
 
 from models import quantise
 from models.graph import Graph
 from models.record import Record
 from models.training import grid as grids
+from models.training import judged, learners, mixture, rates
 from models.training import label as labels_of
-from models.training import learners, mixture, rates
 from models.training.inputs import Features, Inputs, choose, finish, pair_candidates
 from models.training.trained import Trained
 from models.windows import Grid
@@ -87,7 +86,7 @@ def train(
         candidates.pop("nets", None)
     graph = Graph("failure", len(inputs.plan.names))
     prepared = inputs.emit(graph)
-    columns, metrics, unseen = [], {}, []
+    columns, metrics, known_better = [], {}, list[bool]()
     offset = float(np.log(rate))
     for i, label in enumerate(labels):
         mixed, said, told = mixture.mix(
@@ -101,8 +100,12 @@ def train(
             calibrate=even,
         )
         columns.append(mixed.emit(graph, prepared))
-        metrics[label] = _judge(y[:, i], said, told, mixed, rate)
-        unseen.append(said)
+        metrics[label] = judged.judge(y[:, i], said, told, mixed, rate)
+        notes.append(f"{label}: {judged.told(metrics[label])}")
+        runs = labels_of.run_length(y[:, [i]], group)
+        known_better.append(judged.gain(y[:, i], said - offset) >= judged.GAIN_MIN * max(1.0, runs))
+    if not any(known_better):
+        notes.append("on rows not seen no better than chance, so in shadow: shown, but no alarms")
     joined = graph.node("Concat", *columns, axis=1) if len(columns) > 1 else columns[0]
     graph.output(graph.node("Sigmoid", joined), "probability", ["n", len(labels)])
     thresholds = {label: metrics[label]["threshold"] for label in labels}
@@ -114,7 +117,7 @@ def train(
         {
             "kind": "failure",
             "asset_class": asset_class,
-            "state": "active",
+            "state": "active" if any(known_better) else "shadow",
             "outputs": ("probability",),
             "labels": tuple(labels),
             "metrics": {
@@ -263,55 +266,6 @@ def _worth(inputs: Inputs, x: Features, y: Floats, folds: NDArray[np.int64], see
         said = mixture.unseen(learners.boosted, z, column, folds, seed, "classify")
         out.append(float(average_precision_score(column > 0.5, said)))
     return float(np.mean(out))
-
-
-def _judge(
-    y: Floats,
-    said: Floats,
-    told: dict[str, Floats],
-    mixed: mixture.Mix,
-    rate: float,
-) -> dict[str, Any]:
-    """What is known of one label's head from rows that it had not seen."""
-    true = y > 0.5
-    precision, recall, edge = precision_recall_curve(true, said)
-    both = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
-    best = int(np.argmax(both[:-1]))
-    probability = 1 / (1 + np.exp(-said))
-    # Rows left out were negatives: each one kept stands for 1 / rate of them.
-    weight = np.where(true, 1.0, 1 / rate)
-    return {
-        "positives": int(true.sum()),
-        "average_precision": float(average_precision_score(true, said)),
-        "average_precision_by_learner": {
-            each: float(average_precision_score(true, s)) for each, s in told.items()
-        },
-        "f1": float(both[best]),
-        "threshold": float(1 / (1 + np.exp(-edge[best]))),
-        "learners": dict(zip(mixed.names, map(float, mixed.weight), strict=True)),
-        "brier": float(np.average((probability - true) ** 2, weights=weight)),
-        "reliability": _reliability(true, probability, weight),
-    }
-
-
-def _reliability(
-    true: NDArray[np.bool_], probability: Floats, weight: Floats
-) -> list[dict[str, float]]:
-    """Said against seen, in bins that widen towards the middle."""
-    edges = np.array([0, 0.01, 0.03, 0.1, 0.3, 0.5, 0.7, 0.9, 1.0 + 1e-9])
-    out = []
-    for low, high in pairwise(edges.tolist()):
-        inside = (probability >= low) & (probability < high)
-        if inside.any():
-            w = weight[inside]
-            out.append(
-                {
-                    "said": float(np.average(probability[inside], weights=w)),
-                    "seen": float(np.average(true[inside], weights=w)),
-                    "rows": float(w.sum()),
-                }
-            )
-    return out
 
 
 def _with_parity(trained: Trained, x: Features, y: Floats, labels: Sequence[str]) -> Trained:

@@ -12,6 +12,7 @@ from gateway.cli.columns import Columns
 from gateway.cli.files import read
 from models.errors import RecordError
 from models.record import Record
+from models.training.label import run_length
 
 ROWS = 60
 
@@ -131,6 +132,18 @@ def test_of_minus_one_and_one_the_one_fails(tmp_path: Path) -> None:
     np.testing.assert_array_equal(label, [0, 1, np.nan])
     words = load(tmp_path, "a,class\n1,neg\n2,pos\n", Columns(labels=("class",))).labels["class"]
     np.testing.assert_array_equal(words, [0, 1])
+
+
+def test_rows_of_several_machines_by_turns_are_taken_machine_by_machine(tmp_path: Path) -> None:
+    """A daily list of disks: what holds for a week must not look as if it held for one row."""
+    rows = "".join(f"{d},{m},{d * 10 + m},{int(d > 6)}\n" for d in range(10) for m in (2, 1, 3))
+    columns = Columns(time="day", group="disk", labels=("soon",))
+    record = load(tmp_path, f"day,disk,x,soon\n{rows}", columns)
+    assert record.groups == ("2", "1", "3")
+    np.testing.assert_array_equal(record.group, np.repeat([0, 1, 2], 10))
+    np.testing.assert_array_equal(record.values[10:20, 0], np.arange(10) * 10 + 1)
+    np.testing.assert_array_equal(record.places[:3], [0, 3, 6])
+    assert run_length(record.labels["soon"][:, None], record.group) == 3
 
 
 @pytest.mark.parametrize("none", ["-9999", "-999.25", "1e31", "-32768"])

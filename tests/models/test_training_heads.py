@@ -14,7 +14,7 @@ from models.features import regimes
 from models.features.partial import PARTIAL
 from models.graph import Graph
 from models.record import Record
-from models.training import failure, learners, rul, trees
+from models.training import failure, judged, learners, mixture, rul, trees
 
 RANDOM = np.random.default_rng(5)
 
@@ -287,6 +287,33 @@ def test_each_machine_has_the_same_say_in_the_interval() -> None:
     _, low, high = rul._band(np.full(2040, 50.0), 50 + error, machine, 100.0)
     assert low.max() == -8
     assert high.min() == 8
+
+
+def test_a_model_no_better_than_chance_may_not_alarm() -> None:
+    random = np.random.default_rng(8)
+    values = random.normal(size=(600, 3))
+    wear = values[:, 0] + 0.8 * random.normal(size=600) > 1.8
+    states = {}
+    for name, fails in (("chance", random.random(600) < 0.08), ("wear", wear)):
+        record = Record(values, ("a", "b", "c"), labels={name: fails.astype(float)})
+        made = failure.train(record, learn=["boosted"])
+        states[name] = made.manifest.state
+        told = made.manifest.metrics["labels"][name]
+        begins = f"{name}: average precision {told['average_precision']:.2f} on rows not seen"
+        assert any(note.startswith(begins) for note in made.notes)
+    assert states == {"chance": "shadow", "wear": "active"}
+
+
+def test_rows_left_out_count_in_what_is_said_of_unseen_ones() -> None:
+    """Nine of ten healthy rows were left out: an alarm in one of them stands for ten."""
+    y = np.repeat([1.0, 0.0], [50, 100])
+    said = np.where(y > 0.5, 1.0, -3.0)
+    said[50:60] = 1.0
+    mixed = mixture.Mix((), (), np.zeros(0), 0.0)
+    told = judged.judge(y, said, {}, mixed, 0.1)
+    assert told["average_precision"] == pytest.approx(50 / 150)
+    assert told["false_at_half"] == pytest.approx(0.1)
+    assert told["share"] == pytest.approx(50 / 1050)
 
 
 def test_an_event_that_announces_a_stretch_is_no_label() -> None:
