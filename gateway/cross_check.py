@@ -52,7 +52,7 @@ def check_settings(settings: Settings, sources: Sequence[SourceConfig], folder: 
     yield from _assets(settings, {each.asset for each in read})
     yield from _bundles(settings, folder)
     yield from _running(settings, read)
-    yield from _bearings(settings, read)
+    yield from _shafts(settings, read)
     yield from _events(settings, read)
     yield from _zones(settings, read)
 
@@ -112,21 +112,24 @@ def _running(settings: Settings, read: Sequence[SignalConfig]) -> Found:
             yield at, str(error).removeprefix("derive: ")
 
 
-def _bearings(settings: Settings, read: Sequence[SignalConfig]) -> Found:
+def _shafts(settings: Settings, read: Sequence[SignalConfig]) -> Found:
     made = {Signal(each.asset, each.signal, each.unit) for each in settings.derive}
     there = {each.key() for each in read} | made
+    arrays = {(each.asset, each.signal) for each in read if getattr(each, "rate_hz", None)}
     for i, asset in enumerate(settings.asset):
-        if asset.bearing is None:
+        if (shaft := asset.rotor) is None:
             continue
-        at: TomlPath = ("asset", i, "bearing", "speed")
+        at: TomlPath = ("asset", i, "bearing" if asset.shaft is None else "shaft", "speed")
         units = {s.name: s.unit for s in there if s.asset == asset.id}
-        unit = units.get(asset.bearing.speed)
+        unit = units.get(shaft.speed)
         if unit is None:
-            close = difflib.get_close_matches(asset.bearing.speed, units, n=1)
+            close = difflib.get_close_matches(shaft.speed, units, n=1)
             hint = f"did you mean {close[0]!r}?" if close else f"it has {', '.join(units)}"
-            yield at, f"{asset.id} has no signal {asset.bearing.speed!r}; {hint}"
-        elif unit.lower() in PER_SECOND:
-            yield at, f"must be in rpm, {asset.bearing.speed} is in {unit!r}; scale = 60"
+            yield at, f"{asset.id} has no signal {shaft.speed!r}; {hint}"
+        elif shaft.pulses_per_turn and (asset.id, shaft.speed) not in arrays:
+            yield at, f"pulses must be an array, {shaft.speed} is none; give it rate_hz"
+        elif not shaft.pulses_per_turn and unit.lower() in PER_SECOND:
+            yield at, f"must be in rpm, {shaft.speed} is in {unit!r}; scale = 60"
 
 
 def _events(settings: Settings, read: Sequence[SignalConfig]) -> Found:

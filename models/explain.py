@@ -7,6 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from models.features.burst import base_of
+from models.features.rotor import ORDERS, in_keeping_with
+
+LEVELS = ("last", "mean", "median", "recent_mean")
+"""Features that say how high a signal is."""
+FAR = 0.25
+"""Of the width of the healthy range, which is 4.65 standard deviations of what is spread normally:
+an order lies so far above it, 3.5 from its mean, once in 4,300 healthy windows."""
 SHARE_MIN = 0.1
 """A signal that carries less of the score is not named."""
 
@@ -84,6 +92,40 @@ def drivers(
     )
 
 
+def rotor_fault(
+    driven: Sequence[Driven], features: NDArray[np.float32], healthy: Sequence[Healthy]
+) -> tuple[Driven, str] | None:
+    """The order of a shaft that is furthest above its healthy range, and a fault that fits.
+
+    What shakes at one order shows in the RMS and the bands as well, and these may carry more of the
+    score; so any driver of a vibration has all orders of that looked at.
+
+    Args:
+        driven: The drivers, the strongest first.
+        features: float32[d], of the window, in the order of `healthy`.
+        healthy: The `d` ranges.
+
+    Returns:
+        The order, as a driver, and the fault, as `in_keeping_with` calls it; None where no order
+        is far above.
+    """
+    for base in dict.fromkeys(base_of(each.signal) for each in driven):
+        above: dict[str, float] = {}
+        ranges: dict[str, list[tuple[int, Healthy]]] = {order: [] for order in ORDERS}
+        for at, range_ in enumerate(healthy):
+            subject, _, feature = range_.feature.rpartition(":")
+            order = subject.removeprefix(f"{base} ")
+            if base and order in ORDERS and feature in LEVELS and math.isfinite(features[at]):
+                ranges[order].append((at, range_))
+                beyond = (float(features[at]) - range_.high) / _width(range_)
+                above[order] = max(beyond, above.get(order, 0.0))
+        high = [order for order, beyond in above.items() if beyond >= FAR]
+        if high:
+            lead = max(high, key=lambda order: above[order])
+            return _driver(f"{base} {lead}", 1, features, ranges[lead]), in_keeping_with(high)
+    return None
+
+
 def _driver(
     signal: str,
     direction: int,
@@ -95,8 +137,7 @@ def _driver(
         value = float(features[at])
         if not math.isfinite(value):
             continue
-        width = max(range_.high - range_.low, 1e-9 * max(abs(range_.high), abs(range_.low)), 1e-30)
-        outside = max(range_.low - value, value - range_.high) / width
+        outside = max(range_.low - value, value - range_.high) / _width(range_)
         if best is None or outside > best[0]:
             best = outside, at, range_
     if best is None:
@@ -116,6 +157,11 @@ def _driver(
         f"{range_.low:.{digits}f}",
         f"{range_.high:.{digits}f}",
     )
+
+
+def _width(range_: Healthy) -> float:
+    low, high = range_.low, range_.high
+    return max(high - low, 1e-9 * max(abs(high), abs(low)), 1e-30)
 
 
 def _digits(low: float, high: float, value: float) -> int:

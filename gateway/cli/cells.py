@@ -3,6 +3,8 @@
 import re
 from datetime import UTC, datetime
 
+from models.features.burst import base_of, part_unit
+
 MISSING = frozenset({"", "nan", "na", "n/a", "null", "none", "-", "?", "#n/a"})
 NO_NUMBER = MISSING | {
     *("--", "---", "nil", "<na>", "nat", "#nv", "#na", "#value!", "#wert!", "#div/0!", "#ref!"),
@@ -146,6 +148,13 @@ def iso(cell: str) -> float | None:
 
 
 def unit_of(name: str) -> str:
-    """The unit that stands in brackets at the end of a column's name."""
+    """The unit that stands in brackets at the end of a column's name, or that a part of it has.
+
+    >>> unit_of("oil [°C]"), unit_of("drive [g] rms"), unit_of("drive_g 1x"), unit_of("drive_g")
+    ('°C', 'g', 'g', '')
+    """
     found = _UNIT.search(name)
-    return found[1] if found else ""
+    if found:
+        return found[1]
+    base = base_of(name)
+    return part_unit(name, "g" if base.endswith("_g") else unit_of(base)) if base else ""

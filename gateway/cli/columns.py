@@ -6,8 +6,8 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from gateway.cli.bursts import Orders
 from gateway.cli.cells import MISSING, is_date, number
+from gateway.cli.shaft import Orders
 from gateway.cli.tables import NUMERIC_SHARE, Floats, Table, share
 from models.events import Facts, Failures, Log
 from models.formula import Formula

@@ -8,10 +8,10 @@ import click
 
 from gateway.cli.record_options import (
     ManyFiles,
-    bearing_options,
     day_first_option,
     events_option,
     failure_options,
+    orders_options,
     split,
 )
 from gateway.cli.sentences import say
@@ -69,7 +69,7 @@ from gateway.cli.tables import SUFFIXES
 @click.option("--signals", metavar="A,B")
 @events_option
 @failure_options
-@bearing_options
+@orders_options
 @click.option("--window", metavar="30s|30rows")
 @click.option("--false-alarms", default="1/30d", show_default=True)
 @click.option("--seed", default=0, show_default=True)
@@ -102,6 +102,7 @@ def command(
     within: str | None,
     bearing: str | None,
     speed: str | None,
+    pulses_per_turn: int | None,
     out: Path | None,
     as_json: bool,
 ) -> None:
@@ -118,9 +119,9 @@ def command(
       forewarn evaluate --train d00.csv --data faults/ --fault-from 160 --healthy d00_te.csv --json
     """
     from gateway.cli import evaluate_anomaly, evaluate_heads
-    from gateway.cli.bursts import Orders
     from gateway.cli.columns import Columns
     from gateway.cli.event_tables import with_tables
+    from gateway.cli.shaft import Orders
 
     if failures and kind != "failure":
         raise click.UsageError("--failures: is for --kind failure")
@@ -131,10 +132,8 @@ def command(
         ignore=split(ignore),
         labels=split(label),
         group=group,
-        orders=Orders.parse(bearing, speed) if bearing else None,
+        orders=Orders.asked(bearing, speed, pulses_per_turn),
     )
-    if speed and not bearing:
-        raise click.UsageError("--speed: is for --bearing")
     if kind == "anomaly":
         if events:
             raise click.UsageError("--events: is for --kind failure and rul")

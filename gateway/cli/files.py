@@ -49,7 +49,7 @@ def settled(path: Path, columns: Columns) -> Columns:
     samples = held.bursts
     if not samples:
         record = _recording(held, by_number(columns, held), many=False)
-        speed, _, rate_hz = recording_of(record, columns.orders)
+        record, speed, _, rate_hz = recording_of(record, columns.orders)
         samples = columns.orders.samples_for(rate_hz, record.select([speed]).values)
     return replace(columns, orders=replace(columns.orders, samples=samples))
 
@@ -64,7 +64,8 @@ def _cut(held: Table, columns: Columns, *, many: bool) -> Record:
     """One file of a recording, burst by burst."""
     assert columns.orders is not None
     if columns.events or columns.failures:
-        raise RecordError(f"{held.path}: --events, --failures: do not go with --bearing")
+        option = columns.orders.option
+        raise RecordError(f"{held.path}: --events, --failures: do not go with {option}")
     try:
         record = by_burst(_recording(held, columns, many=many), columns.orders)
     except RecordError as error:

@@ -26,17 +26,24 @@ day_first_option = click.option(
 )
 
 
-def bearing_options(command: Command) -> Command:
-    """`--bearing` and `--speed`, where a model is trained on vibration."""
+def orders_options(command: Command) -> Command:
+    """`--bearing`, `--speed` and `--pulses-per-turn`, where a model is trained on vibration."""
+    command = click.option(
+        "--pulses-per-turn",
+        type=click.IntRange(1, 10_000),
+        metavar="N",
+        help="The --speed column is of a tachometer: its sampled pulses, or their times in s.",
+    )(command)
     command = click.option(
         "--speed",
         metavar="COL",
-        help="With --bearing: the shaft's speed [default: the one in rpm].",
+        help="Tell the vibration's orders of the shaft, by this speed in rpm beside it [default, "
+        "with --bearing: the one in rpm].",
     )(command)
     return click.option(
         "--bearing",
         metavar="NUMBER",
-        help="Search the vibration for this bearing's defects, by the speed beside it: 6205, or "
+        help="Search the vibration for this bearing's defects as well: 6205, or "
         "ROLLERS,ROLLER_MM,PITCH_MM.",
     )(command)
 

@@ -60,10 +60,10 @@ def command(
     """
     from rich.console import Console
 
-    from gateway.cli.bursts import Orders
     from gateway.cli.columns import Columns
     from gateway.cli.event_tables import doubts, needed, with_tables
     from gateway.cli.files import read
+    from gateway.cli.shaft import Orders
     from models.bundle import read as read_bundle
     from models.formula import Formula
     from models.record import RUNNING

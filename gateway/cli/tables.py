@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gateway.cli.bursts import Orders
 from gateway.cli.cells import (
     COMMA_GROUPED,
     NO_NUMBER,
@@ -22,6 +21,7 @@ from gateway.cli.cells import (
     number,
 )
 from gateway.cli.csv_text import cut
+from gateway.cli.shaft import Orders
 from gateway.cli.waveforms import columns_of
 from models.errors import RecordError
 from models.paths import unreadable
@@ -83,8 +83,9 @@ def table(path: Path, orders: Orders | None = None) -> Table:
     if data[:4] == b"PK\x03\x04":
         packed = _zipped(path, data)
         if packed is None:
-            made, samples = columns_of(path, data, orders)
-            return Table(path, tuple(made), tuple(made.values()), 1, bursts=samples)
+            made, samples, notes = columns_of(path, data, orders)
+            columns = tuple(made.values())
+            return Table(path, tuple(made), columns, 1, notes=notes, bursts=samples)
         data = packed
     if data[:2] == b"\x1f\x8b":
         try:

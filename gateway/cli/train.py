@@ -9,9 +9,9 @@ import click
 
 from gateway.cli.record_options import (
     ManyFiles,
-    bearing_options,
     data_options,
     failure_options,
+    orders_options,
     row_range,
     split,
 )
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     help="What the model is to answer.",
 )
 @failure_options
-@bearing_options
+@orders_options
 @click.option("--window", metavar="30s|30rows", help="Length of a window [default: from the data].")
 @click.option("--hop", metavar="1s|1row", help="Step between windows [default: from the data].")
 @click.option("--running", metavar="RULE", help="Learn only while it runs: speed > 50 (anomaly).")
@@ -87,6 +87,7 @@ def command(
     within: str | None,
     bearing: str | None,
     speed: str | None,
+    pulses_per_turn: int | None,
     **options: Any,
 ) -> None:
     """Train a model and write it as a bundle.
@@ -107,10 +108,10 @@ def command(
     """
     from rich.console import Console
 
-    from gateway.cli.bursts import Orders
     from gateway.cli.columns import Columns
     from gateway.cli.event_tables import check, with_tables
     from gateway.cli.files import read, settled
+    from gateway.cli.shaft import Orders
     from gateway.cli.stored import running_rule
     from models.formula import Formula
     from models.record import RUNNING, while_running
@@ -121,10 +122,11 @@ def command(
         raise click.UsageError("--events, --failures: are for failure and rul models of files")
     if failures and kind != "failure":
         raise click.UsageError("--failures: is for --kind failure")
-    if bearing and data[0].suffix == ".toml":
-        raise click.UsageError("--bearing: is for files; a gateway has its own, [asset.bearing]")
-    if speed and not bearing:
-        raise click.UsageError("--speed: is for --bearing")
+    if (bearing or speed) and data[0].suffix == ".toml":
+        raise click.UsageError(
+            "--bearing, --speed: are for files; a gateway has its own [asset.bearing] and"
+            " [asset.shaft]"
+        )
     rule = (f"{RUNNING} = {running}",) if running else ()
     columns = Columns(
         time=time,
@@ -136,7 +138,7 @@ def command(
         rows=row_range(rows),
         derive=tuple(Formula.parse(text) for text in (*derive, *rule)),
         few_words=kind != "anomaly",
-        orders=Orders.parse(bearing, speed) if bearing else None,
+        orders=Orders.asked(bearing, speed, pulses_per_turn),
     )
     console = Console(stderr=True)
     with console.status("reading") as status:

@@ -33,12 +33,29 @@ class LearnConfig(BaseModel):
     )
 
 
-class BearingConfig(BaseModel):
-    """`[asset.bearing]`: by number, or by geometry, and the signal that tells the shaft's speed."""
+class ShaftConfig(BaseModel):
+    """`[asset.shaft]`: the signal that tells its speed, or a tachometer that does."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    speed: Identifier = Field(description="Signal of the shaft's speed, in rpm.")
+    speed: Identifier = Field(description="Signal of its speed, in rpm; or of a tachometer.")
+    pulses_per_turn: int = Field(
+        default=0,
+        ge=0,
+        le=10_000,
+        description="That signal is an array of a tachometer's pulses, so many a turn (a"
+        " keyphasor: 1); 0: it is the speed.",
+    )
+
+
+class BearingConfig(BaseModel):
+    """`[asset.bearing]`: by number, or by geometry."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    speed: Identifier | None = Field(
+        default=None, description="The same as [asset.shaft] speed, where that is not there."
+    )
     number: str = Field(default="", max_length=40, description="Such as 6205.")
     rollers: int = Field(default=0, ge=0, le=1000)
     roller_mm: float = Field(default=0.0, ge=0)
@@ -128,6 +145,9 @@ class AssetConfig(BaseModel):
         description="What stays as it is of this machine: its age, its model; for bundles that were"
         " trained with it.",
     )
+    shaft: ShaftConfig | None = Field(
+        default=None, description="Its shaft: waveforms are told by its orders."
+    )
     bearing: BearingConfig | None = Field(
         default=None, description="Its bearing: waveforms are searched for its defects' orders."
     )
@@ -137,6 +157,22 @@ class AssetConfig(BaseModel):
         if self.bundle is not None and self.learn is not None:
             raise ValueError("give bundle or learn, not both; a learned bundle replaces itself")
         return self
+
+    @model_validator(mode="after")
+    def _one_speed_of_its_shaft(self) -> Self:
+        if self.bearing is not None and (self.bearing.speed is None) is (self.shaft is None):
+            raise ValueError(
+                "give the signal of the shaft's speed once: speed in [asset.shaft], or in"
+                " [asset.bearing] where there is no [asset.shaft]"
+            )
+        return self
+
+    @property
+    def rotor(self) -> ShaftConfig | None:
+        """The shaft whose orders are told, where its speed is."""
+        if self.bearing is not None and self.bearing.speed is not None:
+            return ShaftConfig(speed=self.bearing.speed)
+        return self.shaft
 
 
 class DeriveConfig(BaseModel):

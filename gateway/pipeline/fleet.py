@@ -19,12 +19,14 @@ from gateway.pipeline.waves import parts_wanted
 from gateway.pipeline.windows import Watch
 from models.bundle import Bundle, read
 from models.errors import ModelError
+from models.features.rotor import ORDERS
 from models.manifest import Manifest
 from models.record import RUNNING
 from models.runtime import Session
 from models.runtime.fallback import open_lasting
 from models.score import held_cells
 
+ORDER_ENDS = tuple(f" {order}" for order in ORDERS)
 STALE_CELLS = 3
 """A sample fills so many cells by default: one lost poll or two do not blind a model."""
 
@@ -128,6 +130,7 @@ def muster(
                 sources_of |= parts
                 there |= {signal.name: signal for signal in parts}
                 differences = _differences(bundle.manifest, one.asset, there, events)
+                differences += _shaft_lacks(bundle.manifest, one.asset, [s.name for s in parts])
                 faults += [Fault(one.where, f"{path.name}: {d}") for d in differences]
                 if not differences:
                     fitting.append(one.asset)
@@ -216,12 +219,6 @@ def _differences(
             f"tells lives apart up to {reach:.3g} h, and {asset} would alarm below its life_h of"
             f" {life_h:g} h: always; give it a life_h below {reach:.3g}, or none"
         )
-    if (trained := manifest.detail.get("bearing")) and config.bearing is None:
-        geometry = ", ".join(f"{name} = {value:g}" for name, value in trained["geometry"].items())
-        out.append(
-            f"was trained on a bearing's orders, and {asset} has no bearing; add [asset.bearing]"
-            f" with {geometry}, and speed, the signal of its shaft's speed"
-        )
     if manifest.window.period_s is None:
         out.append("counts rows and knows no time, so it runs in `forewarn score` only")
     lacking = {
@@ -249,6 +246,28 @@ def _differences(
                 f" {signal.unit!r}; convert it with `scale` and `offset`, or train anew"
             )
     return out
+
+
+def _shaft_lacks(manifest: Manifest, config: AssetConfig, parts: Sequence[str]) -> list[str]:
+    """What a bundle wants to know of a machine's shaft and bearing.
+
+    Args:
+        manifest: Of the bundle.
+        config: Of the machine.
+        parts: The signals that are to be made of its waveforms.
+    """
+    # Bundles from before the shaft's own orders keep them under the name of the bearing.
+    held = manifest.detail.get("orders") or manifest.detail.get("bearing") or {}
+    speed = "speed, the signal of its shaft's speed"
+    if (geometry := held.get("geometry")) and config.bearing is None:
+        told = ", ".join(f"{name} = {value:g}" for name, value in geometry.items())
+        told += "" if config.shaft else f", and {speed}"
+        text = f"was trained on a bearing's orders, and {config.id} has no bearing"
+        return [f"{text}; add [asset.bearing] with {told}"]
+    if config.rotor is None and any(name.endswith(ORDER_ENDS) for name in parts):
+        text = f"was trained on the orders of a shaft, and {config.id} has no shaft"
+        return [f"{text}; add [asset.shaft] with {speed}"]
+    return []
 
 
 def _beside_names(manifest: Manifest) -> set[str]:

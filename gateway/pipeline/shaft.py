@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from gateway.core.batch import Waveform
 from models.errors import RecordError
+from models.features.speed import by_pulses, pulses
 
 Floats = NDArray[np.float64]
 
@@ -25,10 +26,12 @@ class Shaft:
     """The speed of one shaft over time.
 
     Attributes:
+        pulses_per_turn: Its bursts are of a tachometer; 0: they are of its speed.
         known_ns: UTC ns up to which it is known.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, pulses_per_turn: int = 0) -> None:
+        self.pulses_per_turn = pulses_per_turn
         self.known_ns = _NEVER
         self._chunks: deque[tuple[NDArray[np.int64], Floats]] = deque(maxlen=CHUNKS_MAX)
 
@@ -47,16 +50,28 @@ class Shaft:
         while int(self._chunks[0][0][-1]) < self.known_ns - KEPT_NS:
             self._chunks.popleft()
 
-    def hear_burst(self, wave: Waveform) -> None:
-        """Take a speed that was sampled evenly, as by a tachometer beside the vibration."""
-        parts = np.array_split(np.arange(len(wave)), min(len(wave), POINTS_MAX))
-        starts = np.array([part[0] for part in parts])
-        size = np.array([len(part) for part in parts])
-        rpm = np.add.reduceat(wave.value.astype(np.float64), starts) / size
-        middle = starts + (size - 1) / 2
-        self.hear(wave.t0_ns + np.rint(middle / wave.rate_hz * 1e9).astype(np.int64), rpm)
+    def hear_burst(self, wave: Waveform) -> float:
+        """Take a speed, or a tachometer, that was sampled evenly beside the vibration.
+
+        Returns:
+            Its mean in rpm; NaN where no pulse tells it.
+        """
+        span_s = len(wave) / wave.rate_hz
+        value = wave.value.astype(np.float64)
+        if self.pulses_per_turn:
+            at_s, rpm = by_pulses(pulses(value, wave.rate_hz), self.pulses_per_turn, span_s)
+            mean = _mean(at_s, rpm)
+        else:
+            parts = np.array_split(np.arange(len(wave)), min(len(wave), POINTS_MAX))
+            starts = np.array([part[0] for part in parts])
+            size = np.array([len(part) for part in parts])
+            rpm = np.add.reduceat(value, starts) / size
+            at_s = (starts + (size - 1) / 2) / wave.rate_hz
+            mean = float(value.mean())
+        self.hear(wave.t0_ns + np.rint(at_s * 1e9).astype(np.int64), rpm)
         # Its last sample holds until its end, where its mean is stamped, which is not heard again.
-        self.known_ns = max(self.known_ns, wave.t0_ns + round(len(wave) / wave.rate_hz * 1e9))
+        self.known_ns = max(self.known_ns, wave.t0_ns + round(span_s * 1e9))
+        return mean
 
     def over(self, wave: Waveform, stale_s: float | None) -> Floats:
         """float64[m], the speed in rpm at each sample of a burst; straight lines between samples.
@@ -90,5 +105,18 @@ class Shaft:
             )
         out = np.interp(asked_s, at_s, rpm)
         if np.isnan(out).any():
-            raise RecordError("speed: was BAD during the burst; see its source")
+            why = (
+                "a pulse is missing, or one too many" if self.pulses_per_turn else "see its source"
+            )
+            raise RecordError(f"speed: was BAD during the burst; {why}")
         return np.asarray(out)
+
+
+def _mean(at_s: Floats, rpm: Floats) -> float:
+    """Over the time in which it is known; NaN where that is none."""
+    steps = np.diff(at_s)
+    between = (rpm[1:] + rpm[:-1]) / 2
+    known = np.isfinite(between)
+    return (
+        float(between[known] @ steps[known] / steps[known].sum()) if known.any() else float("nan")
+    )

@@ -1,4 +1,4 @@
-"""Turns waveforms into signals: RMS, bands, velocity, a bearing's knocks."""
+"""Turns waveforms into signals: RMS, bands, velocity, the orders of a shaft and its bearing."""
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -13,20 +13,19 @@ from gateway.pipeline.config import AssetConfig
 from gateway.pipeline.shaft import Shaft
 from models.errors import RecordError
 from models.features.bearing import Bearing
-from models.features.burst import base_of, described, knocks
+from models.features.burst import base_of, described, orders_of, part_unit
 
 SAMPLES_MIN = 32
 ACCELERATION_UNITS = ("g", "gn", "g_n")
 WAITING_MAX = 1 << 22
 """Samples of bursts that wait for the speed they were recorded at."""
-_NO_UNIT = ("crest factor", "kurtosis", "outer race", "inner race", "roller", "cage")
 
 _events = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
-class _Bearing:
-    geometry: Bearing
+class _Rotor:
+    geometry: Bearing | None
     speed: int
     lateness_ns: int
     stale_s: float | None
@@ -37,11 +36,11 @@ class Waves:
 
     A burst's orders need the speed at the time of the burst, which may come after it: they wait for
     it, `lateness_s` of its asset at most, and then take what is known. Where that is too little
-    they are BAD, which is told once until they are known again.
+    for some they are BAD, which is told once until all are known again.
 
     Attributes:
         too_short: Waveforms with too few samples.
-        without_orders: Waveforms of a machine with a bearing whose orders could not be told.
+        without_orders: Waveforms of a machine with a shaft, some order of which could not be told.
     """
 
     def __init__(
@@ -53,45 +52,54 @@ class Waves:
         """Prepare.
 
         Args:
-            assets: As configured; some have a bearing.
+            assets: As configured; some have a shaft, and some of these a bearing.
             table: Gives each described signal its number.
             number_of: Number of a signal by asset and name.
         """
         self.too_short = 0
         self.without_orders = 0
         self._table = table
-        self._bearings: dict[str, _Bearing] = {}
+        self._rotors: dict[str, _Rotor] = {}
         self._shafts: dict[int, Shaft] = {}
         self._waiting: deque[tuple[Waveform, int]] = deque()
         self._lacking: set[Signal] = set()
         for asset in assets:
-            if asset.bearing is None:
+            if asset.rotor is None:
                 continue
-            speed = number_of(asset.id, asset.bearing.speed)
+            speed = number_of(asset.id, asset.rotor.speed)
             if speed is not None:
-                self._bearings[asset.id] = _Bearing(
-                    asset.bearing.geometry(), speed, round(asset.lateness_s * 1e9), asset.stale_s
+                self._rotors[asset.id] = _Rotor(
+                    asset.bearing.geometry() if asset.bearing else None,
+                    speed,
+                    round(asset.lateness_s * 1e9),
+                    asset.stale_s,
                 )
-                self._shafts[speed] = Shaft()
+                self._shafts[speed] = Shaft(asset.rotor.pulses_per_turn)
 
     def carry(self, before: "Waves") -> None:
         """Go on with the counts, and with what is known of the shafts that are still there."""
         self.too_short, self.without_orders = before.too_short, before.without_orders
         self._lacking = before._lacking  # noqa: SLF001 (the same class)
         shafts = before._shafts  # noqa: SLF001 (the same class)
-        self._shafts |= {n: shaft for n, shaft in shafts.items() if n in self._shafts}
+        self._shafts |= {
+            number: shaft
+            for number, shaft in shafts.items()
+            if number in self._shafts
+            and shaft.pulses_per_turn == self._shafts[number].pulses_per_turn
+        }
         self._waiting.extend(
             (wave, due_ns)
             for wave, due_ns in before._waiting  # noqa: SLF001 (the same class)
-            if self._table[wave.signal].asset in self._bearings
+            if self._table[wave.signal].asset in self._rotors
         )
 
     def describe(self, wave: Waveform, mono_ns: int) -> list[Batch]:
         """One sample of each part, at the burst's end; and orders that are known by now."""
         shaft = self._shafts.get(wave.signal)
         if shaft is not None and len(wave):
-            shaft.hear_burst(wave)
-            mean = {self._table[wave.signal].name: float(wave.value.mean(dtype=np.float64))}
+            name = self._table[wave.signal].name
+            told = f"{name} speed [rpm]" if shaft.pulses_per_turn else name
+            mean = {told: shaft.hear_burst(wave)}
             return [*self.due(mono_ns), self._batch(wave, mean)]
         if len(wave) < SAMPLES_MIN:
             self.too_short += 1
@@ -101,8 +109,8 @@ class Waves:
         burst = wave.value.astype(np.float64)[None]
         parts = described(signal.name, burst, wave.rate_hz, acceleration_g=acceleration)
         made = self._batch(wave, {name: float(value[0]) for name, value in parts.items()})
-        if bearing := self._bearings.get(signal.asset):
-            self._waiting.append((wave, mono_ns + bearing.lateness_ns))
+        if rotor := self._rotors.get(signal.asset):
+            self._waiting.append((wave, mono_ns + rotor.lateness_ns))
         return [made, *self.due(mono_ns)]
 
     def hear(self, batch: Batch, mono_ns: int) -> list[Batch]:
@@ -111,7 +119,7 @@ class Waves:
             return []
         for number, shaft in self._shafts.items():
             mine = batch.signal == number
-            if mine.any():
+            if mine.any() and not shaft.pulses_per_turn:
                 shaft.hear(batch.t_ns[mine], batch.value[mine])
         return self.due(mono_ns)
 
@@ -123,38 +131,36 @@ class Waves:
         out: list[Batch] = []
         spare = WAITING_MAX
         for wave, due_ns in reversed(waiting):
-            bearing = self._bearings[self._table[wave.signal].asset]
+            rotor = self._rotors[self._table[wave.signal].asset]
             spare -= len(wave)
             if (
-                self._shafts[bearing.speed].known_ns >= _last_ns(wave)
+                self._shafts[rotor.speed].known_ns >= _last_ns(wave)
                 or mono_ns >= due_ns
                 or spare < 0
             ):
-                out.append(self._orders(wave, bearing))
+                out.append(self._orders(wave, rotor))
             else:
                 self._waiting.appendleft((wave, due_ns))
         return out[::-1]
 
-    def _orders(self, wave: Waveform, bearing: _Bearing) -> Batch:
+    def _orders(self, wave: Waveform, rotor: _Rotor) -> Batch:
         signal = self._table[wave.signal]
+        value = wave.value.astype(np.float64)
+        why = ""
         try:
-            parts = knocks(
-                signal.name,
-                wave.value.astype(np.float64),
-                wave.rate_hz,
-                self._shafts[bearing.speed].over(wave, bearing.stale_s),
-                bearing.geometry,
-            )
+            speed = self._shafts[rotor.speed].over(wave, rotor.stale_s)
         except RecordError as error:
+            speed, why = np.full(1, np.nan), str(error)
+        parts, lacks = orders_of(signal.name, value, wave.rate_hz, speed, rotor.geometry)
+        if lacks:
             self.without_orders += 1
             if signal not in self._lacking:
                 self._lacking.add(signal)
-                _events.warning("waveform.orders_unknown", signal=str(signal), why=str(error))
-            parts = {f"{signal.name} {defect}": np.nan for defect in bearing.geometry.orders}
-        else:
-            if signal in self._lacking:
-                self._lacking.discard(signal)
-                _events.info("waveform.orders_known", signal=str(signal))
+                told = why or "; ".join(lacks)
+                _events.warning("waveform.orders_unknown", signal=str(signal), why=told)
+        elif signal in self._lacking:
+            self._lacking.discard(signal)
+            _events.info("waveform.orders_known", signal=str(signal))
         return self._batch(wave, parts)
 
     def _batch(self, wave: Waveform, parts: Mapping[str, float]) -> Batch:
@@ -176,10 +182,8 @@ def _last_ns(wave: Waveform) -> int:
 
 
 def part_signal(base: Signal, name: str) -> Signal:
-    """The signal that a part of `base` is: its unit is the base's where it has one."""
-    if name.endswith("[mm/s]"):
-        return Signal(base.asset, name, "mm/s")
-    return Signal(base.asset, name, "" if name.endswith(_NO_UNIT) else base.unit)
+    """The signal that a part of `base` is."""
+    return Signal(base.asset, name, part_unit(name, base.unit))
 
 
 def parts_wanted(

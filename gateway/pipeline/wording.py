@@ -5,7 +5,9 @@ from collections.abc import Sequence
 from gateway.core.alarm import Contribution
 from gateway.core.texts import Phrase, as_said
 from models.explain import Driven
+from models.features.burst import base_of
 from models.features.catalogue import CATALOGUE
+from models.features.rotor import ORDERS
 from models.sensors import SensorFault
 
 THE_LEVEL_ITSELF = ("", "last", "mean")
@@ -28,9 +30,14 @@ def because(why: Sequence[Contribution]) -> Phrase | str:
     return Phrase("anomaly.why", drivers=tuple(each.text for each in why)) if why else ""
 
 
+def rotor(order: Driven, fault: str) -> Phrase:
+    """How far an order of a shaft is from healthy, and what it is in keeping with."""
+    return Phrase("driver.keeping", driver=driver(order), fault=Phrase(f"rotor.{fault}"))
+
+
 def driver(driven: Driven) -> Phrase:
     """How far a signal is from healthy: `vibration 7.9 mm/s, high (usually 1.8 to 2.6)`."""
-    signal, feature = driven.signal, driven.feature
+    signal, feature = _subject(driven.signal), driven.feature
     subject: str | Phrase = signal
     if feature not in THE_LEVEL_ITSELF:
         known = feature in CATALOGUE
@@ -45,6 +52,13 @@ def driver(driven: Driven) -> Phrase:
         low=driven.low,
         high=driven.high,
     )
+
+
+def _subject(signal: str) -> str | Phrase:
+    """A signal as it is called in a sentence: `vibration at 1x of the shaft`."""
+    base = base_of(signal)
+    order = signal.removeprefix(f"{base} ")
+    return Phrase("driver.order", signal=base, order=order) if base and order in ORDERS else signal
 
 
 def sensor(asset: str, signal: str, fault: SensorFault) -> Phrase:

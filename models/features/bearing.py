@@ -7,14 +7,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.errors import RecordError
+from models.features.speed import running
 from models.features.waveform import envelope_orders
 
 Floats = NDArray[np.float64]
 
 HARMONICS = 3
 TURNS_MIN = 20
-SWING_MAX = 4.0
-"""A shaft whose speed differs by more within a burst starts or stops."""
 SLIP = 0.01
 """Rollers slip, so a defect knocks up to this share off its computed order."""
 PROMINENCE_MIN = 8.0
@@ -114,17 +113,8 @@ def diagnose(
         RecordError: The speed is not known, the shaft stands, or turns too seldom to tell
             neighbouring orders apart.
     """
-    speed = np.atleast_1d(np.asarray(speed_rpm, np.float64))
-    slowest, fastest, shaft_hz = speed.min(), speed.max(), float(speed.mean()) / 60.0
-    if not np.isfinite(shaft_hz):
-        raise RecordError("speed: must be known all through a burst")
-    if slowest <= 0 or fastest > SWING_MAX * slowest:
-        raise RecordError(
-            f"speed: must stay above 0 and within a factor of {SWING_MAX:g} in a burst, was "
-            f"{slowest:.0f} to {fastest:.0f} rpm; orders are for a machine that runs"
-        )
-    if slowest == fastest:
-        speed = speed[:1]
+    speed = running(speed_rpm)
+    shaft_hz = float(speed.mean()) / 60.0
     turns = len(burst) / rate_hz * shaft_hz
     if turns < TURNS_MIN:
         raise RecordError(

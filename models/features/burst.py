@@ -3,7 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from models.features import waveform
+from models.errors import RecordError
+from models.features import rotor, waveform
 from models.features.bearing import Bearing, diagnose
 
 Floats = NDArray[np.float64]
@@ -16,12 +17,15 @@ PARTS = (
     "kurtosis",
     *(f"band {i + 1}" for i in range(BANDS)),
     "velocity [mm/s]",
+    "speed [rpm]",
+    *rotor.ORDERS,
     "outer race",
     "inner race",
     "roller",
     "cage",
 )
 """Every part that a burst of a signal may be described by: `vibration rms`, `vibration band 3`…"""
+NO_UNIT = ("crest factor", "kurtosis", "outer race", "inner race", "roller", "cage")
 
 
 def described(
@@ -51,10 +55,10 @@ def described(
     return out
 
 
-def knocks(
-    name: str, burst: Floats, rate_hz: float, speed_rpm: Floats, geometry: Bearing
-) -> dict[str, float]:
-    """How far each defect's order stands out of the envelope of one burst.
+def orders_of(
+    name: str, burst: Floats, rate_hz: float, speed_rpm: Floats, geometry: Bearing | None
+) -> tuple[dict[str, float], tuple[str, ...]]:
+    """The orders of one burst: of the shaft itself, and of its bearing where that is known.
 
     Args:
         name: Of the signal.
@@ -63,11 +67,27 @@ def knocks(
         speed_rpm: float64[m], of the shaft at each sample; or float64[1].
         geometry: Of the bearing.
 
-    Raises:
-        RecordError: As `diagnose`.
+    Returns:
+        `name part` -> RMS of an order of the shaft, or how far a defect's order stands out of the
+        envelope; NaN where that is not to be had, with the reasons.
     """
-    found = diagnose(burst, rate_hz, speed_rpm, geometry)
-    return {f"{name} {defect}": value for defect, value in found.prominence.items()}
+    out = {f"{name} {part}": np.nan for part in order_parts(geometry)}
+    whys = []
+    try:
+        shaft, why = rotor.amplitudes(burst, rate_hz, speed_rpm)
+        whys.append(why)
+        out |= {f"{name} {order}": value for order, value in shaft.items()}
+        if geometry is not None:
+            found = diagnose(burst, rate_hz, speed_rpm, geometry)
+            out |= {f"{name} {defect}": value for defect, value in found.prominence.items()}
+    except RecordError as error:
+        whys.append(str(error))
+    return out, tuple(dict.fromkeys(filter(None, whys)))
+
+
+def order_parts(geometry: Bearing | None) -> tuple[str, ...]:
+    """The parts that it takes a shaft's speed, and a bearing, to tell."""
+    return (*rotor.ORDERS, *(geometry.orders if geometry else ()))
 
 
 def base_of(name: str) -> str:
@@ -80,3 +100,16 @@ def base_of(name: str) -> str:
         if name.endswith(f" {part}"):
             return name.removesuffix(f" {part}")
     return ""
+
+
+def part_unit(name: str, base_unit: str) -> str:
+    """The unit of a part by its name, which ends with it where it is not the signal's own.
+
+    >>> part_unit("vibration 1x", "g"), part_unit("vibration kurtosis", "g")
+    ('g', '')
+    >>> part_unit("vibration velocity [mm/s]", "g"), part_unit("keyphasor speed [rpm]", "V")
+    ('mm/s', 'rpm')
+    """
+    if name.endswith(NO_UNIT):
+        return ""
+    return name.rpartition("[")[2].removesuffix("]") if name.endswith("]") else base_unit

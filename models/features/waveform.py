@@ -5,6 +5,8 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from models.features.speed import angle
+
 Floats = NDArray[np.float64]
 
 G_MM_S2 = 9806.65
@@ -181,9 +183,7 @@ def by_order(burst: Floats, rate_hz: float, speed_rpm: Floats, samples_per_turn:
     Source:
         Computed order tracking: Fyfe and Munck, MSSP 11 (1997) 187.
     """
-    # The angle at a sample is the integral of the speed up to it, by trapezia.
-    step = (speed_rpm[1:] + speed_rpm[:-1]) / 2 / 60.0 / rate_hz
-    turns = np.concatenate([[0.0], np.cumsum(step)])
+    turns = angle(len(burst), rate_hz, speed_rpm)
     whole = int(turns[-1])
     at = np.arange(whole * samples_per_turn) / samples_per_turn
     return np.asarray(np.interp(at, turns, burst))

@@ -1,18 +1,21 @@
 """Recordings of vibration and speed become bursts with a bearing's orders."""
 
 import csv
+import doctest
 import json
+from dataclasses import asdict, replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from gateway.cli import bursts, group
-from gateway.cli.bursts import Orders
+from gateway.cli import cells, group, shaft
 from gateway.cli.columns import Columns
 from gateway.cli.files import read, settled
+from gateway.cli.shaft import Orders, geometry_of
 from models.bundle import read as read_bundle
 from models.errors import RecordError
 from models.features.bearing import bearing
@@ -92,7 +95,7 @@ def test_a_burst_never_spans_a_gap(tmp_path: Path) -> None:
     [
         ({"rate_hz": 4000.0}, "must name the column of the shaft's speed"),
         ({"rpm": 1800.0}, "needs the sampling rate"),
-        ({"rpm": 0.0, "rate_hz": 4000.0}, "no burst shows a bearing's orders; speed: must stay"),
+        ({"rpm": 0.0, "rate_hz": 4000.0}, "2 of 2 bursts lack orders; speed: must stay"),
         ({"rpm": 300.0, "rate_hz": 4000.0}, "at least 20 turns"),
         ({"rpm": np.ones(7), "rate_hz": 4000.0}, r"one a sample \(\(2, 4800\)\), was \(7,\)"),
     ],
@@ -106,6 +109,30 @@ def test_no_orders_in_a_whole_file_are_refused_with_why(
         read([tmp_path / "a.npz"], Columns(orders=of()))
 
 
+@pytest.mark.parametrize(
+    ("head", "lacks"),
+    [
+        ("n,vibration_g,rpm", "needs a time column; name it with --time; there are"),
+        ("time,oil,rpm", r"needs a vibration in g, called so \(vibration_g, vibration \[g\]\); th"),
+        ("n,oil,rpm", r"a vibration in g, called so .*, and a time column; name it with --time"),
+    ],
+)
+@pytest.mark.parametrize("orders", [of(), Orders(speed="rpm")], ids=["bearing", "speed"])
+def test_a_table_that_is_no_recording_is_refused_with_what_it_lacks(
+    tmp_path: Path, head: str, lacks: str, orders: Orders
+) -> None:
+    path = tmp_path / "table.csv"
+    rows = np.random.default_rng(0).normal(0, 1, (50, 3)) + 40
+    rows[:, 0] = np.arange(50) / 1000 if head.startswith("time") else rows[:, 0]
+    np.savetxt(path, rows, delimiter=",", header=head, comments="")
+    option = "--bearing" if orders.geometry else "--speed"
+    columns = Columns(orders=replace(orders, samples=0))
+    with pytest.raises(RecordError, match=f"{option}: .*{lacks}"):
+        read([path], columns)
+    with pytest.raises(RecordError, match=f"{option}: .*{lacks}"):
+        settled(path, columns)
+
+
 def test_a_burst_whose_speed_is_not_known_has_no_orders_and_keeps_the_rest(tmp_path: Path) -> None:
     g, rpm = motors.bursts(3, worn=True, seed=5)
     rpm[1, 100] = np.nan
@@ -117,11 +144,15 @@ def test_a_burst_whose_speed_is_not_known_has_no_orders_and_keeps_the_rest(tmp_p
 
 
 def test_a_geometry_is_read_or_refused() -> None:
-    assert Orders.parse("9,7.94,39.04", "n").geometry == bearing("6205")
+    assert geometry_of("9,7.94,39.04") == bearing("6205")
     for wrong in ("9,7.94", "0,7.94,39", "9,40,39", "9,7,39,95", "a,b,c", "1,2,3,4,5"):
         with pytest.raises(RecordError, match="ROLLERS,ROLLER_MM,PITCH_MM"):
-            Orders.parse(wrong, None)
+            geometry_of(wrong)
     assert Orders.kept(of("6203", "n", 5).detail()) == of("6203", "n", 5)
+    # As bundles have it from before the shaft's own orders.
+    held = {"geometry": asdict(bearing("6203")), "speed": "n", "samples": 5}
+    assert Orders.kept({"bearing": held}) == of("6203", "n", 5)
+    assert Orders.kept({}) is None
 
 
 def test_a_worn_race_of_a_shaft_that_ramps_is_named_and_a_healthy_one_is_silent(
@@ -158,9 +189,8 @@ def test_a_bundle_keeps_its_bearing_for_score(tmp_path: Path) -> None:
     assert len(out.read_text().splitlines()) == 101
 
 
-def test_the_examples_hold() -> None:
-    import doctest
-
-    found = doctest.testmod(bursts)
+@pytest.mark.parametrize("module", [cells, shaft])
+def test_the_examples_hold(module: ModuleType) -> None:
+    found = doctest.testmod(module)
     assert found.attempted
     assert not found.failed

@@ -60,6 +60,12 @@ def test_a_bearings_speed_is_a_signal_in_rpm() -> None:
     assert parse(text("rpm", "shaft") + made, Path("f.toml")).settings.asset
 
 
+def test_a_tachometer_is_an_array() -> None:
+    shaft = '[asset.shaft]\nspeed = "speed"\npulses_per_turn = 1\n'
+    (told,) = faults(f'{HEAD}signals = [ {ONE} ]\n[[asset]]\nid = "press"\n{shaft}')
+    assert "asset[0].shaft.speed: pulses must be an array, speed is none; give it rate_hz" in told
+
+
 def test_every_fault_is_told_at_once_each_with_its_line() -> None:
     text = (
         HEAD

@@ -9,7 +9,7 @@ from structlog.testing import capture_logs
 
 from gateway.core.batch import Batch, Quality, Waveform, make_batch
 from gateway.core.signals import Signal, SignalTable
-from gateway.pipeline.config import AssetConfig, BearingConfig
+from gateway.pipeline.config import AssetConfig, BearingConfig, ShaftConfig
 from gateway.pipeline.shaft import Shaft
 from gateway.pipeline.waves import Waves, parts_wanted
 from models.errors import RecordError
@@ -214,8 +214,94 @@ def test_a_shaft_forgets_what_is_old_and_a_clock_that_was_set_back() -> None:
 def test_a_bundle_may_want_parts_that_no_source_lists() -> None:
     sources = {VIBRATION: "daq", SPEED: "plc"}
     there = {s.name: s for s in sources}
-    wanted = parts_wanted(["vibration rms", "speed", "heat rms"], there, sources)
-    assert wanted == {Signal("motor", "vibration rms", "g"): "daq"}
+    names = ["vibration rms", "vibration 1x", "speed", "heat rms", "speed speed [rpm]"]
+    assert parts_wanted(names, there, sources) == {
+        Signal("motor", "vibration rms", "g"): "daq",
+        Signal("motor", "vibration 1x", "g"): "daq",
+        Signal("motor", "speed speed [rpm]", "rpm"): "plc",
+    }
+
+
+def shaft_only(pulses_per_turn: int = 0) -> tuple[Waves, SignalTable]:
+    """What describes the waveforms of a shaft whose bearing nobody knows."""
+    table = SignalTable([VIBRATION, SPEED])
+    shaft = ShaftConfig(speed="speed", pulses_per_turn=pulses_per_turn)
+    one = AssetConfig(id="motor", shaft=shaft)
+    return Waves([one], table, lambda _asset, name: {"vibration": 0, "speed": 1}.get(name)), table
+
+
+def test_a_shaft_alone_has_its_own_orders_in_the_unit_of_the_vibration() -> None:
+    made, table = shaft_only()
+    hear(made, -1.0, 1800.0)
+    turned = np.arange(12_000) / RATE_HZ * 30
+    shaking = np.sin(2 * np.pi * turned) + 0.2 * np.sin(4 * np.pi * turned)
+    got = values(made, table, burst(shaking))
+    assert got["vibration 1x"] == pytest.approx(1 / np.sqrt(2), rel=0.01)
+    assert got["vibration 2x"] == pytest.approx(0.2 / np.sqrt(2), rel=0.02)
+    assert max(got["vibration 0.5x"], got["vibration 3x"]) < 0.01
+    assert not [name for name in got if name.endswith(ORDERS)]
+    assert {s.unit for s in table.signals() if s.name == "vibration 1x"} == {"g"}
+    assert made.without_orders == 0
+
+
+def test_a_burst_of_few_turns_lacks_what_they_do_not_tell_and_says_so_once() -> None:
+    made, table = shaft_only()
+    hear(made, -1.0, 1500.0)
+    short = burst(np.sin(2 * np.pi * np.arange(1200) / RATE_HZ * 25))
+    with capture_logs() as said:
+        values(made, table, short)
+        got = values(made, table, short)
+    assert np.isnan(got["vibration 0.5x"])
+    assert got["vibration 1x"] == pytest.approx(1 / np.sqrt(2), rel=0.05)
+    (line,) = said
+    assert "at least 4 turns of the shaft for 0.5x, held 2.5" in line["why"]
+    assert made.without_orders == 2
+
+
+@pytest.mark.parametrize("speed_first", [True, False])
+def test_a_keyphasor_tells_the_speed(speed_first: bool) -> None:
+    made, table = shaft_only(pulses_per_turn=1)
+    value, rpm = ramp()
+    turned = np.cumsum(rpm / 60 / RATE_HZ)
+    volts = np.where(turned % 1 < 0.05, -8.0, 0.0)
+    arrays = [
+        burst(value + np.sin(2 * np.pi * turned)),
+        Waveform("daq", 1, T0_NS, RATE_HZ, volts.astype(np.float32), T0_NS),
+    ]
+    out = [b for wave in arrays[:: -1 if speed_first else 1] for b in made.describe(wave, 0)]
+    got = named(out, table)
+    assert got["vibration 1x"] == pytest.approx(1 / np.sqrt(2), rel=0.1)
+    assert got["speed speed [rpm]"] == pytest.approx(1800, rel=0.01)
+    assert {s.unit for s in table.signals() if s.name == "speed speed [rpm]"} == {"rpm"}
+    # A shaft that stands has no pulses, so no speed, which is not 0.
+    still = Waveform("daq", 1, T0_NS + 5 * 10**9, RATE_HZ, np.zeros(24_000, np.float32), T0_NS)
+    assert np.isnan(named(made.describe(still, 0), table)["speed speed [rpm]"])
+
+
+def test_a_missing_pulse_is_said() -> None:
+    made, table = shaft_only(pulses_per_turn=1)
+    volts = np.where(np.arange(24_000) / RATE_HZ * 30 % 1 < 0.05, 5.0, 0.0)
+    volts[12_000:12_400] = 0.0
+    with capture_logs() as said:
+        made.describe(Waveform("daq", 1, T0_NS, RATE_HZ, volts.astype(np.float32), T0_NS), 0)
+        got = named(made.describe(burst(knocking(3.585)), 0), table)
+    assert np.isnan(got["vibration 1x"])
+    assert "a pulse is missing, or one too many" in said[0]["why"]
+
+
+def test_the_speed_of_a_shaft_is_given_once() -> None:
+    bearing = BearingConfig(number="6205", speed="speed")
+    for wrong in (
+        {"bearing": bearing, "shaft": ShaftConfig(speed="speed")},
+        {"bearing": BearingConfig(number="6205")},
+    ):
+        with pytest.raises(ValidationError, match="give the signal of the shaft's speed once"):
+            AssetConfig(id="motor", **wrong)
+    both = AssetConfig(
+        id="motor", bearing=BearingConfig(number="6205"), shaft=ShaftConfig(speed="speed")
+    )
+    assert both.rotor == AssetConfig(id="motor", bearing=bearing).rotor
+    assert AssetConfig(id="motor").rotor is None
 
 
 def test_a_bearing_needs_a_number_or_its_whole_geometry() -> None:

@@ -1,8 +1,9 @@
 """What an operator is told of a score."""
 
 import numpy as np
+import pytest
 
-from models.explain import Driven, Healthy, drivers, healthy_of
+from models.explain import Driven, Healthy, drivers, healthy_of, rotor_fault
 
 RANGES = (
     Healthy("vibration:mean", "mm/s", 1.8, 2.6),
@@ -55,3 +56,37 @@ def test_ranges_are_read_from_a_manifest_or_are_none() -> None:
     row = {"feature": "flow:mean", "unit": "l/min", "low": 30, "high": 33}
     assert healthy_of({"healthy": [row]}) == (RANGES[2],)
     assert healthy_of({}) == healthy_of(None) == ()
+
+
+ORDERS = ("0.5x", "1x", "2x", "3x")
+ROTOR = tuple(Healthy(f"fan_g {order}:mean", "g", 0.1, 0.3) for order in ORDERS)
+SHAKES = (Driven("fan_g rms", "mean", "high", "0.9 g", "0.3", "0.5"),)
+
+
+@pytest.mark.parametrize(
+    ("amplitudes", "lead", "fault"),
+    [
+        ((0.2, 0.8, 0.2, 0.2), "1x", "unbalance"),
+        ((0.2, 0.4, 0.9, 0.2), "2x", "misalignment"),
+        ((0.2, 0.4, 0.9, 0.8), "2x", "misalignment_or_looseness"),
+        ((0.5, 0.9, 0.2, 0.2), "1x", "looseness_or_rub"),
+    ],
+)
+def test_orders_that_are_high_are_told_whatever_carries_the_score(
+    amplitudes: tuple[float, ...], lead: str, fault: str
+) -> None:
+    found = rotor_fault(SHAKES, np.array(amplitudes, np.float32), ROTOR)
+    assert found is not None
+    order, said = found
+    assert (order.signal, order.how, said) == (f"fan_g {lead}", "high", fault)
+    assert order.value.endswith(" g")
+
+
+def test_no_order_is_told_that_is_barely_high_low_or_of_another_vibration() -> None:
+    for amplitudes in ((0.2, 0.34, 0.2, 0.2), (0.0, 0.0, 0.0, 0.0), (np.nan,) * 4):
+        assert rotor_fault(SHAKES, np.array(amplitudes, np.float32), ROTOR) is None
+    high = np.array((0.9, 0.9, 0.9, 0.9), np.float32)
+    assert rotor_fault((Driven("oil", "mean", "high"),), high, ROTOR) is None
+    assert rotor_fault((Driven("pump_g rms", "mean", "high"),), high, ROTOR) is None
+    spreads = tuple(Healthy(f"fan_g {order}:spread", "g", 0.1, 0.3) for order in ORDERS)
+    assert rotor_fault(SHAKES, high, spreads) is None

@@ -31,6 +31,7 @@ from gateway.core.texts import Phrase, as_said, english, fields, languages, load
 from gateway.pipeline.learn import Stage
 from gateway.pipeline.trial import unsupported
 from models.features.catalogue import CATALOGUE
+from models.features.rotor import FAULTS
 from models.follow import Held
 from models.manifest import Limit
 from models.sensors import SensorFault
@@ -124,6 +125,7 @@ def test_every_word_of_the_vocabulary_has_its_text() -> None:
         *product(["held"], (h.name.lower() for h in Held if h)),
         *product(["past"], [*Verdict, "none"]),
         *product(["driver"], ("high", "low", "high_here", "low_here", "unusual_here")),
+        *product(["rotor"], FAULTS.values()),
         *product(["feature"], (name for name in CATALOGUE if name not in ("last", "mean"))),
         *product(["lesson", "learning"], Stage),
         *product(["system"], ("influx_held", "influx_down", "influx_refused")),
