@@ -5,7 +5,7 @@ OpenVINO and TensorRT all execute as int8. Only Gemm, MatMul and Conv with const
 quantised: they are the heavy part, and normalisation and scoring lose the most.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,9 @@ from models.qdq import Builder, source_of
 HEAVY = frozenset({"Gemm", "MatMul", "Conv"})
 WIDEN = 1.25
 """Calibration sees healthy data; a fault lies beyond it. Ranges grow by this factor."""
+
+ROWS_MAX, VALUES_MAX = 4096, 1 << 21
+"""Rows that are run at once, and numbers in them."""
 
 Floats = NDArray[np.float32]
 
@@ -126,8 +129,8 @@ def _peaks(
     session = _session(shown.SerializeToString())
     out: dict[str, float] = dict.fromkeys(tensors, 0.0)
     if tensors:
-        for start in range(0, len(calibration), 4096):
-            values = session.run(list(tensors), {"x": calibration[start : start + 4096]})
+        for part in _parts(calibration):
+            values = session.run(list(tensors), {"x": part})
             for name, value in zip(tensors, values, strict=True):
                 out[name] = max(out[name], float(np.nanmax(np.abs(value), initial=0.0)))
     return {name: widen * value for name, value in out.items()}
@@ -137,11 +140,17 @@ def run(model: bytes | onnx.ModelProto, x: Floats) -> dict[str, NDArray[Any]]:
     """Outputs of a model on the reference device (ONNX Runtime, CPU, one thread), by name."""
     session = _session(model if isinstance(model, bytes) else model.SerializeToString())
     names = [output.name for output in session.get_outputs()]
-    parts = [session.run(names, {"x": x[i : i + 4096]}) for i in range(0, max(len(x), 1), 4096)]
+    parts = [session.run(names, {"x": part}) for part in _parts(x)]
     return {
         name: np.concatenate(column)
         for name, column in zip(names, zip(*parts, strict=True), strict=True)
     }
+
+
+def _parts(x: Floats) -> Iterator[Floats]:
+    """So many rows at a time as memory should hold a graph's tensors of; one part at least."""
+    step = max(1, min(ROWS_MAX, VALUES_MAX // x.shape[1]))
+    return (x[start : start + step] for start in range(0, max(len(x), 1), step))
 
 
 def _session(model: bytes) -> ort.InferenceSession:

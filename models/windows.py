@@ -1,5 +1,6 @@
 """Lays a record on a grid and cuts causal windows: a row's window holds only rows up to it."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -73,27 +74,30 @@ def lay(values: NDArray[np.float64], time_s: NDArray[np.float64] | None, grid: G
     cell, start = _cells(n, time_s, grid)
     full = cell - start >= grid.cells - 1
     cells = int(cell[-1]) + 1 if n else 0
-    newest = np.full((cells, k), -1, np.int64)
     rows = np.arange(n)
-    held, now = np.empty((n, k)), np.zeros((n, k), bool)
+    table, fresh = np.full((cells, k), np.nan), np.zeros((cells, k), bool)
+    held, now = np.full((n, k), np.nan), np.zeros((n, k), bool)
     stale = np.array(grid.held_cells or (grid.stale_cells,) * k)
+    # Column by column, so that a wide record needs no more memory than what is kept of it.
     for column in range(k):
-        present = np.flatnonzero(~np.isnan(values[:, column]))
-        newest[cell[present], column] = present
+        value = np.ascontiguousarray(values[:, column])
+        present = np.flatnonzero(~np.isnan(value))
+        if not len(present):
+            continue
+        newest = np.full(cells, -1)
+        newest[cell[present]] = present
+        newest = np.maximum.accumulate(newest)
+        known, newest = newest >= 0, np.maximum(newest, 0)
+        age = np.arange(cells) - cell[newest]
+        table[:, column] = np.where(known & (age < stale[column]), value[newest], np.nan)
+        fresh[:, column] = known & (age == 0)
         # What a row's own cell holds when it comes: itself, or what was before it, if fresh enough.
         before = np.searchsorted(present, rows, side="right") - 1
-        source = present[np.maximum(before, 0)] if len(present) else np.zeros(n, np.int64)
-        fresh = (before >= 0) & (cell - cell[source] < stale[column]) if len(present) else None
-        if len(present):
-            now[:, column] = (before >= 0) & (cell == cell[source])
-        held[:, column] = (
-            np.nan if fresh is None else np.where(fresh, values[source, column], np.nan)
-        )
-    newest = np.maximum.accumulate(newest, axis=0) if cells else newest
-    table = np.where(newest >= 0, np.take_along_axis(values, np.maximum(newest, 0), 0), np.nan)
-    age = np.arange(cells)[:, None] - cell[np.maximum(newest, 0)] if n else np.zeros((0, k))
-    table[age >= stale] = np.nan
-    return Laid(table, cell, held, full, (age == 0) & (newest >= 0), now)
+        source = present[np.maximum(before, 0)]
+        now[:, column] = (before >= 0) & (cell == cell[source])
+        good = (before >= 0) & (cell - cell[source] < stale[column])
+        held[:, column] = np.where(good, value[source], np.nan)
+    return Laid(table, cell, held, full, fresh, now)
 
 
 def _cells(
@@ -154,12 +158,7 @@ def windows(
 
 
 def features(
-    record: Record,
-    plan: FeaturePlan,
-    grid: Grid,
-    *,
-    every: int = 1,
-    sensors: Sensors | None = None,
+    record: Record, plan: FeaturePlan, grid: Grid, *, sensors: Sensors | None = None
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """The features of each row's window, and its coverage.
 
@@ -167,8 +166,6 @@ def features(
         record: With the plan's signals, in its order.
         plan: What to compute.
         grid: Where the cells lie.
-        every: Compute only one of so many rows of a sequence, to train on long records; the others
-            are NaN.
         sensors: Signals whose sensor is found faulty count as missing in that window.
 
     Returns:
@@ -178,24 +175,63 @@ def features(
     n, k = record.values.shape
     out = np.full((n, len(plan.names)), np.nan, np.float32)
     coverage = np.full((n, k), np.nan, np.float32)
-    step = max(1, CHUNK_CELLS // max(1, k * grid.cells))
-    for _, rows in record.sequences():
-        time_s = None if record.time_s is None else record.time_s[rows]
-        laid = lay(record.values[rows], time_s, grid)
-        judged_by = due(laid, grid)
-        at = thinned(np.unique(judged_by[judged_by >= 0]), every)
-        for start in range(0, len(at), step):
-            chunk = at[start : start + step]
-            window, fresh = windows(laid, chunk, grid.cells)
-            if sensors is not None:
-                window, _ = sensors.masked(window)
-            out[rows[chunk]] = plan.compute(window, fresh)
-            coverage[rows[chunk]] = 1.0 - np.isnan(window).mean(axis=2)
-        if every == 1 and grid.hop_cells > 1:
+    for rows, laid, judged_by in _sequences(record, grid):
+        at = np.unique(judged_by[judged_by >= 0])
+        for chunk, x, cover in _cut(laid, at, plan, grid, sensors):
+            out[rows[chunk]], coverage[rows[chunk]] = x, cover
+        if grid.hop_cells > 1:
             have = judged_by >= 0
             out[rows[have]] = out[rows[judged_by[have]]]
             coverage[rows[have]] = coverage[rows[judged_by[have]]]
     return out, coverage
+
+
+def some_features(
+    record: Record, plan: FeaturePlan, grid: Grid, every: int
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """To learn from long records: int64[m], about one of so many rows with a full window, and
+    float32[m, d], the features of these."""
+    told, out = [], []
+    for rows, laid, judged_by in _sequences(record, grid):
+        at = thinned(np.unique(judged_by[judged_by >= 0]), every)
+        mine, done = np.empty((len(at), len(plan.names)), np.float32), 0
+        for chunk, x, _ in _cut(laid, at, plan, grid, None):
+            mine[done : done + len(chunk)] = x
+            done += len(chunk)
+        told.append(rows[at])
+        out.append(mine)
+    return np.concatenate(told), np.concatenate(out) if len(out) > 1 else out[0]
+
+
+def _sequences(
+    record: Record, grid: Grid
+) -> Iterator[tuple[NDArray[np.int64], Laid, NDArray[np.int64]]]:
+    """The rows of each sequence, laid on the grid, and by which of them each is judged."""
+    for _, rows in record.sequences():
+        time_s = None if record.time_s is None else record.time_s[rows]
+        laid = lay(record.values[rows], time_s, grid)
+        yield rows, laid, due(laid, grid)
+
+
+def chunks(at: NDArray[np.int64], signals: int, cells: int) -> Iterator[NDArray[np.int64]]:
+    """So many windows at a time as memory should hold."""
+    step = max(1, CHUNK_CELLS // max(1, signals * cells))
+    return (at[start : start + step] for start in range(0, len(at), step))
+
+
+def _cut(
+    laid: Laid,
+    at: NDArray[np.int64],
+    plan: FeaturePlan,
+    grid: Grid,
+    sensors: Sensors | None,
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.float64]]]:
+    """Rows, the features of their windows, and the share of cells with a sample, by signal."""
+    for chunk in chunks(at, laid.table.shape[1], grid.cells):
+        window, fresh = windows(laid, chunk, grid.cells)
+        if sensors is not None:
+            window, _ = sensors.masked(window)
+        yield chunk, plan.compute(window, fresh), 1.0 - np.isnan(window).mean(axis=2)
 
 
 def thinned(at: NDArray[np.int64], every: int) -> NDArray[np.int64]:

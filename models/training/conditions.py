@@ -111,6 +111,8 @@ def choose(sequences: Sequence[NDArray[np.float32]], form: Form, reach: int) -> 
     total = sum(map(len, sequences))
     if longest < FOLDS * reach or total < 2 * FOLDS * INDEPENDENT_MIN * reach:
         return 1
+    if CANDIDATES[1] * len(form.floor) > FEATURES_MAX:
+        return 1
     step = max(1, total // THIN)
     thin = [s[::step] for s in sequences]
     gap = max(1, reach // step)

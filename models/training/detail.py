@@ -17,13 +17,14 @@ def following(states: Conditions, plan: FeaturePlan) -> dict[str, Any]:
     operating conditions and the two scales: the cautious one.
     """
     spread: dict[str, float] = {}
+    each = [(part.own, part.scale) for part in states.parts]
     for index, name in enumerate(plan.names):
         signal, _, kind = name.rpartition(":")
         if kind not in LEVELS:
             continue
-        for part in states.parts:
-            if part.own[index] > 0:
-                one = float(part.scale[index] / part.own[index])
+        for own, scale in each:
+            if own[index] > 0:
+                one = float(scale[index] / own[index])
                 spread[signal] = min(spread.get(signal, np.inf), one)
     norm = int(states.whole.blocks[0].sum())
     return {"spread": {name: float(f"{s:.6g}") for name, s in spread.items()}, "norm": norm}
@@ -32,12 +33,12 @@ def following(states: Conditions, plan: FeaturePlan) -> dict[str, Any]:
 def explained(states: Conditions, plan: FeaturePlan) -> NDArray[np.float64]:
     """float64[k], share of the variance of each signal's level that the other signals explain."""
     out = np.zeros(len(plan.signals))
+    # One over the variance that is left.
+    certain = states.whole.certain
     for index, name in enumerate(plan.names):
         signal, _, kind = name.rpartition(":")
         if kind == "mean":
-            # The diagonal of a precision matrix is one over the variance that is left.
-            left = 1.0 / max(1.0, float(states.whole.precision[index, index]))
-            out[plan.signals.index(signal)] = 1.0 - left
+            out[plan.signals.index(signal)] = 1.0 - 1.0 / max(1.0, float(certain[index]))
     return out
 
 

@@ -7,15 +7,17 @@ it, by the tail of Student's t.
 """
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.fft import irfft, next_fast_len, rfft
 from scipy.stats import norm, t
 
+from models.training.companies import Members
 from models.training.explained import REACH_Z, explain
-from models.training.folds import folds
+from models.training.folds import Fold, folds
 
 RIDGE = 0.05
 """Of the density by which operating conditions are told apart."""
@@ -31,7 +33,12 @@ POWER = 4
 """Of the norm over features: between the sum of squares (2), which drowns one strange signal among
 many, and the largest (infinity), which sees no signals that stray together."""
 
+COLUMNS = 16
+"""Whose correlation times are found at once."""
+
 Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Rows = NDArray[np.float32] | Floats
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,12 +53,102 @@ class Form:
         blocks: For each of the scales (whole window, recent), bool[d]: the features it holds.
         owner: int64[d], which of the `e` errors concerns a feature.
         worth: float64[d], variance of the feature for a squared error of 1.
+        companies: The features that are compared with each other; each company is of one scale.
     """
 
     floor: Floats
     blocks: tuple[NDArray[np.bool_], ...]
-    owner: NDArray[np.int64]
+    owner: Ints
     worth: Floats
+    companies: tuple[Members, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Company:
+    """What was learned of `g` features that are compared with each other and with `h` - `g` more.
+
+    Attributes:
+        at: int64[h], which of all features they are.
+        judged: How many of them, from the first on, are judged here: g.
+        errors: int64[e], which of all standard errors concern them.
+        centre: float64[h].
+        scale: float64[h], > 0.
+        own: float64[h], what a feature's own deviation counts for.
+        shared: float64[h, h], correlation.
+        expected: float64[h, h], what the others let expect of a feature, diagonal 0; stands in
+            where it is missing.
+        felt: float64[e, g], what each squared error adds to the variance of each residual.
+        unforeseen: float64[e, h], how far off each feature's expectation may be without a signal.
+    """
+
+    at: Ints
+    judged: int
+    errors: Ints
+    centre: Floats
+    scale: Floats
+    own: Floats
+    shared: Floats
+    expected: Floats
+    felt: Floats
+    unforeseen: Floats
+
+    @property
+    def mine(self) -> Ints:
+        """int64[g], the features that are judged here."""
+        return self.at[: self.judged]
+
+    @property
+    def others(self) -> Floats:
+        """float64[h, g], what the deviations of the others take off, diagonal 0."""
+        g = self.judged
+        out: Floats = -self.expected[:, :g] * self.own[:g]
+        return out
+
+    @property
+    def precision(self) -> Floats:
+        """float64[h, h], of the standardised features."""
+        return _inverse((1 - RIDGE) * self.shared + RIDGE * np.eye(len(self.at)))
+
+    def residual(self, x: Rows, errors: Rows) -> Floats:
+        """float64[n, g], in standard deviations; NaN where the feature is missing.
+
+        Args:
+            x: float[n, h], these features.
+            errors: float[n, e], these errors.
+        """
+        g = self.judged
+        z = (x - self.centre) / self.scale
+        missing = np.isnan(z)
+        known = np.clip(np.where(missing, 0.0, z), -CLIP, CLIP)
+        if bool(missing.any()):
+            known = np.where(missing, np.clip(known @ self.expected, -CLIP, CLIP), known)
+        told = z[:, :g] * self.own[:g] + known @ self.others
+        return np.where(missing[:, :g], np.nan, told / self.unsure(x, errors))
+
+    def unsure(self, x: Rows, errors: Rows) -> Floats:
+        """float64[n, g], how many times as far as usual gaps let residuals lie: 1 without.
+
+        What stands in for a missing feature is as far off as usual, and further for what it would
+        have been foretold by and that is missing as well. All may err to the same side.
+        """
+        absent, gone = np.isnan(x), np.isnan(errors)
+        added = np.zeros((len(x), self.judged))
+        if bool(errors.any()):
+            added += np.where(gone, 0.0, errors).astype(np.float64) ** 2 @ self.felt
+        if bool(absent.any()):
+            off = absent * (1.0 / self.own + gone @ self.unforeseen)
+            added += (off @ np.abs(self.others)) ** 2
+        out: Floats = np.sqrt(1.0 + added)
+        return out
+
+    def in_gaps(self, form: Form) -> "Company":
+        """The same, knowing what gaps do."""
+        owned = np.zeros((len(self.errors), len(self.at)))
+        owned[np.searchsorted(self.errors, form.owner[self.at]), np.arange(len(self.at))] = 1.0
+        # What an error does to the residual of its own feature, and to those it helps to explain.
+        squares = (self.others + np.eye(len(self.at), self.judged) * self.own[: self.judged]) ** 2
+        felt = owned * (form.worth[self.at] / self.scale**2) @ squares
+        return replace(self, felt=felt, unforeseen=owned @ np.abs(self.expected))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -59,83 +156,75 @@ class Detector:
     """What `fit` learned of `d` features.
 
     Attributes:
-        centre: float64[d].
-        scale: float64[d], > 0.
-        own: float64[d], what a feature's own deviation counts for.
-        others: float64[d, d], what the deviations of the others take off, diagonal 0.
+        companies: Of features, each within a scale.
         independent: float64[d], how many independent windows the record held for each feature.
         blocks: For each of the scales (whole window, recent), bool[d]: the features it holds.
-        precision: float64[d, d], of the standardised features; 0 between blocks.
-        felt: float64[e, d], what each squared error adds to the variance of each residual.
-        unforeseen: float64[e, d], how far off each feature's expectation may be without a signal.
     """
 
-    centre: Floats
-    scale: Floats
-    own: Floats
-    others: Floats
+    companies: tuple[Company, ...]
     independent: Floats
     blocks: tuple[NDArray[np.bool_], ...]
-    precision: Floats
-    felt: Floats
-    unforeseen: Floats
-
-    def likelihood(self, x: NDArray[np.float32] | Floats, freedom: float) -> Floats:
-        """float64[n], log density of the first block's features, up to a constant; heavy-tailed."""
-        at = np.flatnonzero(self.blocks[0])
-        z = np.nan_to_num((x[:, at] - self.centre[at]) / self.scale[at])
-        precision = self.precision[np.ix_(at, at)]
-        distance = np.einsum("ni,ij,nj->n", z, precision, z, optimize=True)
-        volume = 0.5 * np.linalg.slogdet(precision)[1] - np.log(self.scale[at]).sum()
-        tail = (freedom + len(at)) / 2 * np.log1p(distance / freedom)
-        return np.asarray(volume - tail)
-
-    def residual(self, x: NDArray[np.float32] | Floats) -> Floats:
-        """float64[n, d], in standard deviations; NaN where the feature is missing."""
-        z = (x[:, : len(self.centre)] - self.centre) / self.scale
-        missing = np.isnan(z)
-        known = np.clip(np.where(missing, 0.0, z), -CLIP, CLIP)
-        if bool(missing.any()):
-            known = np.where(missing, np.clip(known @ self.expected, -CLIP, CLIP), known)
-        explained: Floats = known @ self.others
-        return np.where(missing, np.nan, (z * self.own + explained) / self.unsure(x))
-
-    def unsure(self, x: NDArray[np.float32] | Floats) -> Floats:
-        """float64[n, d], how many times as far as usual gaps let residuals lie: 1 without.
-
-        What stands in for a missing feature is as far off as usual, and further for what it would
-        have been foretold by and that is missing as well. All may err to the same side.
-        """
-        d = len(self.centre)
-        errors = x[:, d:].astype(np.float64)
-        gone = np.isnan(errors)
-        added = np.where(gone, 0.0, errors) ** 2 @ self.felt
-        absent = np.isnan(x[:, :d])
-        if absent.any():
-            off = absent * (1.0 / self.own + gone @ self.unforeseen)
-            added += (off @ np.abs(self.others)) ** 2
-        out: Floats = np.sqrt(1.0 + added)
-        return out
 
     @property
-    def expected(self) -> Floats:
-        """float64[d, d], what the others let expect of a feature; stands in where it is missing."""
-        out: Floats = -self.others / self.own
+    def centre(self) -> Floats:
+        """float64[d]."""
+        return self._each([company.centre for company in self.companies])
+
+    @property
+    def scale(self) -> Floats:
+        """float64[d], > 0."""
+        return self._each([company.scale for company in self.companies])
+
+    @property
+    def own(self) -> Floats:
+        """float64[d], what a feature's own deviation counts for."""
+        return self._each([company.own for company in self.companies])
+
+    @property
+    def certain(self) -> Floats:
+        """float64[d], one over the variance that the others leave of each standardised feature."""
+        return self._each([np.diag(company.precision) for company in self.companies])
+
+    def _each(self, values: Sequence[Floats]) -> Floats:
+        out = np.empty(len(self.independent))
+        for company, value in zip(self.companies, values, strict=True):
+            out[company.mine] = value[: company.judged]
         return out
 
-    def score(self, x: NDArray[np.float32] | Floats) -> Floats:
+    def likelihood(self, x: Rows, freedom: float) -> Floats:
+        """float64[n], log density of the first block's features, up to a constant; heavy-tailed."""
+        distance, volume, count = np.zeros(len(x)), 0.0, 0
+        for company in self._of(self.blocks[0]):
+            z = np.nan_to_num((x[:, company.at] - company.centre) / company.scale)
+            precision = company.precision
+            distance += np.einsum("ni,ij,nj->n", z, precision, z, optimize=True)
+            volume += 0.5 * np.linalg.slogdet(precision)[1] - np.log(company.scale).sum()
+            count += len(company.at)
+        tail = (freedom + count) / 2 * np.log1p(distance / freedom)
+        return np.asarray(volume - tail)
+
+    def score(self, x: Rows) -> Floats:
         """float64[n]: strange over the whole window, and still strange now; NaN with no feature."""
-        residual = self.residual(x)
-        parts = [_norm(residual[:, block]) for block in self.blocks]
+        parts = [self._norm(x, block) for block in self.blocks]
         out: Floats = np.prod(parts, axis=0) ** (1.0 / len(parts))
         return out
 
+    def _norm(self, x: Rows, block: NDArray[np.bool_]) -> Floats:
+        d = len(self.independent)
+        total, present = np.zeros(len(x)), np.zeros(len(x))
+        for company in self._of(block):
+            residual = company.residual(x[:, company.at], x[:, d + company.errors])
+            present += (~np.isnan(residual)).sum(axis=1)
+            total += np.nansum(residual**POWER, axis=1)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            out: Floats = (total / np.where(present > 0, present, np.nan)) ** (1.0 / POWER)
+        return out
 
-def fit(
-    sequences: Sequence[NDArray[np.float32] | Floats],
-    form: Form,
-    reach: int,
-) -> Detector:
+    def _of(self, block: NDArray[np.bool_]) -> Iterator[Company]:
+        return (company for company in self.companies if block[company.at[0]])
+
+
+def fit(sequences: Sequence[Rows], form: Form, reach: int) -> Detector:
     """Learn the healthy state.
 
     Args:
@@ -143,68 +232,73 @@ def fit(
         form: Of the features.
         reach: Windows that share cells with a window, on either side.
     """
-    plain = density(sequences, form)
-    d = len(form.floor)
-    wide: Floats = np.concatenate(sequences).astype(np.float64)
-    x = wide[:, :d]
+    x = _joined(sequences)
     lengths = [len(s) for s in sequences]
-    have = ~np.isnan(x)
-    z = np.where(have, (x - plain.centre) / plain.scale, 0.0)
-    others = np.zeros_like(plain.others)
-    held = np.full(x.shape, np.nan)
     parts = list(folds(lengths, reach))
-    for block in form.blocks:
-        at = np.flatnonzero(block)
-        others[np.ix_(at, at)], held[:, at] = explain(z[:, at], have[:, at], parts, lengths)
-    raw = replace(plain, others=others)
-    left = [raw.residual(s) for s in sequences]
-    unsure = _in_gaps(raw, form).unsure(wide)
-    sure = unsure <= np.quantile(unsure, SURE, axis=0)
+    independent, own = np.ones(len(form.floor)), np.ones(len(form.floor))
+    companies = []
+    for members in form.companies:
+        company, independent[members.mine] = _fit(x, members, form, parts, lengths)
+        own[members.mine] = company.own[: members.judged]
+        companies.append(company)
+    # How far a delegate may be off is learned where it is judged.
+    known = tuple(replace(each, own=own[each.at]).in_gaps(form) for each in companies)
+    return Detector(known, independent, form.blocks)
+
+
+def _fit(
+    x: Rows, members: Members, form: Form, parts: Sequence[Fold], lengths: Sequence[int]
+) -> tuple[Company, Floats]:
+    """One company, its own features known, and float64[g], their independent windows."""
+    plain, z, have = _plain(x, members, form)
+    g = members.judged
+    others, held = explain(z, have, parts, lengths, g)
+    raw = replace(plain, expected=-others)
+    heard, errors = x[:, members.at], x[:, len(form.floor) + plain.errors]
+    left = raw.residual(heard, errors)
+    unsure = raw.in_gaps(form).unsure(heard, errors)
+    sure = unsure <= np.quantile(unsure, SURE, axis=0) if bool((unsure > 1).any()) else have[:, :g]
     spread = np.maximum(
-        _spread(np.where(sure, np.concatenate(left), np.nan), np.where(sure, held, np.nan)),
-        np.maximum(form.floor / plain.scale, SPREAD_MIN),
+        _spread(np.where(sure, left, np.nan), np.where(sure, held, np.nan)),
+        np.maximum(form.floor[members.mine] / plain.scale[:g], SPREAD_MIN),
     )
     # Two drifts explain each other's past; so a feature is known no better than its own level is.
-    edges = np.cumsum(lengths)[:-1]
-    levels = np.split(np.where(have, z, np.nan), edges)
+    levels = np.where(have[:, :g], z[:, :g], np.nan)
     independent = np.minimum(effective(left), effective(levels))
-    tail = spread * inflation(independent)
-    told = replace(raw, own=1.0 / tail, others=others / tail, independent=independent)
-    return _in_gaps(told, form)
+    own = np.append(1.0 / (spread * inflation(independent)), plain.own[g:])
+    return replace(raw, own=own), independent
 
 
-def _in_gaps(model: Detector, form: Form) -> Detector:
-    """The same, knowing what gaps do."""
-    owned = np.zeros((int(form.owner.max()) + 1, len(form.owner)))
-    owned[form.owner, np.arange(len(form.owner))] = 1.0
-    # What an error does to the residual of its own feature, and to those that it helps to explain.
-    squares = (model.others + np.diag(model.own)) ** 2
-    felt = owned * (form.worth / model.scale**2) @ squares
-    return replace(model, felt=felt, unforeseen=owned @ np.abs(model.expected))
+def density(sequences: Sequence[Rows], form: Form) -> Detector:
+    """Centre, scale and correlation alone, which is all that a likelihood needs."""
+    x = _joined(sequences)
+    companies = tuple(_plain(x, members, form)[0] for members in form.companies)
+    return Detector(companies, np.ones(len(form.floor)), form.blocks)
 
 
-def density(sequences: Sequence[NDArray[np.float32] | Floats], form: Form) -> Detector:
-    """Centre, scale and precision alone, which is all that a likelihood needs."""
-    floor, blocks, d = form.floor, form.blocks, len(form.floor)
-    x = np.concatenate(sequences)
-    none = np.zeros((x.shape[1] - d, d))
-    x = x[:, :d].astype(np.float64)
-    have = ~np.isnan(x)
+def _joined(sequences: Sequence[Rows]) -> Rows:
+    return np.asarray(np.concatenate(sequences))
+
+
+def _plain(x: Rows, members: Members, form: Form) -> tuple[Company, Floats, NDArray[np.bool_]]:
+    """A company of which only centre, scale and correlation are known; its features float64[n, h],
+    standardised, 0 where missing, and bool[n, h], which are there."""
+    at, h = members.at, len(members.at)
+    heard = x[:, at].astype(np.float64)
+    have = ~np.isnan(heard)
     count = np.maximum(have.sum(axis=0), 1)
-    centre = np.where(have, x, 0.0).sum(axis=0) / count
-    away = np.where(have, x - centre, 0.0)
-    scale = np.maximum(np.sqrt((away**2).sum(axis=0) / count), floor)
+    centre = np.where(have, heard, 0.0).sum(axis=0) / count
+    away = np.where(have, heard - centre, 0.0)
+    scale = np.maximum(np.sqrt((away**2).sum(axis=0) / count), form.floor[at])
     z = away / scale
-    inverse = np.zeros((d, d))
-    for block in blocks:
-        at = np.flatnonzero(block)
-        inside, both = z[:, at], have[:, at].astype(float)
-        pairs = np.maximum(both.T @ both, 1.0)
-        shared = (1 - RIDGE) * (inside.T @ inside / pairs) + RIDGE * np.eye(len(at))
-        inverse[np.ix_(at, at)] = _inverse(shared)
-    return Detector(
-        centre, scale, np.ones(d), np.zeros((d, d)), np.ones(d), blocks, inverse, none, none
+    both = have.astype(float)
+    shared = z.T @ z / np.maximum(both.T @ both, 1.0)
+    errors, none = np.unique(form.owner[at]), np.zeros((h, h))
+    felt, unforeseen = np.zeros((len(errors), members.judged)), np.zeros((len(errors), h))
+    company = Company(
+        at, members.judged, errors, centre, scale, np.ones(h), shared, none, felt, unforeseen
     )
+    return company, z, have
 
 
 def _spread(left: Floats, held: Floats) -> Floats:
@@ -229,45 +323,34 @@ def inflation(independent: Floats) -> Floats:
     return out
 
 
-def effective(sequences: Sequence[Floats]) -> Floats:
+def effective(x: Floats) -> Floats:
     """How many independent values a column holds: its length over its correlation time.
 
-    The sequences are read as one, in order, so that what changes from run to run counts as slow.
-
     Args:
-        sequences: float64[n_i, d] each, NaN where missing.
+        x: float64[n, d], NaN where missing. Sequences are read as one, in order, so that what
+            changes from run to run counts as slow.
 
     Returns:
         float64[d], 1 to n.
     """
-    x = np.concatenate(sequences)
     n, d = x.shape
     have = ~np.isnan(x)
     count = np.maximum(have.sum(axis=0), 1)
     centre = np.where(have, x, 0.0).sum(axis=0) / count
     away = np.where(have, x - centre, 0.0)
-    size = 1 << (2 * n - 1).bit_length()
+    size = next_fast_len(2 * n - 1, real=True)
     out = np.ones(d)
-    for start in range(0, d, 32):
-        part = away[:, start : start + 32]
-        power = np.abs(np.fft.rfft(part, size, axis=0)) ** 2
-        correlation = np.fft.irfft(power, size, axis=0)[:n]
-        first = correlation[0]
-        correlation = correlation / np.where(first > 0, first, 1.0)
-        # Up to its first zero, beyond which it is noise (Sokal's window, in its simplest form).
-        until = np.cumsum(correlation <= 0, axis=0) == 0
-        until[0] = False
-        time = 1.0 + 2.0 * np.where(until, correlation, 0.0).sum(axis=0)
-        out[start : start + 32] = np.where(first > 0, n / time, n)
+    for start in range(0, d, COLUMNS):
+        spectrum = rfft(np.ascontiguousarray(away[:, start : start + COLUMNS].T), size)
+        power = spectrum.real**2 + spectrum.imag**2
+        correlation = irfft(power, size)[:, :n]
+        for column, each in enumerate(correlation, start):
+            # Up to its first zero, beyond which it is noise (Sokal's window, in its simplest form).
+            below = each <= 0
+            until = int(below.argmax()) if below.any() else n
+            time = 1.0 + 2.0 * float(each[1:until].sum()) / each[0] if each[0] > 0 else 1.0
+            out[column] = n / time
     return np.clip(out, 1.0, n)
-
-
-def _norm(residual: Floats) -> Floats:
-    present = (~np.isnan(residual)).sum(axis=1)
-    total = np.nansum(residual**POWER, axis=1)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        out: Floats = (total / np.where(present > 0, present, np.nan)) ** (1.0 / POWER)
-    return out
 
 
 def _inverse(matrix: Floats) -> Floats:

@@ -12,11 +12,13 @@ from models.features.plan import FeaturePlan
 from models.graph import Graph
 from models.quantise import quantise
 from models.training.conditions import Conditions
-from models.training.detector import CLIP, POWER, Detector
+from models.training.detector import CLIP, POWER, Company, Detector
 from models.training.parity import Parity, measure
 
 EXPLAINING, KNOWN = "explaining", "known"
 assert POWER == 4, "the graph takes the square root twice"
+OWNERS_MAX = 1 << 17
+"""Features times signals, above which it costs more to multiply by what is nearly all 0."""
 CLIP_SCORED = 1e4
 """Standard deviations at which a feature counts no further; keeps its fourth power finite."""
 
@@ -28,7 +30,8 @@ def graph_of(
 
     All conditions are computed side by side, [conditions, n, d], so that a machine of many costs
     no more calls into the runtime than a machine of one. Score, contribution and direction are
-    those of the condition that finds the window least strange.
+    those of the condition that finds the window least strange. A wide machine, which has one
+    condition, has its companies side by side instead, [companies, n, g].
 
     The products of the tensors that are `rounded` (KNOWN, EXPLAINING) are made so that int8 can
     take their place.
@@ -36,29 +39,42 @@ def graph_of(
     graph = Graph("anomaly", len(plan.names))
     whole, parts = states.whole, states.parts
     d, wide = plan.measured, len(plan.names)
+    dealt = len(whole.companies) > len(whole.blocks)
+    sheets = _even(whole.companies) if dealt else [_one(p, d, wide - d) for p in parts]
     z, present = graph.prepare(_columns(graph, 0, d), whole.centre, whole.scale, clip=CLIP_SCORED)
     # What is missing is 0 from here on. As factors: a choice costs a runtime ten times a product.
-    there = graph.node("Cast", present, to=onnx.TensorProto.FLOAT)
-    absent = graph.node("Sub", graph.constant(1.0), there)
+    all_there = there = graph.node("Cast", present, to=onnx.TensorProto.FLOAT)
+    heard, heard_there = z, there
+    if dealt:
+        columns = [sheet.at for sheet in sheets]
+        heard, heard_there = _deal(graph, z, columns), _deal(graph, there, columns)
+        columns = [sheet.mine for sheet in sheets]
+        z, there = _deal(graph, z, columns), _deal(graph, there, columns)
+    absent = graph.node("Sub", graph.constant(1.0), heard_there)
     if len(parts) > 1:
         # From deviations from all healthy windows to those from each condition's.
         turned = graph.node("Mul", z, _beside(graph, [whole.scale / p.scale for p in parts]))
         shift = _beside(graph, [(whole.centre - p.centre) / p.scale for p in parts])
         z = graph.node("Mul", graph.node("Add", turned, shift), there)
         z = graph.node("Clip", z, graph.constant(-CLIP_SCORED), graph.constant(CLIP_SCORED))
+        heard = z
     low, high = graph.constant(-CLIP), graph.constant(CLIP)
-    known = graph.node("Clip", z, low, high, name=KNOWN)
+    known = graph.node("Clip", heard, low, high, name=KNOWN)
     # What is missing is what the others let expect, so that it explains as it would have.
-    expected = _product(graph, known, [p.expected for p in parts], KNOWN in rounded)
+    expected = _product(graph, known, [s.expected for s in sheets], KNOWN in rounded)
     filled = graph.node("Add", known, graph.node("Mul", expected, absent))
     bounded = graph.node("Clip", filled, low, high, name=EXPLAINING)
-    explained = _explained(graph, bounded, [p.others for p in parts], EXPLAINING in rounded)
-    own = graph.node("Mul", z, _beside(graph, [p.own for p in parts]))
+    explained = _explained(graph, bounded, [s.others for s in sheets], EXPLAINING in rounded)
+    own = graph.node("Mul", z, _beside(graph, [s.own[: s.judged] for s in sheets]))
     residual = graph.node("Add", own, explained)
     residual = graph.node("Mul", residual, there)
     if wide > d:
         errors = _columns(graph, d, wide)
-        residual = graph.node("Div", residual, _unsure(graph, errors, absent, parts))
+        if dealt:
+            errors = _deal(graph, errors, [sheet.errors for sheet in sheets])
+        residual = graph.node("Div", residual, _unsure(graph, errors, absent, sheets, dealt))
+    if dealt:
+        residual = _gather_in(graph, residual, whole.companies)
     if len(parts) > 1:
         residual = _least(graph, residual, whole.blocks)
     fourth = _fourth(graph, residual)
@@ -66,12 +82,12 @@ def graph_of(
     for block in whole.blocks:
         column = graph.constant(block.astype(float)[:, None])
         total = graph.node("MatMul", fourth, column)
-        count = graph.node("MatMul", there, column)
+        count = graph.node("MatMul", all_there, column)
         norms.append(graph.node("Sqrt", graph.node("Sqrt", graph.node("Div", total, count))))
         owner = np.zeros((d, len(plan.signals)))
         for at, (signal, *_) in enumerate(plan.owners[:d]):
             owner[at, plan.signals.index(signal)] = float(block[at])
-        part = graph.node("MatMul", fourth, graph.constant(owner))
+        part = _by_signal(graph, fourth, owner)
         shares.append(graph.node("Div", part, graph.node("Max", total, graph.constant(1e-30))))
     score, share = norms[0], shares[0]
     if len(norms) == 2:
@@ -91,24 +107,96 @@ def _columns(graph: Graph, first: int, end: int) -> str:
     return graph.node("Gather", graph.x, graph.constant(range(first, end), np.int64), axis=1)
 
 
-def _unsure(graph: Graph, errors: str, absent: str, parts: Sequence[Detector]) -> str:
-    """[conditions, n, d], how many times as far as usual gaps let residuals lie: 1 without."""
+def _one(part: Detector, d: int, e: int) -> Company:
+    """All of a detector's features as one company: two products of half the size, and what cuts
+    and joins them, take longer."""
+    return _framed([(each, each.at, each.errors) for each in part.companies], d, d, e)
+
+
+def _even(companies: Sequence[Company]) -> list[Company]:
+    """The same, all of one size: filled up with features that explain nothing."""
+    g, e = max(c.judged for c in companies), max(len(c.errors) for c in companies)
+    h = g + max(len(c.at) - c.judged for c in companies)
+    out = []
+    for c in companies:
+        place = np.append(np.arange(c.judged), g + np.arange(len(c.at) - c.judged))
+        out.append(_framed([(c, place, np.arange(len(c.errors)))], g, h, e))
+    return out
+
+
+def _framed(
+    parts: Sequence[tuple[Company, NDArray[np.int64], NDArray[np.int64]]], g: int, h: int, e: int
+) -> Company:
+    """One company of several, each with the places of its features and errors."""
+    at, errors, centre = np.zeros(h, np.int64), np.zeros(e, np.int64), np.zeros(h)
+    scale, own, expected = np.ones(h), np.ones(h), np.zeros((h, h))
+    felt, unforeseen = np.zeros((e, g)), np.zeros((e, h))
+    for company, place, told in parts:
+        at[place], errors[told], centre[place] = company.at, company.errors, company.centre
+        scale[place], own[place] = company.scale, company.own
+        expected[np.ix_(place, place)] = company.expected
+        felt[np.ix_(told, place[: company.judged])] = company.felt
+        unforeseen[np.ix_(told, place)] = company.unforeseen
+    return Company(at, g, errors, centre, scale, own, expected, expected, felt, unforeseen)
+
+
+def _deal(graph: Graph, tensor: str, at: Sequence[NDArray[np.int64]]) -> str:
+    """[companies, n, g], each company's columns of [n, d]."""
+    columns = graph.node("Gather", tensor, graph.constant(np.stack(at), np.int64), axis=1)
+    return graph.node("Transpose", columns, perm=[1, 0, 2])
+
+
+def _gather_in(graph: Graph, tensor: str, companies: Sequence[Company]) -> str:
+    """[n, d], the columns of all companies in the order of the features again."""
+    g = max(company.judged for company in companies)
+    place = np.empty(sum(company.judged for company in companies), np.int64)
+    for index, company in enumerate(companies):
+        place[company.mine] = index * g + np.arange(company.judged)
+    rows = graph.node("Transpose", tensor, perm=[1, 0, 2])
+    flat = graph.node("Reshape", rows, graph.constant([-1, len(companies) * g], np.int64))
+    return graph.node("Gather", flat, graph.constant(place, np.int64), axis=1)
+
+
+def _by_signal(graph: Graph, tensor: str, owner: NDArray[np.float64]) -> str:
+    """[n, k], the sum over the features of each signal.
+
+    Args:
+        tensor: [n, d].
+        owner: float64[d, k], 1 where a feature is of a signal, else 0.
+    """
+    if owner.size <= OWNERS_MAX:
+        return graph.node("MatMul", tensor, graph.constant(owner))
+    count = owner.sum(axis=0).astype(np.int64)
+    terms = []
+    for turn in range(max(1, int(count.max()))):
+        # The next feature of each signal; where there is none, the first of all, times 0.
+        at = np.argsort(-owner, axis=0, kind="stable")[turn] * (count > turn)
+        found = graph.node("Gather", tensor, graph.constant(at, np.int64), axis=1)
+        terms.append(graph.node("Mul", found, graph.constant((count > turn).astype(float))))
+    return terms[0] if len(terms) == 1 else graph.node("Sum", *terms)
+
+
+def _unsure(graph: Graph, errors: str, absent: str, sheets: Sequence[Company], dealt: bool) -> str:
+    """[sheets, n, g], how many times as far as usual gaps let residuals lie: 1 without."""
     there = graph.node("Equal", errors, errors)
     known = graph.node("Where", there, errors, graph.constant(0.0))
     # In units in which an error of 1 at most doubles a variance: squares stay finite in float32.
-    most = np.max([part.felt.max(axis=1) for part in parts], axis=0)
+    most = np.stack([sheet.felt.max(axis=1) for sheet in sheets])[:, None, :]
+    if not dealt:
+        most = most.max(axis=(0, 1))
     per_unit = np.sqrt(np.where(most > 0, most, 1.0))
     known = graph.node("Mul", known, graph.constant(per_unit))
     known = graph.node("Clip", known, graph.constant(0.0), graph.constant(CLIP_SCORED))
     square = graph.node("Mul", known, known)
-    felt = [part.felt / per_unit[:, None] ** 2 for part in parts]
+    units = per_unit[:, 0] if dealt else [per_unit] * len(sheets)
+    felt = [sheet.felt / unit[:, None] ** 2 for sheet, unit in zip(sheets, units, strict=True)]
     variance = _product(graph, square, felt, rounded=False)
     told = graph.node("Cast", there, to=onnx.TensorProto.FLOAT)
     gone = graph.node("Sub", graph.constant(1.0), told)
-    off = _product(graph, gone, [part.unforeseen for part in parts], rounded=False)
-    off = graph.node("Add", off, _beside(graph, [1.0 / part.own for part in parts]))
+    off = _product(graph, gone, [sheet.unforeseen for sheet in sheets], rounded=False)
+    off = graph.node("Add", off, _beside(graph, [1.0 / sheet.own for sheet in sheets]))
     off = graph.node("Mul", off, absent)
-    lack = _product(graph, off, [np.abs(part.others) for part in parts], rounded=False)
+    lack = _product(graph, off, [np.abs(sheet.others) for sheet in sheets], rounded=False)
     variance = graph.node("Add", variance, graph.node("Mul", lack, lack))
     return graph.node("Sqrt", graph.node("Add", variance, graph.constant(1.0)))
 
@@ -171,9 +259,9 @@ def _direction(graph: Graph, residual: str, fourth: str, plan: FeaturePlan) -> s
         target = wobble if kind in {"spread", "roughness"} else level if kind == "mean" else None
         if target is not None:
             target[index, plan.signals.index(signal)] = 1.0
-    mean = graph.node("MatMul", residual, graph.constant(level))
-    loud = graph.node("MatMul", fourth, graph.constant(level))
-    noise = graph.node("MatMul", fourth, graph.constant(wobble))
+    mean = _by_signal(graph, residual, level)
+    loud = _by_signal(graph, fourth, level)
+    noise = _by_signal(graph, fourth, wobble)
     says = graph.node("GreaterOrEqual", loud, noise)
     return graph.node("Where", says, graph.node("Sign", mean), graph.constant(0.0))
 
@@ -207,7 +295,7 @@ def int8_of(
     plain = fp32.SerializeToString()
     if precision == "fp32":
         return plain, plain, Parity(0.0, 0.0, "fp32 as asked")
-    if not any(bool(np.any(part.others)) for part in states.parts):
+    if not any(bool(np.any(c.expected)) for part in states.parts for c in part.companies):
         return plain, plain, Parity(0.0, 0.0, "nothing to quantise: one signal has no others")
     x = np.concatenate(sequences)[: 1 << 14]
     best: tuple[Parity, bytes] | None = None

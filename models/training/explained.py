@@ -26,7 +26,11 @@ Floats = NDArray[np.float64]
 
 
 def explain(
-    z: Floats, have: NDArray[np.bool_], parts: Sequence[Fold], lengths: Sequence[int]
+    z: Floats,
+    have: NDArray[np.bool_],
+    parts: Sequence[Fold],
+    lengths: Sequence[int],
+    judged: int,
 ) -> tuple[Floats, Floats]:
     """Learn how far each feature follows from the others.
 
@@ -35,12 +39,12 @@ def explain(
         have: bool[n, d], the feature is there.
         parts: To hold out.
         lengths: Rows of each sequence.
+        judged: Of the first so many, it is told what was left over.
 
     Returns:
         float64[d, d], column j: minus what the others let expect of j (diagonal 0), and
-        float64[n, d], what of each feature was left over in rows that were held out (else NaN).
+        float64[n, judged], what was left over in rows that were held out (else NaN).
     """
-    d = z.shape[1]
     sums = _Sums.of(z, have)
     views = [fold.rows(lengths) for fold in parts]
     seen = [(test, sums.less(_Sums.of(z[hidden], have[hidden]))) for test, hidden in views]
@@ -48,19 +52,14 @@ def explain(
     # Rows in which others are missing say little of what those others explain.
     whole = have.all(axis=1)
     asked = whole if whole.mean() >= WHOLE_SHARE else np.ones(len(z), bool)
-    lost = np.full((len(seen), len(RIDGES), d), np.nan)
-    for part, (test, rest) in enumerate(seen):
-        at = np.flatnonzero(test & asked)[::every]
-        for index, ridge in enumerate(RIDGES):
-            left = rest.left_over(z[at], have[at], np.full(d, ridge))
-            with np.errstate(invalid="ignore", divide="ignore"):
-                lost[part, index] = np.log(np.nansum(left**2, axis=0) + 1e-12)
-    ridges = np.full(d, RIDGES[0])
+    ridges = np.full(z.shape[1], RIDGES[0])
     if seen:
+        held_out = [np.flatnonzero(test & asked)[::every] for test, _ in seen]
+        lost = [rest.lost(z[at], have[at]) for at, (_, rest) in zip(held_out, seen, strict=True)]
         ridges = np.asarray(RIDGES)[np.argmin(np.mean(lost, axis=0), axis=0)]
-    held = np.full(z.shape, np.nan)
+    held = np.full((len(z), judged), np.nan)
     for test, rest in seen:
-        held[test] = rest.left_over(z[test], have[test], ridges)
+        held[test] = rest.left_over(z[test], have[test], ridges)[:, :judged]
     return weights(sums.axes, ridges), held
 
 
@@ -73,7 +72,9 @@ class _Sums:
     @classmethod
     def of(cls, z: Floats, have: NDArray[np.bool_]) -> "_Sums":
         both = have.astype(np.float64)
-        return cls(z.sum(axis=0), z.T @ z, both.sum(axis=0), both.T @ both)
+        # Where nothing is missing, each pair is there in every row.
+        pairs = np.full((1, 1), float(len(z))) if bool(have.all()) else both.T @ both
+        return cls(z.sum(axis=0), z.T @ z, both.sum(axis=0), pairs)
 
     def less(self, other: "_Sums") -> "_Sums":
         return _Sums(
@@ -94,6 +95,21 @@ class _Sums:
     def axes(self) -> tuple[Floats, Floats]:
         """Eigenvalues and eigenvectors of the correlation, the same for every ridge."""
         return axes(self.correlation()[0])
+
+    def lost(self, z: Floats, have: NDArray[np.bool_]) -> Floats:
+        """float64[ridges, d], logarithm of the squares that each ridge leaves of other rows."""
+        _, mean, spread = self.correlation()
+        values, vectors = self.axes
+        inside = np.where(have, (z - mean) / spread, 0.0)
+        bounded = np.clip(inside, -REACH_Z, REACH_Z)
+        along, squares = bounded @ vectors, vectors**2
+        out = np.empty((len(RIDGES), z.shape[1]))
+        for index, ridge in enumerate(RIDGES):
+            # As with `weights`, without making them: of each feature all but what it says itself.
+            pull = 1.0 / ((1.0 - ridge) * values + ridge)
+            left = (along * pull) @ vectors.T / (squares @ pull) + (inside - bounded)
+            out[index] = np.log((np.where(have, left * spread, 0.0) ** 2).sum(axis=0) + 1e-12)
+        return out
 
     def left_over(self, z: Floats, have: NDArray[np.bool_], ridges: Floats) -> Floats:
         """float64[n, d], what these rows leave of other rows, in z's unit; NaN where missing."""

@@ -13,12 +13,14 @@ from numpy.typing import NDArray
 from models.features.plan import ERROR, RECENT_ERROR, FeaturePlan
 from models.features.stack import hole_max, longest, recent_cells
 from models.record import Record
-from models.windows import Grid, due, features, lay, thinned, windows
+from models.windows import Grid, chunks, due, lay, some_features, thinned, windows
 
 WINDOWS_TRIED = 2000
 LEFT_OUT = 0.5
 RARE = 0.1
 """One window in ten holds fewer samples than what counts as usual."""
+COLUMNS = 512
+"""Features that are compared at once, so that memory stays bounded however many there are."""
 
 Floats = NDArray[np.float64]
 
@@ -46,7 +48,8 @@ def owners(plan: FeaturePlan) -> NDArray[np.int64]:
 def usual(record: Record, grid: Grid) -> tuple[tuple[float, float], ...]:
     """As `FeaturePlan.usual`. Windows with a long hole are not asked: nothing is taken of those."""
     every = max(1, len(record) // WINDOWS_TRIED)
-    counted, fewest = [], [grid.cells, recent_cells(grid.cells)]
+    counted = [np.zeros((0, len(record.names), 2))]
+    fewest = [grid.cells, recent_cells(grid.cells)]
     for _, rows in record.sequences():
         time_s = None if record.time_s is None else record.time_s[rows]
         laid = lay(record.values[rows], time_s, grid)
@@ -56,13 +59,13 @@ def usual(record: Record, grid: Grid) -> tuple[tuple[float, float], ...]:
         for scale, cells in enumerate((grid.cells, recent_cells(grid.cells))):
             held: NDArray[np.int64] = seen[last] - seen[last - cells]
             fewest[scale] = min(fewest[scale], int(held.min(initial=cells)))
-        at = thinned(full, every)
-        value, fresh = windows(laid, at, grid.cells)
-        lately = fresh[:, :, -recent_cells(grid.cells) :]
-        samples = np.stack([fresh.sum(axis=2), lately.sum(axis=2)], axis=2).astype(float)
-        hole = longest(np.isnan(value).reshape(-1, grid.cells)).reshape(value.shape[:2])
-        samples[hole > hole_max(grid.cells)] = np.nan
-        counted.append(samples)
+        for at in chunks(thinned(full, every), len(record.names), grid.cells):
+            value, fresh = windows(laid, at, grid.cells)
+            lately = fresh[:, :, -recent_cells(grid.cells) :]
+            samples = np.stack([fresh.sum(axis=2), lately.sum(axis=2)], axis=2).astype(float)
+            hole = longest(np.isnan(value).reshape(-1, grid.cells)).reshape(value.shape[:2])
+            samples[hole > hole_max(grid.cells)] = np.nan
+            counted.append(samples)
     out = []
     for each in np.concatenate(counted).transpose(1, 0, 2):
         known = each[~np.isnan(each[:, 0])]
@@ -76,14 +79,18 @@ def worth(record: Record, plan: FeaturePlan, grid: Grid, seed: int) -> Floats:
     every = max(1, len(record) // WINDOWS_TRIED)
     random = np.random.default_rng([seed, 7])
     left = np.where(random.random(record.values.shape) < LEFT_OUT, np.nan, record.values)
-    full, _ = features(record, plan, grid, every=every)
-    less, _ = features(replace(record, values=left), plan, grid, every=every)
-    d = plan.measured
-    off = np.square(less[:, :d] - full[:, :d], dtype=np.float64)
-    error = np.square(less[:, d:], dtype=np.float64) - np.square(full[:, d:], dtype=np.float64)
-    error = error[:, owners(plan)]
-    known = np.isfinite(off) & np.isfinite(error)
-    total = np.where(known, error, 0.0).sum(axis=0)
-    moved = np.where(known, off, 0.0).sum(axis=0)
-    out: Floats = np.divide(moved, total, out=np.zeros(d), where=total > 1e-30)
+    _, full = some_features(record, plan, grid, every)
+    _, less = some_features(replace(record, values=left), plan, grid, every)
+    d, owner = plan.measured, owners(plan)
+    out = np.zeros(d)
+    for start in range(0, d, COLUMNS):
+        at = slice(start, min(d, start + COLUMNS))
+        told = d + owner[at]
+        off = np.square(less[:, at] - full[:, at], dtype=np.float64)
+        error = np.square(less[:, told], dtype=np.float64)
+        error -= np.square(full[:, told], dtype=np.float64)
+        known = np.isfinite(off) & np.isfinite(error)
+        total = np.where(known, error, 0.0).sum(axis=0)
+        moved = np.where(known, off, 0.0).sum(axis=0)
+        np.divide(moved, total, out=out[at], where=total > 1e-30)
     return out

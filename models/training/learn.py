@@ -14,15 +14,19 @@ from models.features.stack import recent_cells
 from models.record import Record
 from models.training import conditions, gaps, limits
 from models.training import grid as grids
+from models.training.companies import companies
 from models.training.conditions import Conditions
 from models.training.detector import Detector, Form
 from models.training.folds import FOLDS
 from models.training.rates import own_cells
 from models.training.screen import Screened, screen
-from models.windows import Grid, features, rows_per_cell
+from models.windows import Grid, rows_per_cell, some_features
 
 WINDOWS_MAX = 30_000
 """Windows to learn from; a longer record is thinned evenly."""
+VALUES_MAX = 1 << 25
+"""Features and errors of all windows together; of a machine of more than 186 signals fewer windows
+are taken, which overlap less."""
 SETTLED_TIMES = 2.0
 CELLS_SPREAD, CELLS_RECENT, SAMPLES_RECENT = 4, 16, 2
 """Fewest cells of a window for a fluctuation, for a newest eighth that is worth the name, and of
@@ -84,11 +88,13 @@ def learn(
     plan = gaps.with_errors(plan_of(screened.record, grid), screened.record, replace_hop(grid))
     sequences, per_window, notes = _windows(screened, plan, grid)
     notes = [*screened.notes, *notes]
+    blocks = blocks_of(plan)
     form = Form(
         floors(plan, screened.step),
-        blocks_of(plan),
+        blocks,
         gaps.owners(plan),
         gaps.worth(screened.record, plan, replace_hop(grid), seed),
+        companies(sequences, blocks, signals_of(plan)),
     )
     reach = max(1, per_window)
     scores = limits.held_out(sequences, form, reach)
@@ -179,7 +185,7 @@ def _fluctuations(record: Record, grid: Grid, signals: tuple[str, ...]) -> dict[
         return dict.fromkeys(signals, "spread")
     plan = FeaturePlan(record.names, names, 1.0, grid.cells, grid.hop_cells)
     every = max(1, len(record) // WINDOWS_CHOOSING)
-    x, _ = features(record, plan, replace_hop(grid), every=every)
+    _, x = some_features(record, plan, replace_hop(grid), every)
     x = x[np.isfinite(x).any(axis=1)].astype(np.float64)
     if not len(x):
         return dict.fromkeys(signals, "spread")
@@ -196,6 +202,12 @@ def blocks_of(plan: FeaturePlan) -> tuple[NDArray[np.bool_], ...]:
         [name.rpartition(":")[2].startswith("recent_") for name in plan.names[: plan.measured]]
     )
     return (~recent, recent) if bool(recent.any()) else (~recent,)
+
+
+def signals_of(plan: FeaturePlan) -> NDArray[np.int64]:
+    """int64[d], which signal each feature is of."""
+    at = {name: index for index, name in enumerate(plan.signals)}
+    return np.array([at[name.rpartition(":")[0]] for name in plan.names[: plan.measured]])
 
 
 def floors(plan: FeaturePlan, step: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -216,20 +228,20 @@ def _windows(
     """Features of each unbroken stretch, and how many of them fall into one window's length."""
     record = screened.record
     shared = rows_per_cell(record, grid)
-    every = max(1, -(-len(record) // (shared * grid.hop_cells * WINDOWS_MAX)))
-    x, coverage = features(record, plan, replace_hop(grid), every=every * grid.hop_cells * shared)
+    most = min(WINDOWS_MAX, VALUES_MAX // len(plan.names))
+    every = max(1, -(-len(record) // (shared * grid.hop_cells * most)))
+    told, x = some_features(record, plan, replace_hop(grid), every * grid.hop_cells * shared)
     usable = np.isfinite(x[:, : plan.measured]).mean(axis=1) >= 0.5
-    full = np.isfinite(coverage).any(axis=1)
     notes = []
-    lost = float(np.mean(~usable[full])) if bool(full.any()) else 0.0
+    lost = float(np.mean(~usable)) if len(usable) else 0.0
     if lost > 0.01:
         notes.append(f"{lost:.0%} of the windows hold too few samples and are left out")
     out = []
     for _, rows in record.sequences():
         # A window that reaches into rows to leave out is left out as well.
         bad = np.convolve(screened.leave[rows], np.ones(grid.cells))[: len(rows)] > 0
-        good = rows[usable[rows] & ~bad]
-        if len(good):
+        good = usable & np.isin(told, rows[~bad])
+        if bool(good.any()):
             out.append(x[good])
     if sum(map(len, out)) < 3:
         raise RecordError(

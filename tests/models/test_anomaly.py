@@ -12,6 +12,7 @@ from models.record import Record, join
 from models.score import held, score
 from models.training import anomaly, detector_graph, limits
 from models.training.anomaly import train
+from models.training.companies import Members
 from models.training.detector import Form
 from models.training.learn import _around_faults
 from models.training.parity import auroc
@@ -138,7 +139,8 @@ def test_a_fault_among_short_runs_is_trained_around() -> None:
     runs = [(rng.normal(size=(n, 3)) * (1, 1, 0)).astype(np.float32) for n in (200, 5, 5, 5, 200)]
     scores = [np.ones(len(run)) for run in runs]
     scores[2][1] = 50.0
-    form = Form(np.full(2, 1e-9), (np.ones(2, bool),), np.zeros(2, np.int64), np.zeros(2))
+    both = np.arange(2)
+    form = Form(np.full(2, 1e-9), (np.ones(2, bool),), 0 * both, np.zeros(2), (Members(both, 2),))
     kept, _, notes = _around_faults(runs, scores, form, 3)
     assert [len(run) for run in kept] == [200, 5, 5, 200], "5 windows are all within its reach"
     assert "as a fault would" in notes[0]

@@ -151,27 +151,32 @@ def test_a_signal_that_is_logged_when_it_changes_is_held_until_it_does() -> None
 
 def test_where_nothing_is_missing_nothing_is_doubted() -> None:
     _, learned = motor()
-    detector = learned.states.whole
-    x = np.concatenate(learned.sequences)
-    assert (detector.unsure(x) == 1.0).all()
-    assert detector.felt[owners(learned.plan), np.arange(len(detector.centre))].min() > 0
+    x, d = np.concatenate(learned.sequences), learned.plan.measured
+    for company in learned.states.whole.companies:
+        assert (company.unsure(x[:, company.at], x[:, d + company.errors]) == 1.0).all()
+        own = np.searchsorted(company.errors, owners(learned.plan)[company.at])
+        assert company.felt[own, np.arange(len(own))].min() > 0
 
 
 def test_fewer_samples_leave_more_unsure_and_missing_neighbours_too() -> None:
     _, learned = motor()
-    detector, d = learned.states.whole, learned.plan.measured
+    company, d = learned.states.whole.companies[0], learned.plan.measured
     row = learned.sequences[0][:1].copy()
-    mean = learned.plan.names.index("current:mean")
+    mean = company.at.tolist().index(learned.plan.names.index("current:mean"))
+
+    def doubt() -> float:
+        return float(company.unsure(row[:, company.at], row[:, d + company.errors])[0, mean])
+
     unsure = []
     for error in (0.0, 0.05, 0.2):
         row[0, d + NAMES.index("current")] = error
-        unsure.append(detector.unsure(row)[0, mean])
+        unsure.append(doubt())
     assert unsure[0] == 1.0 < unsure[1] < unsure[2]
     row[0, d:] = 0.0
     alone = []
     for signal in ("speed", "vibration"):
         row[0, [i for i, name in enumerate(learned.plan.names) if name.startswith(signal)]] = np.nan
-        alone.append(detector.unsure(row)[0, mean])
+        alone.append(doubt())
     assert 1.1 < alone[0] < alone[1], "a current is known worse without what it follows"
 
 
