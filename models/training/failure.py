@@ -15,7 +15,8 @@ from models.record import Record
 from models.training import grid as grids
 from models.training import judged, learners, mixture, rates
 from models.training import label as labels_of
-from models.training.inputs import Features, Inputs, choose, finish, pair_candidates
+from models.training.finish import finish
+from models.training.inputs import Features, Inputs, choose, pair_candidates
 from models.training.trained import Trained
 from models.windows import Grid
 

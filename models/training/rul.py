@@ -16,7 +16,8 @@ from models.graph import Graph
 from models.record import Record
 from models.training import grid as grids
 from models.training import learners, mixture, rates
-from models.training.inputs import Features, Inputs, choose, finish
+from models.training.finish import finish
+from models.training.inputs import Features, Inputs, choose
 from models.training.label import lives as countdowns
 from models.training.trained import Trained
 from models.windows import Grid
