@@ -17,6 +17,7 @@ FAR = 0.25
 an order lies so far above it, 3.5 from its mean, once in 4,300 healthy windows."""
 SHARE_MIN = 0.1
 """A signal that carries less of the score is not named."""
+NAMED_MAX = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +65,6 @@ def drivers(
     signals: Sequence[str],
     features: NDArray[np.float32],
     healthy: Sequence[Healthy],
-    *,
-    top: int = 3,
 ) -> tuple[Driven, ...]:
     """What drives the score of one window, the strongest first.
 
@@ -75,13 +74,12 @@ def drivers(
         signals: The `k` names.
         features: float32[d], the window's features, in the order of `healthy`.
         healthy: The `d` ranges, as `healthy_of` reads them from a manifest.
-        top: Name at most so many signals.
 
     Returns:
         At least one where any contribution is above 0.
     """
     share = np.where(np.isfinite(contribution), contribution, 0)
-    order = [int(i) for i in np.argsort(-share, kind="stable")[:top] if share[i] > 0]
+    order = [int(i) for i in np.argsort(-share, kind="stable")[:NAMED_MAX] if share[i] > 0]
     named = [i for i in order if share[i] >= SHARE_MIN] or order[:1]
     ranges: dict[str, list[tuple[int, Healthy]]] = {signals[i]: [] for i in named}
     for at, range_ in enumerate(healthy):

@@ -32,5 +32,5 @@ class Out:
 
     adapter: TypeAdapter[Any]
 
-    def __call__(self, value: Any, status: int = 200) -> Response:
-        return Response(self.adapter.dump_json(value), status, media_type="application/json")
+    def __call__(self, value: Any) -> Response:
+        return Response(self.adapter.dump_json(value), media_type="application/json")
