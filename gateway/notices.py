@@ -1,35 +1,19 @@
 """Keeps one notification channel a `[[notify]]` table, each with its place in the durable log."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from random import Random
 
-from gateway.alarms.config import AlarmsConfig
-from gateway.alarms.notify import Channel
-from gateway.alarms.notify_config import NotifyConfig
+from gateway.alarms.notify import Channel, Terms
 from gateway.core.alarm import Condition, Transition
 from gateway.core.clock import Clock
 from gateway.core.errors import DataError, StoreError
-from gateway.core.texts import Texts
 from gateway.settings import Settings
 from gateway.store.log import Log
 from gateway.store.record import Kind
 
 NAMESPACE = "notify"
 READ_MAX = 64
-
-
-@dataclass(frozen=True, slots=True)
-class _Terms:
-    """All that a channel depends on; one whose terms stay the same is left alone."""
-
-    table: NotifyConfig
-    alarms: AlarmsConfig
-    gateway: str
-    link: str
-    texts: Texts
-    areas: Mapping[str, str]
 
 
 class Notices:
@@ -47,7 +31,6 @@ class Notices:
         self._clock = clock
         self._random = random
         self._report = report
-        self._terms: dict[str, _Terms] = {}
         self._running: dict[str, asyncio.Task[None]] = {}
 
     def follow(self, tasks: asyncio.TaskGroup, settings: Settings) -> None:
@@ -55,16 +38,18 @@ class Notices:
 
         A channel that is taken out forgets what it told: put in again, it begins at the present.
         """
-        wanted = {t.table.id: t for t in _terms(settings)}
+        wanted = {terms.config.id: terms for terms in _terms(settings)}
         for name in self.channels.keys() - wanted.keys():
             self._take_out(name)
         for name, terms in wanted.items():
-            if self._terms.get(name) == terms:
-                continue
-            before, channel = self._running.get(name), self._channel(terms)
-            if name in self.channels:
-                self.channels[name].stop()
-            self.channels[name], self._terms[name] = channel, terms
+            old = self.channels.get(name)
+            if old is not None:
+                if old.terms == terms:
+                    continue
+                old.stop()
+            ledger, before = LogLedger(self._log, name), self._running.get(name)
+            channel = Channel(terms, ledger, self._clock, self._random, self._report)
+            self.channels[name] = channel
             self._running[name] = tasks.create_task(_after(before, channel), name=f"notify:{name}")
         self.channels = {name: self.channels[name] for name in wanted}
 
@@ -73,25 +58,10 @@ class Notices:
         for task in self._running.values():
             task.cancel()
 
-    def _channel(self, terms: _Terms) -> Channel:
-        return Channel(
-            terms.table,
-            terms.alarms,
-            LogLedger(self._log, terms.table.id),
-            self._clock,
-            self._random,
-            self._report,
-            gateway=terms.gateway,
-            link=terms.link,
-            texts=terms.texts,
-            area_of=lambda asset: terms.areas.get(asset, ""),
-        )
-
     def _take_out(self, name: str) -> None:
         channel = self.channels.pop(name)
         channel.stop()
         self._report(channel.condition(""))
-        del self._terms[name]
         forget = LogLedger(self._log, name).forget
         self._running.pop(name).add_done_callback(lambda _: forget())
 
@@ -102,12 +72,12 @@ async def _after(before: asyncio.Task[None] | None, channel: Channel) -> None:
     await channel.run()
 
 
-def _terms(settings: Settings) -> Sequence[_Terms]:
+def _terms(settings: Settings) -> Sequence[Terms]:
     console = settings.console
     scheme = "https" if console.tls_certificate else "http"
     link = f"{scheme}://{console.hosts[0]}/alarms" if console.hosts else ""
     return [
-        _Terms(table, settings.alarms, settings.gateway.id, link, console.texts, settings.areas())
+        Terms(table, settings.alarms, settings.gateway.id, link, console.texts, settings.areas())
         for table in settings.notify
     ]
 

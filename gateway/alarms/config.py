@@ -168,7 +168,3 @@ class AlarmsConfig(_Model):
         default = type(self).model_fields["delays"].get_default(call_default_factory=True)
         self.delays.update({c: d for c, d in default.items() if c not in self.delays})
         return self
-
-    def area_of(self, asset: str) -> str:
-        """The area that lists the asset; "" for none."""
-        return next((area for area, assets in self.areas.items() if asset in assets), "")

@@ -1,7 +1,8 @@
 """Runs the channels: reads the log, asks the outbox, delivers, and keeps what was told."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from random import Random
 from typing import Protocol
 
@@ -51,24 +52,40 @@ class Ledger(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """All that a channel goes by; one whose terms stay the same is left alone.
+
+    Attributes:
+        config: Its `[[notify]]` table.
+        alarms: What a flood is, and how alarms are suppressed.
+        gateway: Who tells, by its id.
+        link: Where the alarms are shown; "" where nowhere.
+        texts: The language.
+        areas: Asset -> the area of the plant that it belongs to.
+    """
+
+    config: NotifyConfig
+    alarms: AlarmsConfig
+    gateway: str
+    link: str = ""
+    texts: Texts = field(default_factory=english)
+    areas: Mapping[str, str] = field(default_factory=dict)
+
+
 class Channel:
     """One `[[notify]]` table at work."""
 
     def __init__(
         self,
-        config: NotifyConfig,
-        alarms: AlarmsConfig,
+        terms: Terms,
         ledger: Ledger,
         clock: Clock,
         random: Random,
         report: Callable[[Condition], None],
-        *,
-        gateway: str,
-        link: str = "",
-        texts: Texts | None = None,
-        area_of: Callable[[str], str] | None = None,
     ) -> None:
-        self.config = config
+        self.terms = terms
+        self.config = config = terms.config
         self.delivered = 0
         self.failures = 0
         """Failed tries since the last success."""
@@ -76,9 +93,11 @@ class Channel:
         self._clock = clock
         self._random = random
         self._report = report
-        self._receiver: Receiver = receiver(config, gateway, link, texts or english())
+        self._receiver: Receiver = receiver(config, terms.gateway, terms.link, terms.texts)
         self.outbox = (
-            StateBox(config) if isinstance(config, MqttConfig) else Outbox(config, alarms, area_of)
+            StateBox(config, terms.areas)
+            if isinstance(config, MqttConfig)
+            else Outbox(config, terms.alarms, terms.areas)
         )
         self._retry_mono_ns = 0
         self._saved = b""
@@ -189,8 +208,8 @@ class Channel:
 class StateBox(Outbox):
     """An outbox for a receiver that keeps states: the newest of each alarm, at once, no rules."""
 
-    def __init__(self, config: ChannelConfig) -> None:
-        super().__init__(config, AlarmsConfig())
+    def __init__(self, config: ChannelConfig, areas: Mapping[str, str]) -> None:
+        super().__init__(config, AlarmsConfig(), areas)
 
     def take(self, number: int, t: Transition, *, mono_ns: int, wall_ns: int) -> None:  # noqa: ARG002
         if number <= self.taken:

@@ -6,7 +6,7 @@ and what was told survives a restart, so that nobody is told twice of one transi
 
 import json
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -71,11 +71,11 @@ class Outbox:
         self,
         config: ChannelConfig,
         alarms: AlarmsConfig,
-        area_of: Callable[[str], str] | None = None,
+        areas: Mapping[str, str],
     ) -> None:
         self._config = config
         self._alarms = alarms
-        self._area_of = area_of or alarms.area_of
+        self._areas = areas
         self._queue: deque[Item] = deque()
         self._told: dict[Key, int] = {}
         """Alarm -> the episode that this channel told of."""
@@ -103,7 +103,7 @@ class Outbox:
         if calls or uncovered:
             self._forget(key, {Tells.ESCALATION})
             self._put(number, t, mono_ns, wall_ns)
-            area = self._area_of(t.asset)
+            area = self._areas.get(t.asset, "")
             times = self._new_mono_ns.setdefault(area, deque(maxlen=self._alarms.flood_count + 1))
             times.append(mono_ns)
         elif t.event in OVER:
@@ -127,12 +127,12 @@ class Outbox:
         if not due:
             return None
         first = due[0]
-        area = self._area_of(first.transition.asset)
+        area = self._areas.get(first.transition.asset, "")
         if self._flooded(area, mono_ns):
             if self._flood_until_mono_ns.get(area, 0) > mono_ns:
-                due = [i for i in due if self._area_of(i.transition.asset) != area]
+                due = [i for i in due if self._areas.get(i.transition.asset, "") != area]
                 return self._message(due, mono_ns) if due else None
-            same = [i for i in due if self._area_of(i.transition.asset) == area]
+            same = [i for i in due if self._areas.get(i.transition.asset, "") == area]
             return self._bundle(Tells.FLOOD, same, area)
         return self._message(due, mono_ns)
 
@@ -162,7 +162,7 @@ class Outbox:
     def _concerns(self, t: Transition) -> bool:
         config = self._config
         return (
-            (not config.areas or self._area_of(t.asset) in config.areas)
+            (not config.areas or self._areas.get(t.asset, "") in config.areas)
             and (not config.assets or t.asset in config.assets)
             and (not config.causes or t.cause in config.causes)
             and t.priority >= config.priority_min

@@ -17,7 +17,7 @@ from pydantic import TypeAdapter
 from gateway.alarms import notify
 from gateway.alarms.config import AlarmsConfig
 from gateway.alarms.deliver import sign
-from gateway.alarms.notify import Channel
+from gateway.alarms.notify import Channel, Terms
 from gateway.alarms.notify_config import NotifyConfig
 from gateway.core.alarm import Condition
 from gateway.core.clock import SystemClock
@@ -55,14 +55,16 @@ class Office:
         self.log = Log.open(folder, StoreConfig(), SystemClock())
         self.reported: list[Condition] = []
         self.channel = Channel(
-            TypeAdapter(NotifyConfig).validate_python(config),
-            AlarmsConfig(flood_count=500),
+            Terms(
+                TypeAdapter(NotifyConfig).validate_python(config),
+                AlarmsConfig(flood_count=500),
+                gateway="hall-3",
+                link="http://gateway/alarms",
+            ),
             LogLedger(self.log, config["id"]),
             SystemClock(),
             Random(1),
             self.reported.append,
-            gateway="hall-3",
-            link="http://gateway/alarms",
         )
 
     async def happen(self, event: str, alarm: str, **more: Any) -> None:

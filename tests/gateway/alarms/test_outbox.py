@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from gateway.alarms.config import AlarmsConfig
-from gateway.alarms.notify_config import AppriseConfig, HoursConfig
+from gateway.alarms.notify import StateBox
+from gateway.alarms.notify_config import AppriseConfig, HoursConfig, MqttConfig
 from gateway.alarms.outbox import Message, Outbox, Tells, within
 from gateway.alarms.words import words
 from gateway.core.alarm import Cause, Driver, Priority, Transition
@@ -45,9 +46,13 @@ class Desk:
         url = {"id": "mail", "url": "env:URL"}
         self.config = AppriseConfig.model_validate(url | config)
         self.alarms = AlarmsConfig(**(alarms or {}))
-        self.box = Outbox(self.config, self.alarms)
+        self.box = self.begin()
         self.now_s = 0.0
         self.number = 0
+
+    def begin(self) -> Outbox:
+        areas = {asset: area for area, mine in self.alarms.areas.items() for asset in mine}
+        return Outbox(self.config, self.alarms, areas)
 
     @property
     def times(self) -> Any:
@@ -72,7 +77,7 @@ class Desk:
 
     def restart(self) -> None:
         data = self.box.dump()
-        self.box = Outbox(self.config, self.alarms)
+        self.box = self.begin()
         self.box.restore(data, **self.times)
 
 
@@ -201,6 +206,16 @@ def test_filters() -> None:
     assert desk.tell() == []
     desk.take("active", asset="press", alarm="b")
     assert len(desk.tell()) == 1
+
+
+def test_a_receiver_of_states_may_be_for_one_area() -> None:
+    config = MqttConfig.model_validate({"id": "line", "host": "broker", "areas": ["south"]})
+    box = StateBox(config, {"pump": "north", "press": "south"})
+    for number, asset in enumerate(("pump", "press"), 1):
+        box.take(number, transition("active", 0.0, asset=asset), mono_ns=0, wall_ns=0)
+    message = box.next(mono_ns=0, wall_ns=0)
+    assert message is not None
+    assert [item.transition.asset for item in message.items] == ["press"]
 
 
 def test_shelved_alarms_call_nobody_and_uncovered_ones_do() -> None:
