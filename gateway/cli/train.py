@@ -18,6 +18,8 @@ from gateway.cli.record_options import (
 from gateway.cli.sentences import say
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from gateway.cli.columns import Columns
     from models.bundle import Bundle
     from models.record import Record
@@ -151,8 +153,17 @@ def command(
             record = read(data, columns)
             check(record, columns)
             record = while_running(record) if running else record
-        status.update(f"training on {len(record)} rows of {len(record.names)} signals")
-        trained = _train(record, kind, columns, derive, running, options)
+        doing = f"training on {len(record)} rows of {len(record.names)} signals"
+        status.update(doing)
+        trained = _train(
+            record,
+            kind,
+            columns,
+            derive,
+            running,
+            options,
+            lambda s: status.update(f"{doing}: {s}"),
+        )
         made = trained.write(out)
     notes = (*record.notes, *trained.notes)
     if as_json:
@@ -196,6 +207,7 @@ def _train(
     derive: tuple[str, ...],
     running: str | None,
     options: dict[str, Any],
+    say: "Callable[[str], None]",
 ) -> Any:
     from importlib import import_module
 
@@ -225,6 +237,7 @@ def _train(
             _healthy(record),
             hop=options["hop"],
             false_alarms=options["false_alarms"],
+            say=say,
             **common,
         )
     if kind == "rul":

@@ -1,7 +1,7 @@
 """Which features a model takes, of which signals, in which order; computes them for all assets."""
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,8 @@ SAMPLES_LEAST = 0.5
 CHUNK_CELLS = 1 << 22
 """Cells worked on at once, so that memory stays bounded however many windows are asked for."""
 
+Ints = NDArray[np.int64]
+
 
 @dataclass(frozen=True, slots=True)
 class FeaturePlan:
@@ -37,6 +39,7 @@ class FeaturePlan:
         usual: float[k + 1, 2], samples that nine of ten healthy windows hold of each signal, in the
             whole window and in its newest eighth; last, cells with a sample of any signal in the
             windows that had the fewest. Empty where a model takes no account of gaps.
+        _alike: Each kind of feature, its columns, and the signal (of correlations the two) of each.
     """
 
     signals: tuple[str, ...]
@@ -46,10 +49,14 @@ class FeaturePlan:
     hop_cells: int = 1
     regimes: Regimes | None = None
     usual: tuple[tuple[float, float], ...] = ()
+    _alike: tuple[tuple[str, Ints, Ints], ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        known = set(self.signals)
-        for name in self.names:
+        at = {name: i for i, name in enumerate(self.signals)}
+        known = set(at)
+        columns: dict[str, list[int]] = {}
+        owners: dict[str, list[Any]] = {}
+        for column, name in enumerate(self.names):
             subject, _, feature = name.rpartition(":")
             pair = feature == "correlation"
             parts = _pair(subject, known) if pair else (subject,)
@@ -59,6 +66,11 @@ class FeaturePlan:
                 or not (pair or feature in CATALOGUE or feature in PARTIAL or feature in ERRORS)
             ):
                 raise BundleError(f"features: {name!r} is not a feature of this model's signals")
+            columns.setdefault(feature, []).append(column)
+            mine = [at[part] for part in parts]
+            owners.setdefault(feature, []).append(mine if pair else mine[0])
+        alike = tuple((f, np.array(columns[f]), np.array(owners[f])) for f in columns)
+        object.__setattr__(self, "_alike", alike)
 
     @classmethod
     def from_manifest(cls, manifest: "Manifest") -> Self:
@@ -130,22 +142,18 @@ class FeaturePlan:
             window = self.regimes.normalise(window.transpose(0, 2, 1)).transpose(0, 2, 1)
         most = hole_max(cells) if self.usual else None
         stack = Stack(np.ascontiguousarray(window).reshape(a * k, cells), self.period_s, most)
-        done: dict[str, NDArray[np.float64]] = {}
-        at = {name: i for i, name in enumerate(self.signals)}
         with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-            for column, name in enumerate(self.names):
-                subject, _, feature = name.rpartition(":")
+            for feature, columns, signals in self._alike:
                 if feature == "correlation":
-                    first, second = _pair(subject, set(at))
-                    out[:, column] = correlation(window[:, at[first]], window[:, at[second]])
+                    for column, (first, second) in zip(columns, signals, strict=True):
+                        out[:, column] = correlation(window[:, first], window[:, second])
                     continue
-                if feature in ERRORS and feature not in done:
-                    done[feature] = self._error(feature, stack, fresh).reshape(a, k)
-                if feature not in done:
+                if feature in ERRORS:
+                    values = self._error(feature, stack, fresh)
+                else:
                     held = CATALOGUE.get(feature)
                     values = PARTIAL[feature](stack) if held is None else held.compute(stack)
-                    done[feature] = np.broadcast_to(values, a * k).reshape(a, k)
-                out[:, column] = done[feature][:, at[subject]]
+                out[:, columns] = np.broadcast_to(values, a * k).reshape(a, k)[:, signals]
 
     def _error(
         self, feature: str, stack: Stack, fresh: NDArray[np.bool_] | None

@@ -20,6 +20,7 @@ from models.training.detail import explained, following, operating
 from models.training.detector_graph import int8_of
 from models.training.grid import judged_cells
 from models.training.learn import learn
+from models.training.limits import Say, nobody
 from models.training.screen import Screened
 from models.training.trained import Trained
 from models.windows import Grid, lay
@@ -37,6 +38,7 @@ def train(
     name: str = "anomaly",
     created: datetime | None = None,
     detail: dict[str, Any] | None = None,
+    say: Say = nobody,
 ) -> Trained:
     """Train on healthy rows.
 
@@ -51,14 +53,16 @@ def train(
         name: Begins the bundle's id.
         created: For the manifest; now if None.
         detail: Goes into the manifest as it is (derived signals, categories).
+        say: Is told how far it is.
 
     Raises:
         RecordError: The record does not allow it.
         ModelError: int8 would decide otherwise than fp32.
     """
-    learned = learn(record, window=window, hop=hop, false_alarms=false_alarms, seed=seed)
+    learned = learn(record, window=window, hop=hop, false_alarms=false_alarms, seed=seed, say=say)
     plan, grid, states, chosen = learned.plan, learned.grid, learned.states, learned.limit
     x = np.concatenate(learned.sequences)
+    say("comparing int8 with float32")
     fp32, int8, parity = int8_of(
         states, plan, learned.sequences, chosen.value, precision, seed, learned.ewma, learned.cells
     )

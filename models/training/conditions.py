@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from models.training.detector import Detector, Form, density, fit
+from models.training.company import Form
+from models.training.detector import Detector, density, fit
 from models.training.folds import FOLDS, folds
 
 CANDIDATES = (1, 2, 4, 6, 8, 12)

@@ -1,154 +1,18 @@
-"""The healthy state as one matrix: each feature against what all the others make of it.
+"""The healthy state: what each company knows, and how strange a window is by all of them."""
 
-So a flow that falls with the temperature, as it always did, is nothing; a flow that falls alone is.
-What is left of a feature counts in units of what was left of it in held-out parts of the record,
-out to the same quantile for every feature, and for less where few independent windows stand behind
-it, by the tail of Student's t.
-"""
-
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.fft import irfft, next_fast_len, rfft
-from scipy.stats import norm, t
 
-from models.training.companies import Members
-from models.training.explained import REACH_Z, explain
-from models.training.folds import Fold, folds
+from models.training import company
+from models.training.company import Company, Floats, Form, Rows
+from models.training.folds import folds
 
-RIDGE = 0.05
-"""Of the density by which operating conditions are told apart."""
-TAIL = 0.01
-"""Every feature's own tail is brought to the Gaussian's here, and Student's t compared with it."""
-CLIP = REACH_Z
-"""Standard deviations up to which one feature may explain another; also the range of int8."""
-SPREAD_MIN = 0.005
-"""Of what is left over, in standard deviations of the feature; a smaller one is not believed."""
-SURE = 0.25
-"""Share of the windows, those that gaps concern the least, which tell how far a feature spreads."""
 POWER = 4
 """Of the norm over features: between the sum of squares (2), which drowns one strange signal among
 many, and the largest (infinity), which sees no signals that stray together."""
-
-COLUMNS = 16
-"""Whose correlation times are found at once."""
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
-Rows = NDArray[np.float32] | Floats
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Form:
-    """What is known of `d` features before anything is learned.
-
-    A row of features may hold `e` more columns behind them: standard errors, 0 where nothing is
-    missing, NaN where a signal is.
-
-    Attributes:
-        floor: float64[d], the least standard deviation that a feature can have (its resolution).
-        blocks: For each of the scales (whole window, recent), bool[d]: the features it holds.
-        owner: int64[d], which of the `e` errors concerns a feature.
-        worth: float64[d], variance of the feature for a squared error of 1.
-        companies: The features that are compared with each other; each company is of one scale.
-    """
-
-    floor: Floats
-    blocks: tuple[NDArray[np.bool_], ...]
-    owner: Ints
-    worth: Floats
-    companies: tuple[Members, ...]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Company:
-    """What was learned of `g` features that are compared with each other and with `h` - `g` more.
-
-    Attributes:
-        at: int64[h], which of all features they are.
-        judged: How many of them, from the first on, are judged here: g.
-        errors: int64[e], which of all standard errors concern them.
-        centre: float64[h].
-        scale: float64[h], > 0.
-        own: float64[h], what a feature's own deviation counts for.
-        shared: float64[h, h], correlation.
-        expected: float64[h, h], what the others let expect of a feature, diagonal 0; stands in
-            where it is missing.
-        felt: float64[e, g], what each squared error adds to the variance of each residual.
-        unforeseen: float64[e, h], how far off each feature's expectation may be without a signal.
-    """
-
-    at: Ints
-    judged: int
-    errors: Ints
-    centre: Floats
-    scale: Floats
-    own: Floats
-    shared: Floats
-    expected: Floats
-    felt: Floats
-    unforeseen: Floats
-
-    @property
-    def mine(self) -> Ints:
-        """int64[g], the features that are judged here."""
-        return self.at[: self.judged]
-
-    @property
-    def others(self) -> Floats:
-        """float64[h, g], what the deviations of the others take off, diagonal 0."""
-        g = self.judged
-        out: Floats = -self.expected[:, :g] * self.own[:g]
-        return out
-
-    @property
-    def precision(self) -> Floats:
-        """float64[h, h], of the standardised features."""
-        return _inverse((1 - RIDGE) * self.shared + RIDGE * np.eye(len(self.at)))
-
-    def residual(self, x: Rows, errors: Rows) -> Floats:
-        """float64[n, g], in standard deviations; NaN where the feature is missing.
-
-        Args:
-            x: float[n, h], these features.
-            errors: float[n, e], these errors.
-        """
-        g = self.judged
-        z = (x - self.centre) / self.scale
-        missing = np.isnan(z)
-        known = np.clip(np.where(missing, 0.0, z), -CLIP, CLIP)
-        if bool(missing.any()):
-            known = np.where(missing, np.clip(known @ self.expected, -CLIP, CLIP), known)
-        told = z[:, :g] * self.own[:g] + known @ self.others
-        return np.where(missing[:, :g], np.nan, told / self.unsure(x, errors))
-
-    def unsure(self, x: Rows, errors: Rows) -> Floats:
-        """float64[n, g], how many times as far as usual gaps let residuals lie: 1 without.
-
-        What stands in for a missing feature is as far off as usual, and further for what it would
-        have been foretold by and that is missing as well. All may err to the same side.
-        """
-        absent, gone = np.isnan(x), np.isnan(errors)
-        added = np.zeros((len(x), self.judged))
-        if bool(errors.any()):
-            added += np.where(gone, 0.0, errors).astype(np.float64) ** 2 @ self.felt
-        if bool(absent.any()):
-            off = absent * (1.0 / self.own + gone @ self.unforeseen)
-            added += (off @ np.abs(self.others)) ** 2
-        out: Floats = np.sqrt(1.0 + added)
-        return out
-
-    def in_gaps(self, form: Form) -> "Company":
-        """The same, knowing what gaps do."""
-        owned = np.zeros((len(self.errors), len(self.at)))
-        owned[np.searchsorted(self.errors, form.owner[self.at]), np.arange(len(self.at))] = 1.0
-        # What an error does to the residual of its own feature, and to those it helps to explain.
-        squares = (self.others + np.eye(len(self.at), self.judged) * self.own[: self.judged]) ** 2
-        felt = owned * (form.worth[self.at] / self.scale**2) @ squares
-        return replace(self, felt=felt, unforeseen=owned @ np.abs(self.expected))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -168,38 +32,38 @@ class Detector:
     @property
     def centre(self) -> Floats:
         """float64[d]."""
-        return self._each([company.centre for company in self.companies])
+        return self._each([each.centre for each in self.companies])
 
     @property
     def scale(self) -> Floats:
         """float64[d], > 0."""
-        return self._each([company.scale for company in self.companies])
+        return self._each([each.scale for each in self.companies])
 
     @property
     def own(self) -> Floats:
         """float64[d], what a feature's own deviation counts for."""
-        return self._each([company.own for company in self.companies])
+        return self._each([each.own for each in self.companies])
 
     @property
     def certain(self) -> Floats:
         """float64[d], one over the variance that the others leave of each standardised feature."""
-        return self._each([np.diag(company.precision) for company in self.companies])
+        return self._each([np.diag(each.precision) for each in self.companies])
 
     def _each(self, values: Sequence[Floats]) -> Floats:
         out = np.empty(len(self.independent))
-        for company, value in zip(self.companies, values, strict=True):
-            out[company.mine] = value[: company.judged]
+        for one, value in zip(self.companies, values, strict=True):
+            out[one.mine] = value[: one.judged]
         return out
 
     def likelihood(self, x: Rows, freedom: float) -> Floats:
         """float64[n], log density of the first block's features, up to a constant; heavy-tailed."""
         distance, volume, count = np.zeros(len(x)), 0.0, 0
-        for company in self._of(self.blocks[0]):
-            z = np.nan_to_num((x[:, company.at] - company.centre) / company.scale)
-            precision = company.precision
+        for one in self._of(self.blocks[0]):
+            z = np.nan_to_num((x[:, one.at] - one.centre) / one.scale)
+            precision = one.precision
             distance += np.einsum("ni,ij,nj->n", z, precision, z, optimize=True)
-            volume += 0.5 * np.linalg.slogdet(precision)[1] - np.log(company.scale).sum()
-            count += len(company.at)
+            volume += 0.5 * np.linalg.slogdet(precision)[1] - np.log(one.scale).sum()
+            count += len(one.at)
         tail = (freedom + count) / 2 * np.log1p(distance / freedom)
         return np.asarray(volume - tail)
 
@@ -212,8 +76,8 @@ class Detector:
     def _norm(self, x: Rows, block: NDArray[np.bool_]) -> Floats:
         d = len(self.independent)
         total, present = np.zeros(len(x)), np.zeros(len(x))
-        for company in self._of(block):
-            residual = company.residual(x[:, company.at], x[:, d + company.errors])
+        for one in self._of(block):
+            residual = one.residual(x[:, one.at], x[:, d + one.errors])
             present += (~np.isnan(residual)).sum(axis=1)
             total += np.nansum(residual**POWER, axis=1)
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -221,7 +85,7 @@ class Detector:
         return out
 
     def _of(self, block: NDArray[np.bool_]) -> Iterator[Company]:
-        return (company for company in self.companies if block[company.at[0]])
+        return (each for each in self.companies if block[each.at[0]])
 
 
 def fit(sequences: Sequence[Rows], form: Form, reach: int) -> Detector:
@@ -238,123 +102,20 @@ def fit(sequences: Sequence[Rows], form: Form, reach: int) -> Detector:
     independent, own = np.ones(len(form.floor)), np.ones(len(form.floor))
     companies = []
     for members in form.companies:
-        company, independent[members.mine] = _fit(x, members, form, parts, lengths)
-        own[members.mine] = company.own[: members.judged]
-        companies.append(company)
+        one, independent[members.mine] = company.learn(x, members, form, parts, lengths)
+        own[members.mine] = one.own[: members.judged]
+        companies.append(one)
     # How far a delegate may be off is learned where it is judged.
     known = tuple(replace(each, own=own[each.at]).in_gaps(form) for each in companies)
     return Detector(known, independent, form.blocks)
 
 
-def _fit(
-    x: Rows, members: Members, form: Form, parts: Sequence[Fold], lengths: Sequence[int]
-) -> tuple[Company, Floats]:
-    """One company, its own features known, and float64[g], their independent windows."""
-    plain, z, have = _plain(x, members, form)
-    g = members.judged
-    others, held = explain(z, have, parts, lengths, g)
-    raw = replace(plain, expected=-others)
-    heard, errors = x[:, members.at], x[:, len(form.floor) + plain.errors]
-    left = raw.residual(heard, errors)
-    unsure = raw.in_gaps(form).unsure(heard, errors)
-    sure = unsure <= np.quantile(unsure, SURE, axis=0) if bool((unsure > 1).any()) else have[:, :g]
-    spread = np.maximum(
-        _spread(np.where(sure, left, np.nan), np.where(sure, held, np.nan)),
-        np.maximum(form.floor[members.mine] / plain.scale[:g], SPREAD_MIN),
-    )
-    # Two drifts explain each other's past; so a feature is known no better than its own level is.
-    levels = np.where(have[:, :g], z[:, :g], np.nan)
-    independent = np.minimum(effective(left), effective(levels))
-    own = np.append(1.0 / (spread * inflation(independent)), plain.own[g:])
-    return replace(raw, own=own), independent
-
-
 def density(sequences: Sequence[Rows], form: Form) -> Detector:
     """Centre, scale and correlation alone, which is all that a likelihood needs."""
     x = _joined(sequences)
-    companies = tuple(_plain(x, members, form)[0] for members in form.companies)
+    companies = tuple(company.plain(x, members, form)[0] for members in form.companies)
     return Detector(companies, np.ones(len(form.floor)), form.blocks)
 
 
 def _joined(sequences: Sequence[Rows]) -> Rows:
     return np.asarray(np.concatenate(sequences))
-
-
-def _plain(x: Rows, members: Members, form: Form) -> tuple[Company, Floats, NDArray[np.bool_]]:
-    """A company of which only centre, scale and correlation are known; its features float64[n, h],
-    standardised, 0 where missing, and bool[n, h], which are there."""
-    at, h = members.at, len(members.at)
-    heard = x[:, at].astype(np.float64)
-    have = ~np.isnan(heard)
-    count = np.maximum(have.sum(axis=0), 1)
-    centre = np.where(have, heard, 0.0).sum(axis=0) / count
-    away = np.where(have, heard - centre, 0.0)
-    scale = np.maximum(np.sqrt((away**2).sum(axis=0) / count), form.floor[at])
-    z = away / scale
-    both = have.astype(float)
-    shared = z.T @ z / np.maximum(both.T @ both, 1.0)
-    errors, none = np.unique(form.owner[at]), np.zeros((h, h))
-    felt, unforeseen = np.zeros((len(errors), members.judged)), np.zeros((len(errors), h))
-    company = Company(
-        at, members.judged, errors, centre, scale, np.ones(h), shared, none, felt, unforeseen
-    )
-    return company, z, have
-
-
-def _spread(left: Floats, held: Floats) -> Floats:
-    """float64[d], standard deviations of what is left over: held out, and out to the tail."""
-    with np.errstate(all="ignore"), warnings.catch_warnings():
-        # A feature that is missing in every held-out row has no such figure: NaN, and left at 1.
-        warnings.simplefilter("ignore", RuntimeWarning)
-        size = np.sqrt(np.fmax(np.nanmean(left**2, axis=0), np.nanmean(held**2, axis=0)))
-        far = np.nanquantile(np.abs(held), 1.0 - TAIL, axis=0) / norm.isf(TAIL / 2)
-    out: Floats = np.nan_to_num(np.fmax(size, far), nan=1.0)
-    return out
-
-
-def inflation(independent: Floats) -> Floats:
-    """How much wider a limit must be for so few independent values than for infinitely many.
-
-    >>> inflation(np.array([3.0, 20.0, 1e6])).round(2)
-    array([2.99, 1.09, 1.  ])
-    """
-    freedom = np.clip(independent - 1.0, 1.5, None)
-    out: Floats = t.isf(TAIL, freedom) / norm.isf(TAIL)
-    return out
-
-
-def effective(x: Floats) -> Floats:
-    """How many independent values a column holds: its length over its correlation time.
-
-    Args:
-        x: float64[n, d], NaN where missing. Sequences are read as one, in order, so that what
-            changes from run to run counts as slow.
-
-    Returns:
-        float64[d], 1 to n.
-    """
-    n, d = x.shape
-    have = ~np.isnan(x)
-    count = np.maximum(have.sum(axis=0), 1)
-    centre = np.where(have, x, 0.0).sum(axis=0) / count
-    away = np.where(have, x - centre, 0.0)
-    size = next_fast_len(2 * n - 1, real=True)
-    out = np.ones(d)
-    for start in range(0, d, COLUMNS):
-        spectrum = rfft(np.ascontiguousarray(away[:, start : start + COLUMNS].T), size)
-        power = spectrum.real**2 + spectrum.imag**2
-        correlation = irfft(power, size)[:, :n]
-        for column, each in enumerate(correlation, start):
-            # Up to its first zero, beyond which it is noise (Sokal's window, in its simplest form).
-            below = each <= 0
-            until = int(below.argmax()) if below.any() else n
-            time = 1.0 + 2.0 * float(each[1:until].sum()) / each[0] if each[0] > 0 else 1.0
-            out[column] = n / time
-    return np.clip(out, 1.0, n)
-
-
-def _inverse(matrix: Floats) -> Floats:
-    """Inverse of a correlation matrix that gaps may have left not quite positive."""
-    values, vectors = np.linalg.eigh(0.5 * (matrix + matrix.T))
-    out: Floats = (vectors / np.maximum(values, RIDGE)) @ vectors.T
-    return out

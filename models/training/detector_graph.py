@@ -11,14 +11,14 @@ from models.ewma import Ewma
 from models.features.plan import FeaturePlan
 from models.graph import Graph
 from models.quantise import quantise
+from models.training.company import CLIP, Company
 from models.training.conditions import Conditions
-from models.training.detector import CLIP, POWER, Company, Detector
+from models.training.detector import POWER
 from models.training.parity import Parity, measure
+from models.training.sheets import by_signal, deal, even, gather_in, one_of
 
 EXPLAINING, KNOWN = "explaining", "known"
 assert POWER == 4, "the graph takes the square root twice"
-OWNERS_MAX = 1 << 17
-"""Features times signals, above which it costs more to multiply by what is nearly all 0."""
 CLIP_SCORED = 1e4
 """Standard deviations at which a feature counts no further; keeps its fourth power finite."""
 
@@ -40,16 +40,16 @@ def graph_of(
     whole, parts = states.whole, states.parts
     d, wide = plan.measured, len(plan.names)
     dealt = len(whole.companies) > len(whole.blocks)
-    sheets = _even(whole.companies) if dealt else [_one(p, d, wide - d) for p in parts]
+    sheets = even(whole.companies) if dealt else [one_of(p, d, wide - d) for p in parts]
     z, present = graph.prepare(_columns(graph, 0, d), whole.centre, whole.scale, clip=CLIP_SCORED)
     # What is missing is 0 from here on. As factors: a choice costs a runtime ten times a product.
     all_there = there = graph.node("Cast", present, to=onnx.TensorProto.FLOAT)
     heard, heard_there = z, there
     if dealt:
         columns = [sheet.at for sheet in sheets]
-        heard, heard_there = _deal(graph, z, columns), _deal(graph, there, columns)
+        heard, heard_there = deal(graph, z, columns), deal(graph, there, columns)
         columns = [sheet.mine for sheet in sheets]
-        z, there = _deal(graph, z, columns), _deal(graph, there, columns)
+        z, there = deal(graph, z, columns), deal(graph, there, columns)
     absent = graph.node("Sub", graph.constant(1.0), heard_there)
     if len(parts) > 1:
         # From deviations from all healthy windows to those from each condition's.
@@ -71,10 +71,10 @@ def graph_of(
     if wide > d:
         errors = _columns(graph, d, wide)
         if dealt:
-            errors = _deal(graph, errors, [sheet.errors for sheet in sheets])
+            errors = deal(graph, errors, [sheet.errors for sheet in sheets])
         residual = graph.node("Div", residual, _unsure(graph, errors, absent, sheets, dealt))
     if dealt:
-        residual = _gather_in(graph, residual, whole.companies)
+        residual = gather_in(graph, residual, whole.companies)
     if len(parts) > 1:
         residual = _least(graph, residual, whole.blocks)
     fourth = _fourth(graph, residual)
@@ -87,7 +87,7 @@ def graph_of(
         owner = np.zeros((d, len(plan.signals)))
         for at, (signal, *_) in enumerate(plan.owners[:d]):
             owner[at, plan.signals.index(signal)] = float(block[at])
-        part = _by_signal(graph, fourth, owner)
+        part = by_signal(graph, fourth, owner)
         shares.append(graph.node("Div", part, graph.node("Max", total, graph.constant(1e-30))))
     score, share = norms[0], shares[0]
     if len(norms) == 2:
@@ -105,75 +105,6 @@ def _columns(graph: Graph, first: int, end: int) -> str:
     if end - first == graph.d:
         return graph.x
     return graph.node("Gather", graph.x, graph.constant(range(first, end), np.int64), axis=1)
-
-
-def _one(part: Detector, d: int, e: int) -> Company:
-    """All of a detector's features as one company: two products of half the size, and what cuts
-    and joins them, take longer."""
-    return _framed([(each, each.at, each.errors) for each in part.companies], d, d, e)
-
-
-def _even(companies: Sequence[Company]) -> list[Company]:
-    """The same, all of one size: filled up with features that explain nothing."""
-    g, e = max(c.judged for c in companies), max(len(c.errors) for c in companies)
-    h = g + max(len(c.at) - c.judged for c in companies)
-    out = []
-    for c in companies:
-        place = np.append(np.arange(c.judged), g + np.arange(len(c.at) - c.judged))
-        out.append(_framed([(c, place, np.arange(len(c.errors)))], g, h, e))
-    return out
-
-
-def _framed(
-    parts: Sequence[tuple[Company, NDArray[np.int64], NDArray[np.int64]]], g: int, h: int, e: int
-) -> Company:
-    """One company of several, each with the places of its features and errors."""
-    at, errors, centre = np.zeros(h, np.int64), np.zeros(e, np.int64), np.zeros(h)
-    scale, own, expected = np.ones(h), np.ones(h), np.zeros((h, h))
-    felt, unforeseen = np.zeros((e, g)), np.zeros((e, h))
-    for company, place, told in parts:
-        at[place], errors[told], centre[place] = company.at, company.errors, company.centre
-        scale[place], own[place] = company.scale, company.own
-        expected[np.ix_(place, place)] = company.expected
-        felt[np.ix_(told, place[: company.judged])] = company.felt
-        unforeseen[np.ix_(told, place)] = company.unforeseen
-    return Company(at, g, errors, centre, scale, own, expected, expected, felt, unforeseen)
-
-
-def _deal(graph: Graph, tensor: str, at: Sequence[NDArray[np.int64]]) -> str:
-    """[companies, n, g], each company's columns of [n, d]."""
-    columns = graph.node("Gather", tensor, graph.constant(np.stack(at), np.int64), axis=1)
-    return graph.node("Transpose", columns, perm=[1, 0, 2])
-
-
-def _gather_in(graph: Graph, tensor: str, companies: Sequence[Company]) -> str:
-    """[n, d], the columns of all companies in the order of the features again."""
-    g = max(company.judged for company in companies)
-    place = np.empty(sum(company.judged for company in companies), np.int64)
-    for index, company in enumerate(companies):
-        place[company.mine] = index * g + np.arange(company.judged)
-    rows = graph.node("Transpose", tensor, perm=[1, 0, 2])
-    flat = graph.node("Reshape", rows, graph.constant([-1, len(companies) * g], np.int64))
-    return graph.node("Gather", flat, graph.constant(place, np.int64), axis=1)
-
-
-def _by_signal(graph: Graph, tensor: str, owner: NDArray[np.float64]) -> str:
-    """[n, k], the sum over the features of each signal.
-
-    Args:
-        tensor: [n, d].
-        owner: float64[d, k], 1 where a feature is of a signal, else 0.
-    """
-    if owner.size <= OWNERS_MAX:
-        return graph.node("MatMul", tensor, graph.constant(owner))
-    count = owner.sum(axis=0).astype(np.int64)
-    terms = []
-    for turn in range(max(1, int(count.max()))):
-        # The next feature of each signal; where there is none, the first of all, times 0.
-        at = np.argsort(-owner, axis=0, kind="stable")[turn] * (count > turn)
-        found = graph.node("Gather", tensor, graph.constant(at, np.int64), axis=1)
-        terms.append(graph.node("Mul", found, graph.constant((count > turn).astype(float))))
-    return terms[0] if len(terms) == 1 else graph.node("Sum", *terms)
 
 
 def _unsure(graph: Graph, errors: str, absent: str, sheets: Sequence[Company], dealt: bool) -> str:
@@ -259,9 +190,9 @@ def _direction(graph: Graph, residual: str, fourth: str, plan: FeaturePlan) -> s
         target = wobble if kind in {"spread", "roughness"} else level if kind == "mean" else None
         if target is not None:
             target[index, plan.signals.index(signal)] = 1.0
-    mean = _by_signal(graph, residual, level)
-    loud = _by_signal(graph, fourth, level)
-    noise = _by_signal(graph, fourth, wobble)
+    mean = by_signal(graph, residual, level)
+    loud = by_signal(graph, fourth, level)
+    noise = by_signal(graph, fourth, wobble)
     says = graph.node("GreaterOrEqual", loud, noise)
     return graph.node("Where", says, graph.node("Sign", mean), graph.constant(0.0))
 

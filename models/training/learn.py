@@ -15,8 +15,9 @@ from models.record import Record
 from models.training import conditions, gaps, limits
 from models.training import grid as grids
 from models.training.companies import companies
+from models.training.company import Form
 from models.training.conditions import Conditions
-from models.training.detector import Detector, Form
+from models.training.detector import Detector
 from models.training.folds import FOLDS
 from models.training.rates import own_cells
 from models.training.screen import Screened, screen
@@ -76,6 +77,7 @@ def learn(
     hop: str | None = None,
     false_alarms: str = "1/30d",
     seed: int = 0,
+    say: limits.Say = limits.nobody,
 ) -> Learned:
     """Learn from healthy rows; the arguments are those of `models.training.anomaly.train`.
 
@@ -83,6 +85,7 @@ def learn(
         RecordError: The record does not allow it.
     """
     limits.budget_s(false_alarms)
+    say("choosing window and features")
     screened = screen(record)
     grid = grids.choose(screened.record, window=window, hop=hop)
     plan = gaps.with_errors(plan_of(screened.record, grid), screened.record, replace_hop(grid))
@@ -97,12 +100,14 @@ def learn(
         companies(sequences, blocks, signals_of(plan)),
     )
     reach = max(1, per_window)
-    scores = limits.held_out(sequences, form, reach)
-    sequences, scores, found = _around_faults(sequences, scores, form, reach)
+    scores = limits.held_out(sequences, form, reach, say=say)
+    sequences, scores, found = _around_faults(sequences, scores, form, reach, say)
     notes += found
+    say("choosing operating conditions")
     count = conditions.choose(sequences, form, reach)
     if count > 1:
-        scores = limits.held_out(sequences, form, reach, count)
+        scores = limits.held_out(sequences, form, reach, count, say=say)
+    say("learning from the whole record")
     states = conditions.fit_conditions(sequences, form, count, reach)
     if len(states.parts) > 1:
         notes.append(f"{len(states.parts)} operating conditions are told apart")
@@ -261,6 +266,7 @@ def _around_faults(
     scores: list[NDArray[np.float64]],
     form: Form,
     reach: int,
+    say: limits.Say = limits.nobody,
 ) -> tuple[list[NDArray[np.float32]], list[NDArray[np.float64]], list[str]]:
     """Leave out stretches that are far from all the rest, and hold out again."""
     usual = float(np.nanmedian(np.concatenate(scores)))
@@ -287,7 +293,7 @@ def _around_faults(
         f"{share:.1%} of the windows score up to {peak:.0f} times the usual, as a fault would; they"
         " were left out of training (is the record healthy throughout?)"
     )
-    return kept, limits.held_out(kept, form, reach), [text]
+    return kept, limits.held_out(kept, form, reach, say=say), [text]
 
 
 def _settled(

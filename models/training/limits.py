@@ -7,7 +7,7 @@ what the record cannot support is said instead of promised.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,9 +17,9 @@ from scipy.stats import nct, norm
 from models.errors import RecordError
 from models.ewma import LEAST, Ewma, average
 from models.score import DEADBAND
+from models.training.company import Form, inflation
 from models.training.conditions import fit_conditions
-from models.training.detector import Form, inflation
-from models.training.folds import folds
+from models.training.folds import FOLDS, folds
 
 WINDOWS_MIN = 20
 """Fewer windows one after the other than this, and nothing can be said about rare scores."""
@@ -39,6 +39,7 @@ LASTING_MAX = 8.0
 """Windows over which strangeness is averaged at most; longer, and it is told too late."""
 
 Floats = NDArray[np.float64]
+Say = Callable[[str], None]
 _BUDGET = re.compile(r"^\s*(\d+)\s*/\s*(\d+(?:\.\d+)?)\s*(s|min|h|d|y)\s*$")
 _SECONDS = {"s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0, "y": 365.25 * 86400.0}
 
@@ -102,11 +103,17 @@ def budget_s(text: str) -> float:
     return float(found[2]) * _SECONDS[found[3]] / int(found[1])
 
 
+def nobody(_: str) -> None:
+    """Where nobody watches a training."""
+
+
 def held_out(
     sequences: Sequence[NDArray[np.float32]],
     form: Form,
     reach: int,
     conditions: int = 1,
+    *,
+    say: Say = nobody,
 ) -> list[Floats]:
     """Scores of every window by models that saw neither it nor what lies within `reach` of it.
 
@@ -115,12 +122,14 @@ def held_out(
         form: As for `fit`.
         reach: Windows that share cells with a window, on either side.
         conditions: How many operating conditions to learn.
+        say: Is told how far it is.
 
     Returns:
         float64[n_i] each; NaN where nothing was left to learn from.
     """
     out = [np.full(len(s), np.nan) for s in sequences]
-    for fold in folds([len(s) for s in sequences], reach):
+    for turn, fold in enumerate(folds([len(s) for s in sequences], reach), 1):
+        say(f"learning without part {turn} of {FOLDS}, and judging it")
         learn = [sequences[index][at] for index, at in fold.learn]
         if sum(map(len, learn)) > 2:
             model = fit_conditions(learn, form, conditions, reach)

@@ -13,7 +13,7 @@ from models.score import held, score
 from models.training import anomaly, detector_graph, limits
 from models.training.anomaly import train
 from models.training.companies import Members
-from models.training.detector import Form
+from models.training.company import Form
 from models.training.learn import _around_faults
 from models.training.parity import auroc
 from models.training.trained import Trained

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from models.quantise import run
 from models.record import Record
 from models.score import score
-from models.training import companies, detector_graph, learn
+from models.training import companies, learn, sheets
 from models.training.anomaly import train
 from models.training.companies import Members
 from models.training.detector_graph import graph_of
@@ -127,7 +127,7 @@ def test_the_sum_over_a_signals_features_is_the_same_with_and_without_a_matrix(
     learned = learned_of(plant(30, 1000))
     x = learned.sequences[0][:200]
     matrix = run(graph_of(learned.states, learned.plan), x)
-    monkeypatch.setattr(detector_graph, "OWNERS_MAX", 0)
+    monkeypatch.setattr(sheets, "OWNERS_MAX", 0)
     gathered = run(graph_of(learned.states, learned.plan), x)
     np.testing.assert_allclose(gathered["contribution"], matrix["contribution"], rtol=1e-5)
     np.testing.assert_array_equal(gathered["direction"], matrix["direction"])
@@ -137,7 +137,7 @@ def test_the_sum_over_a_signals_features_is_the_same_with_and_without_a_matrix(
 def test_a_graph_grows_with_the_signals_not_with_their_square(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(detector_graph, "OWNERS_MAX", 0)
+    monkeypatch.setattr(sheets, "OWNERS_MAX", 0)
     size = {}
     for signals in (30, 60):
         learned = learned_of(plant(signals, 800))

@@ -9,7 +9,7 @@ import pytest
 
 from models import evaluate, report
 from models.evaluate import Judged, at_rate, measure, precision_recall, roc, trivial
-from models.training import baselines, detector, grid, limits, parity, screen
+from models.training import baselines, company, explained, grid, limits, parity, screen
 from models.training.parity import auroc
 from tests.models.plants import healthy
 
@@ -32,7 +32,7 @@ FILES = [
 ]
 
 
-@pytest.mark.parametrize("module", [evaluate, parity, limits, detector, screen, grid])
+@pytest.mark.parametrize("module", [evaluate, parity, limits, company, explained, screen, grid])
 def test_the_examples_hold(module: object) -> None:
     assert not doctest.testmod(module, extraglobs={"np": np}).failed  # type: ignore[arg-type]
 

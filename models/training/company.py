@@ -1,0 +1,250 @@
+"""One company of features: each against what all the others make of it.
+
+So a flow that falls with the temperature, as it always did, is nothing; a flow that falls alone is.
+What is left of a feature counts in units of what was left of it in held-out parts of the record,
+out to the same quantile for every feature, and for less where few independent windows stand behind
+it, by the tail of Student's t.
+"""
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.fft import irfft, next_fast_len, rfft
+from scipy.stats import norm, t
+
+from models.training.companies import Members
+from models.training.explained import REACH_Z, explain
+from models.training.folds import Fold
+
+RIDGE = 0.05
+"""Of the density by which operating conditions are told apart."""
+TAIL = 0.01
+"""Every feature's own tail is brought to the Gaussian's here, and Student's t compared with it."""
+CLIP = REACH_Z
+"""Standard deviations up to which one feature may explain another; also the range of int8."""
+SPREAD_MIN = 0.005
+"""Of what is left over, in standard deviations of the feature; a smaller one is not believed."""
+SURE = 0.25
+"""Share of the windows, those that gaps concern the least, which tell how far a feature spreads."""
+COLUMNS = 16
+"""Whose correlation times are found at once."""
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Rows = NDArray[np.float32] | Floats
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Form:
+    """What is known of `d` features before anything is learned.
+
+    A row of features may hold `e` more columns behind them: standard errors, 0 where nothing is
+    missing, NaN where a signal is.
+
+    Attributes:
+        floor: float64[d], the least standard deviation that a feature can have (its resolution).
+        blocks: For each of the scales (whole window, recent), bool[d]: the features it holds.
+        owner: int64[d], which of the `e` errors concerns a feature.
+        worth: float64[d], variance of the feature for a squared error of 1.
+        companies: The features that are compared with each other; each company is of one scale.
+    """
+
+    floor: Floats
+    blocks: tuple[NDArray[np.bool_], ...]
+    owner: Ints
+    worth: Floats
+    companies: tuple[Members, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Company:
+    """What was learned of `g` features that are compared with each other and with `h` - `g` more.
+
+    Attributes:
+        at: int64[h], which of all features they are.
+        judged: How many of them, from the first on, are judged here: g.
+        errors: int64[e], which of all standard errors concern them.
+        centre: float64[h].
+        scale: float64[h], > 0.
+        own: float64[h], what a feature's own deviation counts for.
+        shared: float64[h, h], correlation.
+        expected: float64[h, h], what the others let expect of a feature, diagonal 0; stands in
+            where it is missing.
+        felt: float64[e, g], what each squared error adds to the variance of each residual.
+        unforeseen: float64[e, h], how far off each feature's expectation may be without a signal.
+    """
+
+    at: Ints
+    judged: int
+    errors: Ints
+    centre: Floats
+    scale: Floats
+    own: Floats
+    shared: Floats
+    expected: Floats
+    felt: Floats
+    unforeseen: Floats
+
+    @property
+    def mine(self) -> Ints:
+        """int64[g], the features that are judged here."""
+        return self.at[: self.judged]
+
+    @property
+    def others(self) -> Floats:
+        """float64[h, g], what the deviations of the others take off, diagonal 0."""
+        g = self.judged
+        out: Floats = -self.expected[:, :g] * self.own[:g]
+        return out
+
+    @property
+    def precision(self) -> Floats:
+        """float64[h, h], of the standardised features."""
+        return _inverse((1 - RIDGE) * self.shared + RIDGE * np.eye(len(self.at)))
+
+    def residual(self, x: Rows, errors: Rows) -> Floats:
+        """float64[n, g], in standard deviations; NaN where the feature is missing.
+
+        Args:
+            x: float[n, h], these features.
+            errors: float[n, e], these errors.
+        """
+        g = self.judged
+        z = (x - self.centre) / self.scale
+        missing = np.isnan(z)
+        known = np.clip(np.where(missing, 0.0, z), -CLIP, CLIP)
+        if bool(missing.any()):
+            known = np.where(missing, np.clip(known @ self.expected, -CLIP, CLIP), known)
+        told = z[:, :g] * self.own[:g] + known @ self.others
+        return np.where(missing[:, :g], np.nan, told / self.unsure(x, errors))
+
+    def unsure(self, x: Rows, errors: Rows) -> Floats:
+        """float64[n, g], how many times as far as usual gaps let residuals lie: 1 without.
+
+        What stands in for a missing feature is as far off as usual, and further for what it would
+        have been foretold by and that is missing as well. All may err to the same side.
+        """
+        absent, gone = np.isnan(x), np.isnan(errors)
+        added = np.zeros((len(x), self.judged))
+        if bool(errors.any()):
+            added += np.where(gone, 0.0, errors).astype(np.float64) ** 2 @ self.felt
+        if bool(absent.any()):
+            off = absent * (1.0 / self.own + gone @ self.unforeseen)
+            added += (off @ np.abs(self.others)) ** 2
+        out: Floats = np.sqrt(1.0 + added)
+        return out
+
+    def in_gaps(self, form: Form) -> "Company":
+        """The same, knowing what gaps do."""
+        owned = np.zeros((len(self.errors), len(self.at)))
+        owned[np.searchsorted(self.errors, form.owner[self.at]), np.arange(len(self.at))] = 1.0
+        # What an error does to the residual of its own feature, and to those it helps to explain.
+        squares = (self.others + np.eye(len(self.at), self.judged) * self.own[: self.judged]) ** 2
+        felt = owned * (form.worth[self.at] / self.scale**2) @ squares
+        return replace(self, felt=felt, unforeseen=owned @ np.abs(self.expected))
+
+
+def plain(x: Rows, members: Members, form: Form) -> tuple[Company, Floats, NDArray[np.bool_]]:
+    """A company of which only centre, scale and correlation are known; its features float64[n, h],
+    standardised, 0 where missing, and bool[n, h], which are there."""
+    at, h = members.at, len(members.at)
+    heard = x[:, at].astype(np.float64)
+    have = ~np.isnan(heard)
+    count = np.maximum(have.sum(axis=0), 1)
+    centre = np.where(have, heard, 0.0).sum(axis=0) / count
+    away = np.where(have, heard - centre, 0.0)
+    scale = np.maximum(np.sqrt((away**2).sum(axis=0) / count), form.floor[at])
+    z = away / scale
+    both = have.astype(float)
+    shared = z.T @ z / np.maximum(both.T @ both, 1.0)
+    errors, none = np.unique(form.owner[at]), np.zeros((h, h))
+    felt, unforeseen = np.zeros((len(errors), members.judged)), np.zeros((len(errors), h))
+    company = Company(
+        at, members.judged, errors, centre, scale, np.ones(h), shared, none, felt, unforeseen
+    )
+    return company, z, have
+
+
+def learn(
+    x: Rows, members: Members, form: Form, parts: Sequence[Fold], lengths: Sequence[int]
+) -> tuple[Company, Floats]:
+    """One company, its own features known, and float64[g], their independent windows."""
+    bare, z, have = plain(x, members, form)
+    g = members.judged
+    others, held = explain(z, have, parts, lengths, g)
+    raw = replace(bare, expected=-others)
+    heard, errors = x[:, members.at], x[:, len(form.floor) + bare.errors]
+    left = raw.residual(heard, errors)
+    unsure = raw.in_gaps(form).unsure(heard, errors)
+    sure = unsure <= np.quantile(unsure, SURE, axis=0) if bool((unsure > 1).any()) else have[:, :g]
+    spread = np.maximum(
+        _spread(np.where(sure, left, np.nan), np.where(sure, held, np.nan)),
+        np.maximum(form.floor[members.mine] / bare.scale[:g], SPREAD_MIN),
+    )
+    # Two drifts explain each other's past; so a feature is known no better than its own level is.
+    levels = np.where(have[:, :g], z[:, :g], np.nan)
+    independent = np.minimum(effective(left), effective(levels))
+    own = np.append(1.0 / (spread * inflation(independent)), bare.own[g:])
+    return replace(raw, own=own), independent
+
+
+def _spread(left: Floats, held: Floats) -> Floats:
+    """float64[d], standard deviations of what is left over: held out, and out to the tail."""
+    with np.errstate(all="ignore"), warnings.catch_warnings():
+        # A feature that is missing in every held-out row has no such figure: NaN, and left at 1.
+        warnings.simplefilter("ignore", RuntimeWarning)
+        size = np.sqrt(np.fmax(np.nanmean(left**2, axis=0), np.nanmean(held**2, axis=0)))
+        far = np.nanquantile(np.abs(held), 1.0 - TAIL, axis=0) / norm.isf(TAIL / 2)
+    out: Floats = np.nan_to_num(np.fmax(size, far), nan=1.0)
+    return out
+
+
+def inflation(independent: Floats) -> Floats:
+    """How much wider a limit must be for so few independent values than for infinitely many.
+
+    >>> inflation(np.array([3.0, 20.0, 1e6])).round(2)
+    array([2.99, 1.09, 1.  ])
+    """
+    freedom = np.clip(independent - 1.0, 1.5, None)
+    out: Floats = t.isf(TAIL, freedom) / norm.isf(TAIL)
+    return out
+
+
+def effective(x: Floats) -> Floats:
+    """How many independent values a column holds: its length over its correlation time.
+
+    Args:
+        x: float64[n, d], NaN where missing. Sequences are read as one, in order, so that what
+            changes from run to run counts as slow.
+
+    Returns:
+        float64[d], 1 to n.
+    """
+    n, d = x.shape
+    have = ~np.isnan(x)
+    count = np.maximum(have.sum(axis=0), 1)
+    centre = np.where(have, x, 0.0).sum(axis=0) / count
+    away = np.where(have, x - centre, 0.0)
+    size = next_fast_len(2 * n - 1, real=True)
+    out = np.ones(d)
+    for start in range(0, d, COLUMNS):
+        spectrum = rfft(np.ascontiguousarray(away[:, start : start + COLUMNS].T), size)
+        power = spectrum.real**2 + spectrum.imag**2
+        correlation = irfft(power, size)[:, :n]
+        for column, each in enumerate(correlation, start):
+            # Up to its first zero, beyond which it is noise (Sokal's window, in its simplest form).
+            below = each <= 0
+            until = int(below.argmax()) if below.any() else n
+            time = 1.0 + 2.0 * float(each[1:until].sum()) / each[0] if each[0] > 0 else 1.0
+            out[column] = n / time
+    return np.clip(out, 1.0, n)
+
+
+def _inverse(matrix: Floats) -> Floats:
+    """Inverse of a correlation matrix that gaps may have left not quite positive."""
+    values, vectors = np.linalg.eigh(0.5 * (matrix + matrix.T))
+    out: Floats = (vectors / np.maximum(values, RIDGE)) @ vectors.T
+    return out
