@@ -12,6 +12,7 @@ from gateway.pipeline.forecast import FAILURE_AT, AlarmsAt, shares
 from gateway.pipeline.windows import Windows
 from models.bundle import Bundle
 from models.ewma import Ewma
+from models.features.burst import base_of
 from models.features.plan import FeaturePlan
 from models.manifest import Manifest
 from models.runtime import Session
@@ -81,7 +82,8 @@ class Judge:
         )
         held = manifest.detail.get("sensors")
         self._sensors = Sensors.unpack(held) if held else None
-        self._units = tuple(signal.unit for signal in manifest.signals)
+        # Parts of one waveform share its sensor, so they are no neighbours that tell on it.
+        self._units = tuple("" if base_of(s.name) else s.unit for s in manifest.signals)
         self._explained = np.asarray(
             manifest.detail.get("explained") or [0.0] * len(self.plan.signals)
         )

@@ -15,7 +15,7 @@ from gateway.pipeline.event_columns import EventColumns, unknown_words
 from gateway.pipeline.events import Events
 from gateway.pipeline.findings import Findings
 from gateway.pipeline.forecast import AlarmsAt, reach_h
-from gateway.pipeline.waves import parts_wanted
+from gateway.pipeline.waves import ACCELERATION_UNITS, parts_wanted
 from gateway.pipeline.windows import Watch
 from models.bundle import Bundle, read
 from models.errors import ModelError
@@ -240,12 +240,16 @@ def _differences(
                 f"was trained on signal {wanted.name!r}, which {asset} does not have"
                 f" (it has {', '.join(there)}); name the signal so, or train on this machine"
             )
-        elif wanted.unit and signal.unit != wanted.unit:
+        elif wanted.unit and not _one_unit(signal.unit, wanted.unit):
             out.append(
                 f"was trained on {wanted.name} in {wanted.unit!r}, {asset} has it in"
                 f" {signal.unit!r}; convert it with `scale` and `offset`, or train anew"
             )
     return out
+
+
+def _one_unit(first: str, second: str) -> bool:
+    return first == second or {first, second} <= set(ACCELERATION_UNITS)
 
 
 def _shaft_lacks(manifest: Manifest, config: AssetConfig, parts: Sequence[str]) -> list[str]:

@@ -104,3 +104,17 @@ def test_a_sensor_that_drifts_from_its_neighbour_is_told_and_the_model_judges_on
         assert "strays alone while its neighbours stay" in str(doubt.text)
     good = windows(rows[500 : 500 + CELLS].T[None].copy())
     assert [c.active for c in told(twins, doubts, good)] == [False] * len(alarms)
+
+
+def test_two_parts_of_one_waveform_are_no_neighbours(tmp_path: Path) -> None:
+    """One of them straying alone is what an order of a shaft does, not what its sensor does."""
+    parts = {"temperature": "case 1x", "oil": "case rms"}
+    record = doubled(6000, 0)
+    record = replace(record, names=tuple(parts.get(name, name) for name in record.names))
+    trained = train(record, false_alarms="1/1h", created=datetime(2026, 1, 1, tzinfo=UTC))
+    bundle = trained.write(tmp_path / "m.fwm")
+    judge = Judge(bundle, open_session(bundle, "cpu"), ["press-1"], shadow=False)
+    seen = windows(doubled(2000, 5).values[500 : 500 + CELLS].T[None].copy())
+    seen.value[0, 2] += 6.0
+    assert judge.judge(seen, np.array([0.5])).assessments.severity[0] > 1
+    assert told(judge, Doubts(judge.assets, judge.plan.signals), seen) == []
