@@ -64,7 +64,7 @@ class EventColumns:
                 held = events.facts.get((asset, signal.name))
                 if held is not None:
                     words = signal.categories
-                    fact[i, k] = words.index(_word(held)) if words else float(held)
+                    fact[i, k] = words.index(word(held)) if words else float(held)
                 if slot[i, k] >= 0:
                     unit = "h" if signal.name.endswith(".ago_h") else ""
                     number[i, k] = table.intern(Signal(asset, signal.name, unit))
@@ -141,18 +141,6 @@ class EventColumns:
         )
 
 
-def unknown_words(events: Events, asset: str, manifest: Manifest) -> list[str]:
-    """Facts that a bundle cannot take: words that it did not learn."""
-    return [
-        f"facts.{s.name}: {asset}: must be one of {', '.join(s.categories)}, was {fact!r}"
-        if s.categories
-        else f"facts.{s.name}: {asset}: must be a number, was {fact!r}"
-        for s in manifest.signals
-        if (fact := events.facts.get((asset, s.name))) is not None
-        and (_word(fact) not in s.categories if s.categories else isinstance(fact, str))
-    ]
-
-
-def _word(fact: float | str) -> str:
+def word(fact: float | str) -> str:
     """A fact as a table of facts writes it."""
     return fact if isinstance(fact, str) else f"{fact:g}"

@@ -1,6 +1,6 @@
 """Which assets are judged by which bundle, and what windows that takes."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,22 +11,21 @@ from gateway.core.errors import ConfigError, Fault
 from gateway.core.signals import Signal, SignalTable
 from gateway.pipeline.assess import Judge
 from gateway.pipeline.config import AssetConfig
-from gateway.pipeline.event_columns import EventColumns, unknown_words
+from gateway.pipeline.event_columns import EventColumns
 from gateway.pipeline.events import Events
 from gateway.pipeline.findings import Findings
-from gateway.pipeline.forecast import AlarmsAt, reach_h
-from gateway.pipeline.waves import ACCELERATION_UNITS, parts_wanted
+from gateway.pipeline.forecast import AlarmsAt
+from gateway.pipeline.misfits import misfits
+from gateway.pipeline.waves import parts_wanted
 from gateway.pipeline.windows import Watch
 from models.bundle import Bundle, read
 from models.errors import ModelError
-from models.features.rotor import ORDERS
 from models.manifest import Manifest
 from models.record import RUNNING
 from models.runtime import Session
 from models.runtime.fallback import open_lasting
 from models.score import held_cells
 
-ORDER_ENDS = tuple(f" {order}" for order in ORDERS)
 STALE_CELLS = 3
 """A sample fills so many cells by default: one lost poll or two do not blind a model."""
 
@@ -103,21 +102,9 @@ def muster(
     for signal in sources_of:
         named.setdefault(signal.asset, {})[signal.name] = signal
     faults: list[Fault] = []
-    groups: dict[tuple[object, ...], list[Assignment]] = {}
-    for one in wanted:
-        asset = one.asset
-        key = (
-            one.path,
-            one.shadow,
-            asset.device,
-            asset.hop_s,
-            asset.stale_s,
-            asset.lateness_s,
-        )
-        groups.setdefault(key, []).append(one)
     loaded: dict[Path, Bundle] = {}
     posts = []
-    for members in groups.values():
+    for members in _grouped(wanted):
         path, shadow = members[0].path, members[0].shadow
         try:
             bundle = loaded.get(path) or read(path)
@@ -129,10 +116,10 @@ def muster(
                 parts = parts_wanted(wanted_names, there, sources_of)
                 sources_of |= parts
                 there |= {signal.name: signal for signal in parts}
-                differences = _differences(bundle.manifest, one.asset, there, events)
-                differences += _shaft_lacks(bundle.manifest, one.asset, [s.name for s in parts])
-                faults += [Fault(one.where, f"{path.name}: {d}") for d in differences]
-                if not differences:
+                made = [signal.name for signal in parts]
+                wrong = misfits(bundle.manifest, one.asset, there, made, events)
+                faults += [Fault(one.where, f"{path.name}: {each}") for each in wrong]
+                if not wrong:
                     fitting.append(one.asset)
             if fitting:
                 judge = Judge(
@@ -154,6 +141,16 @@ def muster(
     if faults:
         raise ConfigError(faults)
     return posts
+
+
+def _grouped(wanted: Sequence[Assignment]) -> Iterable[Sequence[Assignment]]:
+    """Those that one judge at one watch can judge together."""
+    groups: dict[tuple[object, ...], list[Assignment]] = {}
+    for one in wanted:
+        asset = one.asset
+        grid = (asset.hop_s, asset.stale_s, asset.lateness_s)
+        groups.setdefault((one.path, one.shadow, asset.device, *grid), []).append(one)
+    return groups.values()
 
 
 def _post(
@@ -206,90 +203,3 @@ def _hop_cells(asset: AssetConfig, manifest: Manifest) -> int:
     if not asset.hop_s:
         return window.hop_cells
     return max(1, round(asset.hop_s / (window.period_s or 1.0)))
-
-
-def _differences(
-    manifest: Manifest, config: AssetConfig, named: Mapping[str, Signal], events: Events
-) -> list[str]:
-    """What a bundle wants of an asset's signals and settings and does not find."""
-    out = unknown_words(events, config.id, manifest)
-    asset, life_h = config.id, config.life_h
-    if manifest.kind == "rul" and life_h is not None and life_h >= (reach := reach_h(manifest)):
-        out.append(
-            f"tells lives apart up to {reach:.3g} h, and {asset} would alarm below its life_h of"
-            f" {life_h:g} h: always; give it a life_h below {reach:.3g}, or none"
-        )
-    if manifest.window.period_s is None:
-        out.append("counts rows and knows no time, so it runs in `forewarn score` only")
-    lacking = {
-        wanted.name
-        for wanted in manifest.signals
-        if wanted.name not in named and not events.makes(config.id, wanted.name)
-    }
-    blocks = _blocks(manifest, lacking)
-    if blocks:
-        needs = "; ".join(blocks)
-        out.append(f"was trained with events and facts that {asset} does not have; add {needs}")
-    for wanted in manifest.signals:
-        signal = named.get(wanted.name)
-        if signal is None:
-            if wanted.name not in lacking or wanted.name in _beside_names(manifest):
-                continue
-            there = sorted(named)
-            out.append(
-                f"was trained on signal {wanted.name!r}, which {asset} does not have"
-                f" (it has {', '.join(there)}); name the signal so, or train on this machine"
-            )
-        elif wanted.unit and not _one_unit(signal.unit, wanted.unit):
-            out.append(
-                f"was trained on {wanted.name} in {wanted.unit!r}, {asset} has it in"
-                f" {signal.unit!r}; convert it with `scale` and `offset`, or train anew"
-            )
-    return out
-
-
-def _one_unit(first: str, second: str) -> bool:
-    return first == second or {first, second} <= set(ACCELERATION_UNITS)
-
-
-def _shaft_lacks(manifest: Manifest, config: AssetConfig, parts: Sequence[str]) -> list[str]:
-    """What a bundle wants to know of a machine's shaft and bearing.
-
-    Args:
-        manifest: Of the bundle.
-        config: Of the machine.
-        parts: The signals that are to be made of its waveforms.
-    """
-    # Bundles from before the shaft's own orders keep them under the name of the bearing.
-    held = manifest.detail.get("orders") or manifest.detail.get("bearing") or {}
-    speed = "speed, the signal of its shaft's speed"
-    if (geometry := held.get("geometry")) and config.bearing is None:
-        told = ", ".join(f"{name} = {value:g}" for name, value in geometry.items())
-        told += "" if config.shaft else f", and {speed}"
-        text = f"was trained on a bearing's orders, and {config.id} has no bearing"
-        return [f"{text}; add [asset.bearing] with {told}"]
-    if config.rotor is None and any(name.endswith(ORDER_ENDS) for name in parts):
-        text = f"was trained on the orders of a shaft, and {config.id} has no shaft"
-        return [f"{text}; add [asset.shaft] with {speed}"]
-    return []
-
-
-def _beside_names(manifest: Manifest) -> set[str]:
-    """The signals that training took from tables beside the telemetry."""
-    return set(manifest.detail.get("events", {}).get("names", ()))
-
-
-def _blocks(manifest: Manifest, lacking: set[str]) -> list[str]:
-    """What to write into the configuration, so that events and facts that lack are there."""
-    out = []
-    facts = _beside_names(manifest)
-    for log, codes in manifest.detail.get("events", {}).get("codes", {}).items():
-        made = {code: {f"{log}.{code}", f"{log}.{code}.ago_h"} for code in codes}
-        facts -= set().union(*made.values())
-        missing = [f'"{code}"' for code in codes if made[code] & lacking]
-        if missing:
-            out.append(f'[[event_log]] id = "{log}", codes = [{", ".join(missing)}]')
-    if missing_facts := sorted(facts & lacking):
-        told = ", ".join(f"{name} = …" for name in missing_facts)
-        out.append(f"facts = {{ {told} }} in its [[asset]]")
-    return out

@@ -20,9 +20,10 @@ from gateway.core.refusal import Refused
 from gateway.core.signals import Signal, SignalTable
 from gateway.pipeline import events as events_module
 from gateway.pipeline.config import AssetConfig, EventLogConfig
-from gateway.pipeline.event_columns import EventColumns, unknown_words
+from gateway.pipeline.event_columns import EventColumns
 from gateway.pipeline.event_log import KEPT_MAX
 from gateway.pipeline.events import Events
+from gateway.pipeline.misfits import unknown_words
 from gateway.pipeline.windows import Watch, Windows
 from models.events import AGO_H_MAX, Log, Rows
 from models.manifest import Manifest, Window
@@ -230,8 +231,8 @@ def test_facts_are_constants_and_an_unknown_word_is_refused() -> None:
     events = make(table, age=18, model="m4")
     seen = look(events, table, 6)
     np.testing.assert_array_equal(seen.value[0, 5:], [[18] * 6, [1] * 6])
-    assert not unknown_words(events, "press-1", manifest())
-    wrong = unknown_words(make(table, age="old", model="m9"), "press-1", manifest())
+    assert not unknown_words(manifest(), "press-1", events)
+    wrong = unknown_words(manifest(), "press-1", make(table, age="old", model="m9"))
     assert wrong == [
         "facts.age: press-1: must be a number, was 'old'",
         "facts.model: press-1: must be one of m3, m4, was 'm9'",
