@@ -23,7 +23,6 @@ from gateway.egress import Outlet
 from gateway.flow.annunciator import Annunciator
 from gateway.flow.flow import Flow
 from gateway.health import HEALTH_SOCKET, answer_health
-from gateway.latest import Latest
 from gateway.learning.learning import Learning
 from gateway.links import Links
 from gateway.notices import Notices
@@ -82,7 +81,6 @@ class Gateway:
         self.log = Log.open(config.data_dir, settings.store, self.clock)
         try:
             self.links = Links(self.channel, self.log, self.clock, self._random, self._report)
-            self._latest = Latest()
             self.parts = parts = Parts(config, self.log.signals)
             self.trends = Trends(self.log, settings.store.trends, self.clock)
             engine = Engine(parts.alarms, settings.console.texts)
@@ -100,7 +98,6 @@ class Gateway:
                 log=self.log,
                 annunciator=self.annunciator,
                 stages=parts.stages,
-                latest=self._latest,
                 posts=self._posts(config, parts),
                 executor=self._executor,
             )

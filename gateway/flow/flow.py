@@ -49,11 +49,10 @@ class Flow:
         log: Log,
         annunciator: Annunciator,
         stages: Stages,
-        latest: Latest,
         posts: Sequence[Post],
         executor: Executor,
     ) -> None:
-        self.latest = latest
+        self.latest = Latest()
         self.stages = stages
         self.samples = 0
         self.assessed = 0

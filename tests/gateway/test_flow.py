@@ -18,7 +18,6 @@ from gateway.demo.configuration import shipped_bundles
 from gateway.demo.record import healthy
 from gateway.flow.annunciator import Annunciator
 from gateway.flow.flow import Flow
-from gateway.latest import Latest
 from gateway.pipeline.config import AssetConfig
 from gateway.pipeline.derive import Derive
 from gateway.pipeline.events import Events
@@ -72,7 +71,6 @@ class Bench:
             log=self.log,
             annunciator=self.annunciator,
             stages=stages(self.log.signals, self.sources),
-            latest=Latest(),
             posts=posts,
             executor=ThreadPoolExecutor(1),
         )

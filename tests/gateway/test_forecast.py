@@ -23,7 +23,6 @@ from gateway.demo.physics import Fault
 from gateway.demo.record import RATE_HZ, failing, healthy
 from gateway.flow.annunciator import Annunciator
 from gateway.flow.flow import Flow
-from gateway.latest import Latest
 from gateway.pipeline import forecast
 from gateway.pipeline.config import AssetConfig
 from gateway.pipeline.fleet import Assignment, muster
@@ -78,7 +77,6 @@ def alarms_of(
             log=log,
             annunciator=Annunciator(engine, log, clock),
             stages=stages(log.signals, sources),
-            latest=Latest(),
             posts=muster(
                 [Assignment(asset, path, "asset[0].bundle", shadow)], sources, log.signals
             ),
