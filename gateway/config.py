@@ -1,7 +1,6 @@
 """From the file to typed settings: every fault at once, each with its line."""
 
 import csv
-import difflib
 import re
 import tomllib
 from collections.abc import Iterable
@@ -18,7 +17,7 @@ from gateway.core.errors import ConfigError, Fault
 from gateway.core.signals import Signal
 from gateway.core.source import SourceConfig
 from gateway.cross_check import check_settings, check_sources
-from gateway.faults import dotted, without_tags, worded
+from gateway.faults import did_you_mean, dotted, without_tags, worded
 from gateway.pipeline.config import DeriveConfig
 from gateway.settings import Settings
 from gateway.toml_lines import Path as TomlPath
@@ -159,9 +158,9 @@ class _Reading:
         kind = table.get("kind")
         if not isinstance(kind, str) or kind not in protocols.KINDS:
             known = ", ".join(protocols.KINDS)
-            close = difflib.get_close_matches(str(kind), protocols.KINDS, n=1)
-            hint = f"; did you mean {close[0]!r}?" if close else ""
-            self._fault((*at, "kind"), f"must be one of {known}, was {kind!r}{hint}")
+            hint = did_you_mean(str(kind), protocols.KINDS, "")
+            text = f"must be one of {known}, was {kind!r}"
+            self._fault((*at, "kind"), f"{text}; {hint}" if hint else text)
             return None
         if isinstance(table.get("signals"), str):
             rows = self._signals_csv(i, table["signals"])

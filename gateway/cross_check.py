@@ -1,6 +1,5 @@
 """What the tables of a configuration demand of each other: faults, each with its place."""
 
-import difflib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TypeAlias
@@ -8,6 +7,7 @@ from typing import TypeAlias
 from gateway.alarms.zones import UNIT
 from gateway.core.signals import Signal
 from gateway.core.source import SignalConfig, SourceConfig
+from gateway.faults import did_you_mean
 from gateway.settings import Settings
 from gateway.toml_lines import Path as TomlPath
 from models.errors import RecordError
@@ -72,8 +72,7 @@ def _assets(settings: Settings, read: set[str]) -> Found:
             yield at, f"must be unique, {asset.id!r} stands twice"
         seen.add(asset.id)
         if asset.id not in read:
-            close = difflib.get_close_matches(asset.id, read, n=1)
-            hint = f"did you mean {close[0]!r}?" if close else "add a signal with this asset"
+            hint = did_you_mean(asset.id, read, "add a signal with this asset")
             yield at, f"no source has a signal of {asset.id!r}; {hint}"
 
 
@@ -123,8 +122,7 @@ def _shafts(settings: Settings, read: Sequence[SignalConfig]) -> Found:
         units = {s.name: s.unit for s in there if s.asset == asset.id}
         unit = units.get(shaft.speed)
         if unit is None:
-            close = difflib.get_close_matches(shaft.speed, units, n=1)
-            hint = f"did you mean {close[0]!r}?" if close else f"it has {', '.join(units)}"
+            hint = did_you_mean(shaft.speed, units, f"it has {', '.join(units)}")
             yield at, f"{asset.id} has no signal {shaft.speed!r}; {hint}"
         elif shaft.pulses_per_turn and (asset.id, shaft.speed) not in arrays:
             yield at, f"pulses must be an array, {shaft.speed} is none; give it rate_hz"

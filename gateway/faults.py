@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, get_args
 
 from pydantic import BaseModel
@@ -33,6 +33,12 @@ def dotted(at: TomlPath) -> str:
     return text
 
 
+def did_you_mean(was: str, known: Iterable[str], otherwise: str) -> str:
+    """The mend, where what is known holds something much like what was written."""
+    close = difflib.get_close_matches(was, list(known), n=1)
+    return f"did you mean {close[0]!r}?" if close else otherwise
+
+
 def worded(details: ErrorDetails, model: type[BaseModel]) -> str:
     """One fault in our words: the rule, what was there, and where one can guess it, the mend."""
     kind, value = details["type"], details["input"]
@@ -41,11 +47,8 @@ def worded(details: ErrorDetails, model: type[BaseModel]) -> str:
         return "is required"
     if kind == "extra_forbidden":
         known = _known_settings(model, details["loc"][:-1])
-        close = difflib.get_close_matches(name, known, n=1)
-        hint = (
-            f"; did you mean {close[0]!r}?" if close else f"; known are {', '.join(sorted(known))}"
-        )
-        return f"is not a known setting{hint}"
+        hint = did_you_mean(name, known, f"known are {', '.join(sorted(known))}")
+        return f"is not a known setting; {hint}"
     text = details["msg"].removeprefix("Value error, ")
     text = text.replace("Input should be", "must be").replace("String should", "must")
     text = re.sub(r"^(List|Tuple|Value) should", "must", text)
