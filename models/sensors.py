@@ -40,6 +40,7 @@ class SensorFault(IntEnum):
     NO_VALUE = 3
     NOISY = 4
     LONELY = 5
+    APART = 6
 
 
 MASKED = (SensorFault.STUCK, SensorFault.NO_VALUE)

@@ -15,6 +15,7 @@ from models.ewma import Ewma
 from models.features.burst import base_of
 from models.features.plan import FeaturePlan
 from models.manifest import Manifest
+from models.pairs import Pair, apart
 from models.runtime import Session
 from models.runtime.fallback import FallbackSession
 from models.sensors import SensorFault, Sensors, lonely
@@ -45,6 +46,7 @@ class Judge:
     Attributes:
         alarms_at: Where a forecast alarms.
         following: The slow change of each asset; None for a bundle in shadow, or without bounds.
+        pairs: Two signals each that tell each other best; none for a bundle that knows of none.
     """
 
     def __init__(
@@ -87,6 +89,7 @@ class Judge:
         self._explained = np.asarray(
             manifest.detail.get("explained") or [0.0] * len(self.plan.signals)
         )
+        self.pairs = tuple(map(Pair.unpack, manifest.detail.get("pairs", ())))
         self._ewma = Ewma.of(manifest)
         self._level = self._ewma.begin(n) if self._ewma is not None else np.empty(0)
         self._hop_cells = hop_cells or self.plan.hop_cells
@@ -171,6 +174,8 @@ class Judge:
             above = made.severity > 1
             alone = lonely(made.contribution, made.direction, self._explained, self._units)
             faults[alone & above[:, None] & (faults == SensorFault.NONE)] = SensorFault.LONELY
+            parted = apart(made.contribution, made.direction, self.pairs)
+            faults[parted & above[:, None] & (faults == SensorFault.NONE)] = SensorFault.APART
         if output is not None and not self.shadow:
             self._weigh_signals(made, windows.rows, features, row_s)
         return Judged(made, features, faults, severity)

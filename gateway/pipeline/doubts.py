@@ -1,12 +1,13 @@
 """Sensors that cannot be believed, and those that can again: the alarms that say so."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 
 import numpy as np
 
 from gateway.core.alarm import Cause, Condition, Priority
+from gateway.core.texts import Phrase
 from gateway.pipeline import wording
-from gateway.pipeline.assess import Judged
+from gateway.pipeline.assess import Judge, Judged
 from gateway.pipeline.windows import Windows
 from models.sensors import SensorFault
 
@@ -17,10 +18,12 @@ DOUBTED = 255
 class Doubts:
     """What is held against each sensor of the assets that share a bundle."""
 
-    def __init__(self, assets: Sequence[str], signals: Sequence[str]) -> None:
-        self._assets = tuple(assets)
-        self._signals = tuple(signals)
-        self._faulty = np.zeros((len(assets), len(signals)), dtype=np.uint8)
+    def __init__(self, judge: Judge) -> None:
+        self._assets, self._signals = judge.assets, judge.plan.signals
+        self._units = tuple(signal.unit for signal in judge.bundle.manifest.signals)
+        self._pairs = {pair.first: pair for pair in judge.pairs}
+        self._names = judge.plan.names
+        self._faulty = np.zeros((len(self._assets), len(self._signals)), dtype=np.uint8)
 
     def recall(self, standing: Collection[tuple[str, str]]) -> None:
         """Know of sensors that an earlier judge doubted, so that their alarms can end.
@@ -52,9 +55,18 @@ class Doubts:
                 active=bool(seen[row, column]),
                 t_ns=int(a.t_ns[row]),
                 priority=Priority.LOW,
-                text=wording.sensor(a.assets[row], a.signals[column], SensorFault(fault))
-                if (fault := int(seen[row, column] or before[row, column])) != DOUBTED
-                else None,
+                text=self._text(judged, row, column, SensorFault(seen[row, column])),
             )
             for row, column in np.argwhere(((seen > 0) | (before > 0)) & (seen != DOUBTED)).tolist()
         ]
+
+    def _text(self, judged: Judged, row: int, column: int, fault: SensorFault) -> Phrase | None:
+        asset = judged.assessments.assets[row]
+        if fault is SensorFault.NONE:
+            return None
+        if fault is not SensorFault.APART:
+            return wording.sensor(asset, self._signals[column], fault)
+        pair = self._pairs[column]
+        at = [self._names.index(f"{self._signals[i]}:mean") for i in (pair.first, pair.second)]
+        gap = pair.gap(*(float(judged.features[row, i]) for i in at))
+        return wording.apart(asset, self._signals, self._units, gap)

@@ -56,7 +56,7 @@ class Findings:
         columns = len(manifest.labels) if manifest.kind == "failure" else 1
         self._told = np.full((len(judge.assets), columns), np.inf)
         self._worded: dict[int, _Worded] = {}
-        self._doubts = Doubts(judge.assets, judge.plan.signals)
+        self._doubts = Doubts(judge)
 
     def recall(self, standing: Collection[tuple[str, str]]) -> None:
         """Know what earlier judges told; see `Doubts.recall`."""

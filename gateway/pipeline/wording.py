@@ -1,5 +1,6 @@
 """The phrases of what a model found: an anomaly, what drives it, a sensor not to be believed."""
 
+import math
 from collections.abc import Sequence
 
 from gateway.core.alarm import Contribution
@@ -8,6 +9,7 @@ from models.explain import Driven
 from models.features.burst import base_of
 from models.features.catalogue import CATALOGUE
 from models.features.rotor import ORDERS
+from models.pairs import Gap
 from models.sensors import SensorFault
 
 THE_LEVEL_ITSELF = ("", "last", "mean")
@@ -64,6 +66,20 @@ def _subject(signal: str) -> str | Phrase:
 def sensor(asset: str, signal: str, fault: SensorFault) -> Phrase:
     """Why a sensor cannot be believed."""
     return Phrase(f"sensor.{fault.name.lower()}", signal=signal, asset=asset)
+
+
+def apart(asset: str, signals: Sequence[str], units: Sequence[str], gap: Gap) -> Phrase:
+    """That two sensors no longer agree, and by how much."""
+    by = abs(gap.by)
+    digits = max(0, 1 - math.floor(math.log10(by))) if by else 0
+    return Phrase(
+        f"sensor.apart_{'higher' if gap.by > 0 else 'lower'}",
+        signal=signals[gap.strayed],
+        other=signals[gap.other],
+        asset=asset,
+        gap=f"{by:.{digits}f} {units[gap.strayed]}",
+        stayed=Phrase("sensor.apart_stayed") if gap.stayed else "",
+    )
 
 
 def condition(where: str, share: float | None) -> Phrase | None:

@@ -10,9 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.bundle import Golden
+from models.features.burst import base_of
 from models.features.catalogue import CATALOGUE
 from models.features.plan import FeaturePlan
 from models.manifest import Limit, Manifest, Signal, Window
+from models.pairs import find
 from models.quantise import golden_rows, run
 from models.record import Record
 from models.sensors import Sensors
@@ -115,6 +117,7 @@ def train(
             "follow": following(states, plan),
             "ewma": learned.ewma.pack() if learned.ewma else None,
             "explained": [round(float(v), 4) for v in explained(states, plan)],
+            "pairs": _pairs(plan, x, learned.screened.record),
             "sensors": _sensors(learned.screened, grid).pack(),
             "independent": {
                 name: round(float(value), 1)
@@ -146,6 +149,13 @@ def _sensors(screened: Screened, grid: Grid) -> Sensors:
         for _, at in record.sequences()
     ]
     return Sensors.learn(tables, grid.cells)
+
+
+def _pairs(plan: FeaturePlan, x: NDArray[np.float32], record: Record) -> list[dict[str, Any]]:
+    """The pairs of sensors that agree; parts of one waveform share its sensor, and are none."""
+    units = ["" if base_of(n) else u for n, u in zip(record.names, record.units, strict=True)]
+    level = [plan.names.index(f"{signal}:mean") for signal in plan.signals]
+    return [pair.pack() for pair in find(x[:, level].astype(np.float64), units)]
 
 
 def _healthy(plan: FeaturePlan, record: Record, x: NDArray[np.float32]) -> list[dict[str, object]]:

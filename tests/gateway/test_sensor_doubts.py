@@ -1,11 +1,13 @@
 """A sensor that cannot be believed is a data-quality alarm, and no alarm on the machine."""
 
+import re
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.lib.stride_tricks import sliding_window_view
 
 from gateway.core.alarm import Condition
 from gateway.pipeline.assess import Judge
@@ -15,8 +17,10 @@ from models.record import Record
 from models.runtime import open_session
 from models.training.anomaly import train
 from tests.models.plants import NAMES, UNITS, healthy
+from tests.models.rigs import wander
 
 CELLS = 48
+NO, YES = "of press-1 no longer agree", "lets expect"
 
 
 @pytest.fixture
@@ -45,7 +49,7 @@ def test_a_stuck_sensor_is_told_once_it_is_stuck_and_once_it_moves_again(judge: 
     good = windows(rows[500 : 500 + CELLS].T[None].copy())
     stuck = windows(good.value.copy())
     stuck.value[0, 3] = stuck.value[0, 3, 0]
-    doubts = Doubts(judge.assets, NAMES)
+    doubts = Doubts(judge)
     assert told(judge, doubts, good) == []
     seen = judge.judge(stuck, np.array([0.5]))
     (doubt,) = told(judge, doubts, stuck)
@@ -62,7 +66,7 @@ def test_a_doubt_ends_under_another_judge_too(judge: Judge) -> None:
     """After a restart or a reload, where the sensor was mended meanwhile."""
     good = windows(healthy(2000, 5).values[500 : 500 + CELLS].T[None].copy())
     alarm = f"{NAMES[3]}.sensor"
-    new = Doubts(judge.assets, NAMES)
+    new = Doubts(judge)
     new.recall({("press-1", alarm), ("press-1", "anomaly"), ("press-2", f"{NAMES[1]}.sensor")})
     stands = replace(good, running=np.zeros(1, np.int8))
     assert told(judge, new, stands) == [], "what stands says nothing of its sensors"
@@ -95,7 +99,7 @@ def test_a_sensor_that_drifts_from_its_neighbour_is_told_and_the_model_judges_on
     value[0, list(moved)] += 6.0
     seen = windows(value)
     judged = twins.judge(seen, np.array([0.5]))
-    doubts = Doubts(twins.assets, twins.plan.signals)
+    doubts = Doubts(twins)
     doubted = doubts.conditions(seen, judged)
     assert all(c.active for c in doubted)
     assert [c.alarm for c in doubted] == alarms
@@ -117,4 +121,57 @@ def test_two_parts_of_one_waveform_are_no_neighbours(tmp_path: Path) -> None:
     seen = windows(doubled(2000, 5).values[500 : 500 + CELLS].T[None].copy())
     seen.value[0, 2] += 6.0
     assert judge.judge(seen, np.array([0.5])).assessments.severity[0] > 1
-    assert told(judge, Doubts(judge.assets, judge.plan.signals), seen) == []
+    assert told(judge, Doubts(judge), seen) == []
+    assert not judge.pairs
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Judge:
+    """A machine of two bearings, the heat of which nothing else foretells."""
+    trained = train(bearings(3000, 0), created=datetime(2026, 1, 1, tzinfo=UTC))
+    bundle = trained.write(tmp_path_factory.mktemp("pair") / "m.fwm")
+    return Judge(bundle, open_session(bundle, "cpu"), ["press-1"], shadow=False)
+
+
+def bearings(n: int, seed: int) -> Record:
+    one, random = healthy(n, seed), np.random.default_rng(seed + 1)
+    heat = 60 + 3 * wander(random, n, 100)
+    front, rear = heat + random.normal(0, 0.05, n), 1.1 * heat - 4 + random.normal(0, 0.05, n)
+    values = np.column_stack([one.values, front, rear])
+    return Record(values, (*NAMES, "front", "rear"), (*UNITS, "°C", "°C"), time_s=one.time_s)
+
+
+@pytest.mark.parametrize(
+    ("moved", "by", "says"),
+    [
+        (
+            (4,),
+            8.0,
+            rf"front and rear {NO}: front is \d\.\d °C higher than rear {YES}, which is as",
+        ),
+        ((4,), -0.5, rf"front and rear {NO}: front is 0\.\d\d °C lower than rear {YES} \(one of"),
+        (
+            (5,),
+            8.0,
+            rf"rear and front {NO}: rear is \d\.\d °C higher than front {YES}, which is as",
+        ),
+        ((3, 4), 6.0, ""),
+        ((3,), 6.0, ""),
+    ],
+)
+def test_two_sensors_that_part_are_told_as_a_pair_and_neither_is_hidden(
+    pair: Judge, moved: tuple[int, ...], by: float, says: str
+) -> None:
+    middle = bearings(2000, 5).values
+    at = int(np.argmin(np.abs(sliding_window_view(middle[:, 4], CELLS).mean(axis=1) - 60)))
+    value = middle[at : at + CELLS].T[None].copy()
+    doubts, good = Doubts(pair), windows(value.copy())
+    assert told(pair, doubts, good) == []
+    value[0, list(moved)] += by
+    judged = pair.judge(windows(value), np.array([0.5]))
+    assert judged.assessments.severity[0] > 1
+    doubted = doubts.conditions(windows(value), judged)
+    assert [c.alarm for c in doubted if "agree" in str(c.text)] == ["front.sensor"] * bool(says)
+    assert not says or re.match(says, str(doubted[0].text)), doubted[0].text
+    ended = told(pair, doubts, good)
+    assert [c.active for c in ended] == [False] * len(doubted)

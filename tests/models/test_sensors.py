@@ -3,11 +3,12 @@
 import doctest
 import json
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
 
-from models import sensors
+from models import pairs, sensors
 from models.score import score
 from models.sensors import SensorFault, Sensors
 from models.training.anomaly import train
@@ -84,7 +85,8 @@ def test_a_frozen_sensor_raises_no_machine_alarm(tmp_path: Path) -> None:
     assert made.coverage[1500] == pytest.approx(0.75)
 
 
-def test_the_examples_hold() -> None:
-    found = doctest.testmod(sensors, extraglobs={"np": np})
+@pytest.mark.parametrize("module", [sensors, pairs])
+def test_the_examples_hold(module: ModuleType) -> None:
+    found = doctest.testmod(module, extraglobs={"np": np})
     assert found.attempted
     assert not found.failed
