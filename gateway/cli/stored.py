@@ -1,6 +1,6 @@
 """Takes what a gateway stored as a record to train on: from its own log, or from its InfluxDB."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Literal
@@ -13,12 +13,20 @@ from gateway.alarms.feedback import Episode, episodes, unhealthy
 from gateway.config import Config, load
 from gateway.core.alarm import Cause, Verdict
 from gateway.core.errors import ConfigError
-from gateway.store.readback import Table, from_influx, from_log
+from gateway.store.readback import (
+    Table,
+    from_influx,
+    from_log,
+    intervals_from_influx,
+    intervals_from_log,
+)
 from gateway.store.reader import LogReader
 from gateway.store.schema import FILE_NAME
 from models.formula import Formula
 from models.record import RUNNING, Record
 
+VALUES_MAX = 20_000_000
+"""Rows times signals, of which a training makes several copies within the 2 GB that it has."""
 GAP_STEPS = 10
 """A hole of so many rows parts two sequences: nothing is known of the machine in between."""
 
@@ -80,19 +88,29 @@ def stored_record(
     # The rule may need other signals than those to learn.
     wanted = None if rule else signals or None
 
-    def take(step: float | None, start_ns: int, end_ns: int) -> Table:
-        if source == "log":
-            return from_log(config.data_dir, asset, start_ns, end_ns, signals=wanted, step_s=step)
-        if config.settings.influx is None:
-            raise ConfigError(f"{path.name}: has no [influx] table to read from")
-        influx = config.settings.influx
-        return from_influx(influx, asset, start_ns, end_ns, signals=wanted, step_s=step)
+    influx = config.settings.influx
+    if source == "influx" and influx is None:
+        raise ConfigError(f"{path.name}: has no [influx] table to read from")
 
+    def take(step: float, start_ns: int, end_ns: int) -> Table:
+        if source == "influx":
+            assert influx is not None
+            return from_influx(influx, asset, start_ns, end_ns, signals=wanted, step_s=step)
+        return from_log(config.data_dir, asset, start_ns, end_ns, signals=wanted, step_s=step)
+
+    if source == "influx":
+        assert influx is not None
+        comes = intervals_from_influx(influx, asset, start_ns, end_ns, wanted)
+    else:
+        comes = intervals_from_log(config.data_dir, asset, start_ns, end_ns, wanted)
     told = _episodes(config.data_dir)
-    step_s = step_s or _step_s(take(None, start_ns, end_ns), asset)
     spans = [(start_ns, end_ns)]
     if corrected_s is not None:
         spans += _called_false(told, asset, end_ns, round(corrected_s * 1e9))
+    notes: tuple[str, ...] = ()
+    if step_s is None:
+        values_hz = sum(end - start for start, end in spans) / 1e9 * len(comes)
+        step_s, notes = _step_s(comes, asset, values_hz)
     table = _joined([take(step_s, *span) for span in spans])
     runs = _ran(rule, table) if rule else np.ones(len(table.t_ns), dtype=bool)
     table = _chosen(table, signals, RUNNING if rule else "")
@@ -116,6 +134,7 @@ def stored_record(
         time_s=t_ns / 1e9,
         group=group.astype(np.int64),
         groups=tuple(str(i) for i in range(int(group[-1]) + 1)),
+        notes=notes,
     )
 
 
@@ -182,14 +201,26 @@ def _episodes(data_dir: Path) -> list[Episode]:
         reader.close()
 
 
-def _step_s(table: Table, asset: str) -> float:
-    """How often the slowest signal comes."""
-    steps = []
-    for i in range(len(table.names)):
-        times = table.t_ns[np.isfinite(table.value[:, i])]
-        if len(times) > 1:
-            steps.append(float(np.median(np.diff(times))) / 1e9)
-    if not steps:
+def _step_s(
+    comes: Mapping[str, float], asset: str, values_hz: float
+) -> tuple[float, tuple[str, ...]]:
+    """How often the slowest signal comes; longer where memory would not hold so many rows.
+
+    Args:
+        comes: Seconds from one sample of each signal to its next.
+        asset: The machine.
+        values_hz: Values that there are at one row a second.
+    """
+    if not comes:
         raise ConfigError(f"asset {asset!r}: nothing usable is stored of that time")
     # A thousandth is left to the jitter of the clock.
-    return float(f"{max(steps):.3g}")
+    step_s = float(f"{max(comes.values()):.3g}")
+    turns = int(-(-values_hz // (step_s * VALUES_MAX)))
+    if turns <= 1:
+        return step_s, ()
+    longer_s = float(f"{turns * step_s:.6g}")
+    note = (
+        f"{len(comes)} signals are too many to learn of each {step_s:g} s of that time; a row "
+        f"stands for {longer_s:g} s (take a shorter time for shorter rows)"
+    )
+    return longer_s, (note,)

@@ -21,6 +21,12 @@ from gateway.store.schema import FILE_NAME
 PAGE_ROWS = 10_000
 RANGE_NS_MAX = 72 * 3600 * 1_000_000_000
 ROWS_MAX = 50_000_000
+HELD_STEPS = 3
+"""A sample stands for so many rows."""
+SLICE_VALUES = 1 << 22
+"""Of a table: so many are laid at once, that samples of long times and many signals fit memory."""
+INTERVAL_NS, INTERVAL_SAMPLES = 3600 * 1_000_000_000, 1 << 23
+"""How often signals come is asked of the last hour, and further back until so many have spoken."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -72,20 +78,72 @@ def from_log(
     """
     reader = LogReader(data_dir / FILE_NAME)
     try:
-        numbers: dict[str, list[int]] = {}
-        for number, signal in enumerate(reader.signals().signals()):
-            if signal.asset == asset:
-                numbers.setdefault(signal.name, []).append(number)
-        names = _chosen(asset, tuple(numbers), signals)
-        wanted = [n for name in names for n in numbers[name]]
-        signal_, t_ns, value, quality = reader.samples(start_ns, end_ns, wanted)
-        columns = []
-        for name in names:
-            mine = np.isin(signal_, numbers[name]) & (quality != Quality.BAD)
-            columns.append(_column(t_ns[mine], value[mine]))
+        log = _Log(reader, asset, signals)
+        if step_s is None:
+            return _each(log.names, log.columns(start_ns, end_ns))
+        step_ns = round(step_s * 1e9)
+        t_ns = np.arange(start_ns, end_ns, step_ns, dtype=np.int64)
+        value = np.full((len(t_ns), len(log.names)), np.nan)
+        rows = max(1, SLICE_VALUES // len(log.names))
+        for first in range(0, len(t_ns), rows):
+            part = slice(first, first + rows)
+            since_ns = max(start_ns, int(t_ns[first]) - HELD_STEPS * step_ns)
+            columns = log.columns(since_ns, min(end_ns, int(t_ns[part][-1]) + 1))
+            value[part] = _laid(columns, t_ns[part], step_ns)
+        return Table(t_ns, log.names, value)
     finally:
         reader.close()
-    return _table(names, columns, start_ns, end_ns, step_s)
+
+
+def intervals_from_log(
+    data_dir: Path, asset: str, start_ns: int, end_ns: int, signals: Sequence[str] | None = None
+) -> dict[str, float]:
+    """Seconds from one usable sample of each signal to its next, usually; arguments as `from_log`.
+
+    Raises:
+        ConfigError: There is no such asset or signal.
+        StoreError: There is no log, or it cannot be read.
+    """
+    reader = LogReader(data_dir / FILE_NAME)
+    try:
+        log = _Log(reader, asset, signals)
+        span_ns = INTERVAL_NS
+        while True:
+            columns = log.columns(max(start_ns, end_ns - span_ns), end_ns)
+            enough = sum(len(column.t_ns) for column in columns) >= INTERVAL_SAMPLES
+            if enough or end_ns - span_ns <= start_ns:
+                return _intervals(log.names, columns)
+            span_ns *= 4
+    finally:
+        reader.close()
+
+
+class _Log:
+    """The samples of one asset in a gateway's log."""
+
+    def __init__(self, reader: LogReader, asset: str, signals: Sequence[str] | None) -> None:
+        self._reader = reader
+        numbers: dict[str, list[int]] = {}
+        for number, signal in enumerate(self._reader.signals().signals()):
+            if signal.asset == asset:
+                numbers.setdefault(signal.name, []).append(number)
+        self.names = _chosen(asset, tuple(numbers), signals)
+        self._wanted = [n for name in self.names for n in numbers[name]]
+        self._place = np.full(max(self._wanted) + 1, -1)
+        for place, name in enumerate(self.names):
+            self._place[numbers[name]] = place
+
+    def columns(self, start_ns: int, end_ns: int) -> list[Column]:
+        """Usable samples of [start_ns, end_ns), signal by signal."""
+        signal, t_ns, value, quality = self._reader.samples(start_ns, end_ns, self._wanted)
+        good = quality != Quality.BAD
+        place, t_ns, value = self._place[signal[good]], t_ns[good], value[good]
+        order = np.argsort(place, kind="stable")
+        t_ns, value = t_ns[order], value[order]
+        cut = np.searchsorted(place[order], np.arange(1, len(self.names)))
+        return [
+            _column(*each) for each in zip(np.split(t_ns, cut), np.split(value, cut), strict=True)
+        ]
 
 
 def from_influx(
@@ -103,6 +161,28 @@ def from_influx(
         ConfigError: There is no such asset or signal, or the server refuses.
         OSError: It cannot be reached.
     """
+    names, columns = _influx_columns(config, asset, start_ns, end_ns, signals)
+    if step_s is None:
+        return _each(names, columns)
+    step_ns = round(step_s * 1e9)
+    t_ns = np.arange(start_ns, end_ns, step_ns, dtype=np.int64)
+    return Table(t_ns, names, _laid(columns, t_ns, step_ns))
+
+
+def intervals_from_influx(
+    config: InfluxConfig,
+    asset: str,
+    start_ns: int,
+    end_ns: int,
+    signals: Sequence[str] | None = None,
+) -> dict[str, float]:
+    """As `intervals_from_log`, of InfluxDB; raises as `from_influx`."""
+    return _intervals(*_influx_columns(config, asset, start_ns, end_ns, signals))
+
+
+def _influx_columns(
+    config: InfluxConfig, asset: str, start_ns: int, end_ns: int, signals: Sequence[str] | None
+) -> tuple[tuple[str, ...], list[Column]]:
     link = PlainLink(config)
     try:
         found = link.query(
@@ -120,7 +200,7 @@ def from_influx(
             columns.append(_column(t_ns, value))
     finally:
         link.close()
-    return _table(names, columns, start_ns, end_ns, step_s)
+    return names, columns
 
 
 def _pages(link: PlainLink, asset: str, name: str, start_ns: int, end_ns: int) -> Iterator[Column]:
@@ -171,29 +251,34 @@ def _column(t_ns: NDArray[np.int64], value: NDArray[np.float64]) -> Column:
     return Column(t_ns[last], value[last])
 
 
-def _table(
-    names: tuple[str, ...],
-    columns: Sequence[Column],
-    start_ns: int,
-    end_ns: int,
-    step_s: float | None,
-) -> Table:
-    if step_s is None:
-        t_ns = np.unique(np.concatenate([column.t_ns for column in columns]))
-        value = np.full((len(t_ns), len(names)), np.nan)
-        for i, column in enumerate(columns):
-            value[np.searchsorted(t_ns, column.t_ns), i] = column.value
-        return Table(t_ns, names, value)
-    step_ns = round(step_s * 1e9)
-    t_ns = np.arange(start_ns, end_ns, step_ns, dtype=np.int64)
+def _intervals(names: Sequence[str], columns: Sequence[Column]) -> dict[str, float]:
+    out = {}
+    for name, column in zip(names, columns, strict=True):
+        times = column.t_ns[np.isfinite(column.value)]
+        if len(times) > 1:
+            out[name] = float(np.median(np.diff(times))) / 1e9
+    return out
+
+
+def _each(names: tuple[str, ...], columns: Sequence[Column]) -> Table:
+    """A row for each time at which there is any sample."""
+    t_ns = np.unique(np.concatenate([column.t_ns for column in columns]))
     value = np.full((len(t_ns), len(names)), np.nan)
+    for i, column in enumerate(columns):
+        value[np.searchsorted(t_ns, column.t_ns), i] = column.value
+    return Table(t_ns, names, value)
+
+
+def _laid(columns: Sequence[Column], t_ns: NDArray[np.int64], step_ns: int) -> NDArray[np.float64]:
+    """float64[n, k], the last sample of each signal that is not older than three steps."""
+    value = np.full((len(t_ns), len(columns)), np.nan)
     for i, column in enumerate(columns):
         if not len(column.t_ns):
             continue
         at = np.searchsorted(column.t_ns, t_ns, side="right") - 1
-        fresh = (at >= 0) & (t_ns - column.t_ns[np.maximum(at, 0)] <= 3 * step_ns)
+        fresh = (at >= 0) & (t_ns - column.t_ns[np.maximum(at, 0)] <= HELD_STEPS * step_ns)
         value[fresh, i] = column.value[at[fresh]]
-    return Table(t_ns, names, value)
+    return value
 
 
 def _quoted(text: str) -> str:

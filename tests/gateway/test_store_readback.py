@@ -3,12 +3,15 @@
 import csv
 import io
 import json
+from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from gateway.cli import stored
 from gateway.cli.export import command as export
 from gateway.cli.influx import command as influx_command
 from gateway.cli.stored import stored_record
@@ -17,12 +20,15 @@ from gateway.core.batch import make_batch
 from gateway.core.clock import SystemClock
 from gateway.core.errors import ConfigError
 from gateway.core.signals import Signal
+from gateway.store import readback
+from gateway.store.blocks import Columns
 from gateway.store.config import InfluxConfig, TrendBounds
 from gateway.store.influx_link import PlainLink
 from gateway.store.line_protocol import Encoder
 from gateway.store.log import Log
 from gateway.store.quarantine import Quarantine, Refused
-from gateway.store.readback import PAGE_ROWS, from_influx, from_log
+from gateway.store.readback import PAGE_ROWS, from_influx, from_log, intervals_from_log
+from gateway.store.reader import LogReader
 from gateway.store.trends import Trends, take_in
 
 from ..servers import influxd
@@ -87,6 +93,36 @@ async def test_the_log_comes_back_as_a_table(tmp_path: Path) -> None:
             from_log(tmp_path, "pump", T0_NS, end_ns, signals=["torque"])
         with pytest.raises(ConfigError, match="nothing is stored of it"):
             from_log(tmp_path, "fan", T0_NS, end_ns)
+
+
+async def test_a_long_log_is_laid_in_slices_and_asked_of_its_end_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with opened(tmp_path) as log:
+        fill(log)
+        await log.flush()
+        end_ns = T0_NS + 100 * SECOND_NS
+        whole = from_log(tmp_path, "pump", T0_NS, end_ns, step_s=0.7)
+        comes = intervals_from_log(tmp_path, "pump", T0_NS, end_ns)
+        assert comes == {"vibration": 0.1, "power": 1.0}
+        asked: list[tuple[int, int]] = []
+        monkeypatch.setattr(readback, "SLICE_VALUES", 20)
+        monkeypatch.setattr(readback, "INTERVAL_NS", 5 * SECOND_NS)
+        monkeypatch.setattr(readback, "INTERVAL_SAMPLES", 150)
+        samples = LogReader.samples
+
+        def seen(self: LogReader, low_ns: int, high_ns: int, signals: Sequence[int]) -> Columns:
+            asked.append((low_ns, high_ns))
+            return samples(self, low_ns, high_ns, signals)
+
+        monkeypatch.setattr(LogReader, "samples", seen)
+        sliced = from_log(tmp_path, "pump", T0_NS, end_ns, step_s=0.7)
+        np.testing.assert_array_equal(sliced.value, whole.value)
+        np.testing.assert_array_equal(sliced.t_ns, whole.t_ns)
+        assert len(asked) == 15, "ten rows of two signals at a time"
+        asked.clear()
+        assert intervals_from_log(tmp_path, "pump", T0_NS, end_ns) == comes
+        assert [high - low for low, high in asked] == [5 * SECOND_NS, 20 * SECOND_NS]
 
 
 async def test_influxdb_gives_the_same_table_page_by_page(tmp_path: Path) -> None:
@@ -218,6 +254,26 @@ async def test_train_takes_its_period_from_the_gateways_own_log(tmp_path: Path) 
     assert len(record) == 1006  # The last value is held for three steps more.
     assert record.groups == ("0", "1")
     assert record.units == ("mm/s", "")  # As configured.
+
+
+async def test_more_values_than_memory_holds_are_taken_at_longer_steps_and_it_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = config(tmp_path)
+    async with opened(tmp_path / "data") as log:
+        fill(log)
+        await log.flush()
+        start, end = (
+            datetime.fromtimestamp(T0_NS / 1e9 + at_s, UTC).isoformat() for at_s in (0, 100)
+        )
+        every = stored_record(file, asset="pump", source="log", start=start, end=end)
+        monkeypatch.setattr(stored, "VALUES_MAX", 70)
+        fewer = stored_record(file, asset="pump", source="log", start=start, end=end)
+    assert every.notes == ()
+    assert len(fewer) == -(-len(every) // 3)
+    assert fewer.time_s is not None
+    assert np.diff(fewer.time_s).tolist() == [3.0] * (len(fewer) - 1)
+    assert "a row stands for 3 s" in fewer.notes[0]
 
 
 def test_train_from_a_gateway_needs_an_asset(tmp_path: Path) -> None:
