@@ -91,6 +91,10 @@ class Record:
             categories={n: words for n, words in self.categories.items() if n in names},
         )
 
+    def words(self) -> list[int]:
+        """Which signals are categories."""
+        return [i for i, name in enumerate(self.names) if name in self.categories]
+
     def sequences(self) -> Iterator[tuple[str, NDArray[np.int64]]]:
         """Each group's name and its rows, in order; groups without rows are left out."""
         order = np.argsort(self.group, kind="stable")

@@ -5,6 +5,7 @@ small shift within each. Conditions are found in the record itself: signals that
 separate levels and come and go are settings, and each combination of their levels is a condition.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -102,12 +103,19 @@ class Regimes:
         return cls(settings, centre, scale, mean, spread)
 
 
-def find(values: Floats, group: NDArray[np.int64]) -> Regimes | None:
+def told(found: Regimes, names: Sequence[str]) -> str:
+    """What was found, for who trained on it."""
+    held = ", ".join(names[i] for i in found.settings)
+    return f"{len(found.centre)} operating conditions, told apart by {held}"
+
+
+def find(values: Floats, group: NDArray[np.int64], words: Sequence[int] = ()) -> Regimes | None:
     """The operating conditions of a record, if it has several.
 
     Args:
         values: float64[n, k], oldest first within each group.
         group: int64[n], the sequence of each row.
+        words: Columns that are no quantities; they stay as they are.
 
     Returns:
         None where fewer than two conditions come and go.
@@ -139,8 +147,10 @@ def find(values: Floats, group: NDArray[np.int64]) -> Regimes | None:
     spread = np.where(spread > floor, spread, np.inf)
     # What does not move within a condition says nothing there, and must not be blown up.
     spread = np.where(np.isinf(spread), np.maximum(overall, 1e-12), spread)
+    centre = mean[:, list(settings)]
+    mean[:, list(words)], spread[:, list(words)] = 0.0, 1.0
     reach = np.nanmax(held, axis=0) - np.nanmin(held, axis=0)
-    return Regimes(settings, mean[:, list(settings)], reach, mean, spread)
+    return Regimes(settings, centre, reach, mean, spread)
 
 
 _Levels = tuple[Floats, float]

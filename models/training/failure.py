@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score
 
 from models import quantise
+from models.features import regimes as conditions
 from models.graph import Graph
 from models.record import Record
 from models.training import grid as grids
@@ -22,6 +23,9 @@ from models.windows import Grid
 
 ROWS_MAX = 40_000
 """Rows to learn from; of a longer record all failures and a part of the rest are used."""
+ROWS_LEAST = 5_000
+CELLS_READ_MAX = 4_000_000
+"""Rows times signals to learn from: the time of training grows with both."""
 NETS_ROWS_MAX = 30_000
 """Above this many rows and labels together, nets cost more minutes than they are worth."""
 KEPT_SHARE = 0.25
@@ -33,6 +37,7 @@ GAIN_MIN = 0.01
 """Average precision on unseen rows that a longer window or derived features must bring."""
 
 Floats = NDArray[np.float64]
+Chosen = tuple[Inputs, Features, NDArray[np.bool_], list[str]]
 
 
 def train(
@@ -71,7 +76,8 @@ def train(
     target = labels_of.targets(record, labels)
     record, left_out = labels_of.without_labels(record, target, labels, named)
     known = np.asarray(~np.isnan(target).any(axis=1), bool)
-    keep, rate = _sample(target, known, seed)
+    most = min(ROWS_MAX, max(ROWS_LEAST, CELLS_READ_MAX // len(record.names)))
+    keep, rate = _sample(target, known, most, seed)
     inputs, x, ready, notes = _choose_window(record, window, target, keep, seed)
     notes += left_out
     at = np.flatnonzero(ready)
@@ -158,16 +164,22 @@ def train(
     return trained
 
 
-def _sample(target: Floats, known: NDArray[np.bool_], seed: int) -> tuple[NDArray[np.bool_], float]:
-    """Rows to learn from: every failure, and as much of the rest as fits; and which part of it."""
-    failing = known & (target > 0.5).any(axis=1)
-    rest = np.flatnonzero(known & ~failing)
-    room = max(ROWS_MAX - int(failing.sum()), ROWS_MAX // 2)
-    rate = min(1.0, room / max(1, len(rest)))
-    keep = failing.copy()
+def _sample(
+    target: Floats, known: NDArray[np.bool_], most: int, seed: int
+) -> tuple[NDArray[np.bool_], float]:
+    """Rows to learn from: every failure (of very many a part), and as much of the rest as fits; and
+    how much of the rest that is, for each failure taken."""
     random = np.random.default_rng(seed)
-    keep[rest if rate == 1.0 else random.choice(rest, size=room, replace=False)] = True
-    return keep, rate
+    failing = known & (target > 0.5).any(axis=1)
+    keep, shares = np.zeros(len(known), bool), []
+    few = min(int(failing.sum()), most // 2)
+    for rows, room in (
+        (np.flatnonzero(known & ~failing), most - few),
+        (np.flatnonzero(failing), few),
+    ):
+        keep[rows if len(rows) <= room else random.choice(rows, size=room, replace=False)] = True
+        shares.append(min(1.0, room / max(1, len(rows))))
+    return keep, shares[0] / shares[1]
 
 
 def _choose_window(
@@ -176,32 +188,46 @@ def _choose_window(
     target: Floats,
     keep: NDArray[np.bool_],
     seed: int,
-) -> tuple[Inputs, Features, NDArray[np.bool_], list[str]]:
-    """The window asked for, or the one under which boosted trees see unseen failures best."""
+) -> Chosen:
+    """The window under which boosted trees see unseen failures best, or the one asked for; and
+    whether to take out the operating conditions, if there are several."""
     period_s, regular = rates.sampling(record)
+    run = labels_of.run_length(target, record.group)
     if window is not None:
         cells, rows = grids.span(window, "window", period_s)
-        grid = Grid(rows or not regular, period_s, cells, 1, 3)
-        return choose(record, grid, regimes=None, rows=keep)
-    run = labels_of.run_length(target, record.group)
-    longest = max(len(rows) for _, rows in record.sequences())
-    lengths = [1]
-    if run >= labels_of.RUN_MIN:
-        lengths = [int(np.clip(run * times, 2, min(CELLS_MAX, longest))) for times in (1, 3)]
-    best: tuple[float, Any] | None = None
-    for cells in dict.fromkeys(lengths):
-        made = choose(record, Grid(True, period_s, cells, 1, 3), regimes=None, rows=keep)
-        inputs, x, ready, notes = made
-        if len(lengths) == 1:
-            return made
-        x, y, group = x[ready], target[ready], record.group[ready]
-        worth = _worth(inputs.fitted(x), x, y, mixture.folds_of(group), seed)
-        if best is None or worth > best[0] + GAIN_MIN:
-            best = worth, made
-    assert best is not None
-    inputs, x, ready, notes = best[1]
-    notes.append(f"window of {inputs.plan.cells} rows: the label holds for {run:g} rows at a time")
+        windows = [Grid(rows or not regular, period_s, cells, 1, 3)]
+    else:
+        longest = max(len(rows) for _, rows in record.sequences())
+        lengths = [1]
+        if run >= labels_of.RUN_MIN:
+            lengths = [int(np.clip(run * times, 2, min(CELLS_MAX, longest))) for times in (1, 3)]
+        windows = [Grid(True, period_s, cells, 1, 3) for cells in dict.fromkeys(lengths)]
+    found = None
+    if windows[-1].cells > 1:
+        found = conditions.find(record.values, record.group, record.words())
+    made = choose(record, windows[0], regimes=None, rows=keep)
+    best = _unseen_worth(made, record, target, seed) if found or windows[1:] else 0.0
+    for grid in windows if found else windows[1:]:
+        # Conditions are tried on the first window; a longer one goes on with what was better.
+        held = found if grid is windows[0] or made[0].plan.regimes else None
+        tried = choose(record, grid, regimes=held, rows=keep)
+        worth = _unseen_worth(tried, record, target, seed)
+        if worth > best + GAIN_MIN:
+            best, made = worth, tried
+    inputs, x, ready, notes = made
+    if len(windows) > 1:
+        notes.append(
+            f"window of {inputs.plan.cells} rows: the label holds for {run:g} rows at a time"
+        )
+    if inputs.plan.regimes is not None:
+        notes.append(conditions.told(inputs.plan.regimes, inputs.plan.signals))
     return inputs, x, ready, notes
+
+
+def _unseen_worth(made: Chosen, record: Record, target: Floats, seed: int) -> float:
+    inputs, x, ready, _ = made
+    folds = mixture.folds_of(record.group[ready])
+    return _worth(inputs.fitted(x[ready]), x[ready], target[ready], folds, seed)
 
 
 def _split(group: NDArray[np.int64], alone: bool) -> str:

@@ -25,7 +25,11 @@ from models.windows import Grid
 ROWS_MAX = 30_000
 """Rows to learn from; longer records are thinned evenly."""
 CELLS = 60
-"""Averages of so many cells tell wear from noise; a third of the shortest life, if that is less."""
+"""Averages of so many cells tell wear from noise; half of a short life, if that is less."""
+SHORT_SHARE = 0.1
+"""Share of the machines that may live less than two windows: one that broke at once is no rule."""
+FLAT_TIMES = 3.0
+"""A machine's rows above the cap, which all say the same, count at most so many times the cap."""
 CAP_SHARE = 0.6
 """Without --cap: the target is flat above this share of the median life."""
 SEQUENCES_MIN = 2
@@ -84,15 +88,14 @@ def train(
     typical = CAP_SHARE * float(np.median(lives))
     chosen_cap = float(cap) if cap is not None else round(typical) if typical >= 10 else typical
     left = np.minimum(left, chosen_cap)
-    known = np.flatnonzero(~np.isnan(left))
+    known = _telling(record, left, chosen_cap)
     keep = np.zeros(len(record), bool)
     keep[known[:: max(1, -(-len(known) // ROWS_MAX))]] = True
-    found = conditions.find(record.values, record.group)
+    found = conditions.find(record.values, record.group, record.words())
     inputs, x, ready, told = choose(record, grid, regimes=found, rows=keep)
     notes += told
     if found is not None:
-        held = ", ".join(record.names[i] for i in found.settings)
-        notes.append(f"{len(found.centre)} operating conditions, told apart by {held}")
+        notes.append(conditions.told(found, record.names))
     inputs = inputs.fitted(x[ready])
     z, y, group = inputs.standard(x[ready]), left[ready], record.group[ready]
     folds = mixture.folds_of(group, whole=True)
@@ -147,10 +150,11 @@ def train(
 
 
 def _grid(record: Record, window: str | None, lives: NDArray[np.int64]) -> Grid:
-    """A window of 60 rows, or a third of the shortest life; or what was asked for."""
+    """A window of 60 rows, or half of what nine in ten live; or what was asked for."""
     period_s, regular = rates.sampling(record)
     if window is None:
-        cells, rows = max(1, min(CELLS, int(lives.min()) // 2)), True
+        short = int(np.quantile(lives, SHORT_SHARE, method="lower"))
+        cells, rows = max(1, min(CELLS, short // 2)), True
     else:
         cells, rows = grids.span(window, "window", period_s)
     return Grid(rows or not regular, period_s, cells, 1, 3)
@@ -190,6 +194,16 @@ def _left(record: Record) -> tuple[Floats, list[float]]:
     for rows in parts:
         left[rows] = np.arange(len(rows))[::-1]
     return left, [float(len(rows)) for rows in parts]
+
+
+def _telling(record: Record, left: Floats, cap: float) -> NDArray[np.int64]:
+    """Rows to learn from: those below the cap, and of each machine some of those above, evenly."""
+    out = []
+    for _, rows in record.sequences():
+        flat, falling = rows[left[rows] >= cap], rows[left[rows] < cap]
+        few = min(len(flat), int(FLAT_TIMES * len(falling)) or len(flat))
+        out += [flat[np.linspace(0, len(flat) - 1, few).astype(np.int64)], falling]
+    return np.sort(np.concatenate(out))
 
 
 def _unit_s(record: Record, left: Floats, period_s: float | None) -> float | None:

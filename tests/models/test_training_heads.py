@@ -219,6 +219,26 @@ def test_what_is_known_only_after_a_failure_foretells_none() -> None:
     assert "left out, only counts up, so its next values are all new: batch" in made.notes
 
 
+def test_operating_conditions_are_taken_out_of_what_foretells_a_stretch() -> None:
+    fleet = _fleet(8, 1, conditions=3)
+    soon = (_left(fleet, 60) < 15).astype(float)
+    record = Record(
+        fleet.values, fleet.names, group=fleet.group, groups=fleet.groups, labels={"soon": soon}
+    )
+    made = failure.train(record, learn=["boosted"])
+    assert "regimes" in made.manifest.detail
+    assert "3 operating conditions, told apart by speed" in made.notes
+
+
+def test_a_category_is_the_same_in_all_conditions() -> None:
+    three = _fleet(6, 1, conditions=3)
+    kind = three.group % 3 * 1.0
+    found = regimes.find(np.column_stack([three.values, kind]), three.group, [6])
+    assert found is not None
+    assert found.mean[:, 6].tolist() == [0, 0, 0]
+    assert found.spread[:, 6].tolist() == [1, 1, 1]
+
+
 def test_other_classes_and_what_counts_down_to_the_failure_foretell_none() -> None:
     random = np.random.default_rng(6)
     values = random.normal(size=(600, 2))
@@ -280,6 +300,21 @@ def test_a_column_that_tells_the_life_left_is_what_is_learned() -> None:
     assert rul.train(told, cap=25).manifest.metrics["unseen_rmse"] < 4
 
 
+def test_a_long_life_does_not_outweigh_short_ones_and_a_broken_one_sets_no_window() -> None:
+    lives = np.array([3, *[60] * 12, 5000])
+    record = Record(
+        np.zeros((lives.sum(), 1)),
+        ("a",),
+        group=np.repeat(np.arange(len(lives)), lives),
+        groups=tuple(map(str, lives)),
+    )
+    assert rul._grid(record, None, lives).cells == 30
+    left = np.concatenate([np.arange(life)[::-1] for life in lives])
+    rows = rul._telling(record, np.minimum(left, 40.0), 40.0)
+    assert np.bincount(record.group[rows]).tolist() == [3, *[60] * 12, 40 + 120]
+    assert np.isin(np.flatnonzero(left < 40), rows).all()
+
+
 def test_each_machine_has_the_same_say_in_the_interval() -> None:
     """One that lives a hundred times as long would else tell how wrong the others are."""
     error = np.concatenate([np.zeros(2000), np.full(20, 8.0), np.full(20, -8.0)])
@@ -302,6 +337,18 @@ def test_a_model_no_better_than_chance_may_not_alarm() -> None:
         begins = f"{name}: average precision {told['average_precision']:.2f} on rows not seen"
         assert any(note.startswith(begins) for note in made.notes)
     assert states == {"chance": "shadow", "wear": "active"}
+
+
+def test_rows_to_learn_from_are_bounded_also_where_most_of_them_fail() -> None:
+    known = np.arange(1000) >= 10
+    target = (np.arange(1000) < 800).astype(float)[:, None]
+    keep, rate = failure._sample(target, known, 100, 0)
+    assert np.bincount(target[keep, 0].astype(int)).tolist() == [50, 50]
+    assert not keep[:10].any()
+    assert rate == pytest.approx((50 / 200) / (50 / 790))
+    keep, rate = failure._sample(target, known, 2000, 0)
+    assert keep.sum() == 990
+    assert rate == 1
 
 
 def test_rows_left_out_count_in_what_is_said_of_unseen_ones() -> None:
