@@ -36,7 +36,7 @@ def amplitudes(
     """RMS of what goes with the shaft at each of its orders, in the burst's unit.
 
     Cosines and sines of the shaft's angle are fitted by least squares under a Hann window, all
-    orders, a level and a trend at once; over stretches of about 8 turns that overlap by half, whose
+    orders, a level and a trend at once; over stretches of 8 turns that overlap by half, whose
     squares are averaged. So neither a speed that is some percent wrong nor one that changes
     smears them, and what goes by another clock (a line frequency, a cage) is told apart from 0.25
     orders on.
@@ -99,11 +99,11 @@ def _thinned(burst: Floats, turned: Floats, each: int) -> tuple[Floats, Floats]:
 
 def _power(burst: Floats, turned: Floats, orders: Sequence[str], turns: float) -> Floats:
     """float64[k], mean square of the part of each order."""
-    pieces = max(1, int(turns / TURNS))
-    size = len(burst) // pieces
+    size = min(len(burst), round(len(burst) * TURNS / turns))
+    steps = int(np.ceil((len(burst) - size) / (size / 2)))
     window = np.sqrt(np.hanning(size + 2)[1:-1])
     trend = np.linspace(-1.0, 1.0, size)
-    starts = np.linspace(0, len(burst) - size, 2 * pieces - 1).astype(int)
+    starts = np.linspace(0, len(burst) - size, steps + 1).astype(int)
     half = np.exp(1j * np.pi * turned)
     once = half * half
     # Products, for each exponential costs as much as all the rest.

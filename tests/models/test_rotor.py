@@ -82,10 +82,14 @@ def test_what_2_5_turns_tell_is_near() -> None:
 
 
 @pytest.mark.parametrize("wrong", [0.99, 1.01])
-def test_a_speed_that_is_a_percent_wrong_costs_little_however_long_the_burst(wrong: float) -> None:
-    samples = round(150 / 30 * RATE_HZ)
+@pytest.mark.parametrize("turns", [8, 15.9, 150])
+def test_a_speed_that_is_a_percent_wrong_costs_little_however_long_the_burst(
+    turns: float, wrong: float
+) -> None:
+    samples = round(turns / 30 * RATE_HZ)
     told, _ = amplitudes(shaking(1800, samples), RATE_HZ, 1800.0 * wrong)
-    assert told == pytest.approx(TRUE, rel=0.06)
+    assert told == pytest.approx(TRUE, rel=0.05)
+    assert told["1x"] == pytest.approx(TRUE["1x"], rel=0.01)
 
 
 def test_what_goes_by_another_clock_is_told_apart() -> None:
