@@ -53,10 +53,7 @@ def graph_of(
     absent = graph.node("Sub", graph.constant(1.0), heard_there)
     if len(parts) > 1:
         # From deviations from all healthy windows to those from each condition's.
-        turned = graph.node("Mul", z, _beside(graph, [whole.scale / p.scale for p in parts]))
-        shift = _beside(graph, [(whole.centre - p.centre) / p.scale for p in parts])
-        z = graph.node("Mul", graph.node("Add", turned, shift), there)
-        z = graph.node("Clip", z, graph.constant(-CLIP_SCORED), graph.constant(CLIP_SCORED))
+        z = _turned(graph, z, there, whole, parts)
         heard = z
     low, high = graph.constant(-CLIP), graph.constant(CLIP)
     known = graph.node("Clip", heard, low, high, name=KNOWN)
@@ -107,6 +104,23 @@ def _columns(graph: Graph, first: int, end: int) -> str:
     return graph.node("Gather", graph.x, graph.constant(range(first, end), np.int64), axis=1)
 
 
+def _turned(graph: Graph, z: str, there: str, whole: Detector, parts: Sequence[Detector]) -> str:
+    """[conditions, n, d], from deviations from all windows to those from each condition's.
+
+    As one product of all conditions, since rows of a few columns are slow to multiply and add one
+    by one. A sum of one number and zeros is exact.
+    """
+    gain = [np.diag(whole.scale / part.scale) for part in parts]
+    shift = [np.diag((whole.centre - part.centre) / part.scale) for part in parts]
+    weight = np.concatenate([np.hstack(gain), np.hstack(shift)])
+    both = graph.node("Concat", z, there, axis=1)
+    flat = graph.node("MatMul", both, graph.constant(weight), name=graph.name_exact())
+    shape = graph.constant([-1, len(parts), len(gain[0])], np.int64)
+    rows = graph.node("Reshape", flat, shape)
+    turned = graph.node("Transpose", rows, perm=[1, 0, 2])
+    return graph.node("Clip", turned, graph.constant(-CLIP_SCORED), graph.constant(CLIP_SCORED))
+
+
 def _unsure(graph: Graph, errors: str, absent: str, sheets: Sequence[Company], dealt: bool) -> str:
     """[sheets, n, g], how many times as far as usual gaps let residuals lie: 1 without."""
     there = graph.node("Equal", errors, errors)
@@ -118,18 +132,43 @@ def _unsure(graph: Graph, errors: str, absent: str, sheets: Sequence[Company], d
     per_unit = np.sqrt(np.where(most > 0, most, 1.0))
     known = graph.node("Mul", known, graph.constant(per_unit))
     known = graph.node("Clip", known, graph.constant(0.0), graph.constant(CLIP_SCORED))
-    square = graph.node("Mul", known, known)
     units = per_unit[:, 0] if dealt else [per_unit] * len(sheets)
     felt = [sheet.felt / unit[:, None] ** 2 for sheet, unit in zip(sheets, units, strict=True)]
-    variance = _product(graph, square, felt, rounded=False)
     told = graph.node("Cast", there, to=onnx.TensorProto.FLOAT)
     gone = graph.node("Sub", graph.constant(1.0), told)
-    off = _product(graph, gone, [sheet.unforeseen for sheet in sheets], rounded=False)
-    off = graph.node("Add", off, _beside(graph, [1.0 / sheet.own for sheet in sheets]))
+    usual = np.ones(sheets[0].judged)
+    variance = _affine(graph, known, felt, [usual for _ in sheets], dealt, square=True)
+    alone = [1.0 / sheet.own for sheet in sheets]
+    off = _affine(graph, gone, [sheet.unforeseen for sheet in sheets], alone, dealt)
     off = graph.node("Mul", off, absent)
     lack = _product(graph, off, [np.abs(sheet.others) for sheet in sheets], rounded=False)
-    variance = graph.node("Add", variance, graph.node("Mul", lack, lack))
-    return graph.node("Sqrt", graph.node("Add", variance, graph.constant(1.0)))
+    return graph.node("Sqrt", graph.node("Add", variance, graph.node("Mul", lack, lack)))
+
+
+def _affine(
+    graph: Graph,
+    tensor: str,
+    weights: Sequence[NDArray[np.float64]],
+    bias: Sequence[NDArray[np.float64]],
+    dealt: bool,
+    *,
+    square: bool = False,
+) -> str:
+    """tensor @ weight + bias, or its square's, each sheet's by its own.
+
+    Of many conditions the bias is the weight of a column of ones, since rows of a few columns
+    are slow to add one by one.
+    """
+    beside = not dealt and len(weights) > 1
+    if beside:
+        e = len(weights[0])
+        ones = graph.constant(np.eye(e, e + 1)), graph.constant(np.eye(e + 1)[e])
+        tensor = graph.node("Gemm", tensor, *ones, name=graph.name_exact())
+        weights = [np.vstack([*each]) for each in zip(weights, bias, strict=True)]
+    if square:
+        tensor = graph.node("Mul", tensor, tensor)
+    total = _product(graph, tensor, weights, rounded=False)
+    return total if beside else graph.node("Add", total, _beside(graph, bias))
 
 
 def _beside(graph: Graph, rows: Sequence[NDArray[np.float64]]) -> str:
