@@ -13,7 +13,7 @@ from models.graph import Graph
 from models.quantise import quantise
 from models.training.company import CLIP, Company
 from models.training.conditions import Conditions
-from models.training.detector import POWER
+from models.training.detector import POWER, Detector
 from models.training.parity import Parity, measure
 from models.training.sheets import by_signal, deal, even, gather_in, one_of
 
