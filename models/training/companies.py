@@ -2,7 +2,7 @@
 
 What others let expect of a feature is learned, stored and computed for each pair, so with the
 square of the features, and their correlations are turned with the cube. A company is what belongs
-together, and it hears delegates of all the rest of the machine. Why: gateway/decisions/048.
+together, and it hears delegates of all the rest of the machine. Why: gateway/decisions/049.
 """
 
 from collections.abc import Sequence

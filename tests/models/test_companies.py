@@ -108,7 +108,9 @@ def test_the_graphs_of_a_wide_machine_say_what_its_detector_says(tmp_path: Path)
     want = learned.states.score(x)
     np.testing.assert_allclose(made["score"], want, rtol=1e-3, equal_nan=True)
     np.testing.assert_allclose(made["contribution"].sum(axis=1), 1.0, rtol=1e-4)
-    trained = train(record)
+    said: list[str] = []
+    trained = train(record, say=said.append)
+    assert "learning without part 8 of 8, and judging it" in said
     assert trained.manifest.parity["auroc_loss_worst"] <= 0.01
     bundle = trained.write(tmp_path / "wide.fwm")
     fresh = plant(30, 3000, seed=4)
