@@ -6,7 +6,7 @@ business. Clipping, noise and lonely drift may be either: they are told as suspi
 nothing, since a valve at its stop is cut off as well.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
@@ -43,6 +43,8 @@ class SensorFault(IntEnum):
     APART = 6
 
 
+CHUNK_CELLS = 1 << 20
+"""Cells of windows that are looked at at once."""
 MASKED = (SensorFault.STUCK, SensorFault.NO_VALUE)
 """Faults for which the model abstains for the signal."""
 
@@ -75,11 +77,14 @@ class Sensors:
         """
         still = np.max([longest_run(t) for t in tables], axis=0).astype(np.float64)
         fits = [t for t in tables if len(t) >= cells] or list(tables)
-        windows = [_windows(t, cells) for t in fits]
+        edge, noise = np.zeros(still.shape), np.zeros(still.shape)
+        for windows in (part for table in fits for part in _windows(table, cells)):
+            edge = np.maximum(edge, _edge(windows).max(axis=0))
+            noise = np.maximum(noise, np.nan_to_num(_noise(windows)).max(axis=0))
         return cls(
             still_cells=still,
-            edge=np.max([_edge(w).max(axis=0) for w in windows], axis=0),
-            noise=np.max([np.nan_to_num(_noise(w)).max(axis=0) for w in windows], axis=0),
+            edge=edge,
+            noise=noise,
             low=np.nanmin([np.nanmin(t, axis=0) for t in tables], axis=0),
             high=np.nanmax([np.nanmax(t, axis=0) for t in tables], axis=0),
         )
@@ -194,12 +199,12 @@ def longest_run(table: Floats) -> NDArray[np.int64]:
     return out
 
 
-def _windows(table: Floats, cells: int) -> Floats:
-    """float64[w, k, cells], windows that overlap by half."""
+def _windows(table: Floats, cells: int) -> Iterator[Floats]:
+    """float64[w, k, cells], that overlap by half, so many at a time as memory should hold."""
     cells = min(cells, len(table))
-    view = sliding_window_view(table, cells, axis=0)
-    out: Floats = view[:: max(1, cells // 2)]
-    return out
+    view = sliding_window_view(table, cells, axis=0)[:: max(1, cells // 2)]
+    step = max(1, CHUNK_CELLS // max(1, table.shape[1] * cells))
+    return (view[start : start + step] for start in range(0, len(view), step))
 
 
 def _edge(window: Floats) -> Floats:

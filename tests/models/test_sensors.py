@@ -7,6 +7,7 @@ from types import ModuleType
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from models import pairs, sensors
 from models.score import score
@@ -73,6 +74,27 @@ def test_clipping_and_noise_are_told_and_hide_nothing(learned: Sensors) -> None:
 def test_what_was_learned_survives_the_manifest(learned: Sensors) -> None:
     again = Sensors.unpack(json.loads(json.dumps(learned.pack())))
     np.testing.assert_array_equal(again.noise, learned.noise)
+
+
+def test_a_long_wide_record_is_looked_at_in_parts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    table = np.random.default_rng(0).normal(size=(500, 3))
+    table[100:130, 1] = np.nan
+    whole = Sensors.learn([table, table[:60]], 48)
+    sizes: list[int] = []
+    noise = sensors._noise
+
+    def seen(windows: NDArray[np.float64]) -> NDArray[np.float64]:
+        sizes.append(len(windows))
+        return noise(windows)
+
+    monkeypatch.setattr(sensors, "CHUNK_CELLS", 4 * 3 * 48)
+    monkeypatch.setattr(sensors, "_noise", seen)
+    parts = Sensors.learn([table, table[:60]], 48)
+    assert max(sizes) == 4
+    np.testing.assert_array_equal(parts.edge, whole.edge)
+    np.testing.assert_allclose(parts.noise, whole.noise, rtol=1e-12)
 
 
 def test_a_frozen_sensor_raises_no_machine_alarm(tmp_path: Path) -> None:
