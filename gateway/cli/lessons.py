@@ -103,7 +103,7 @@ def show(config: Path, *, as_json: bool) -> None:
 
     from gateway.config import load
     from gateway.core.texts import english
-    from gateway.pipeline.learn import Progress
+    from gateway.learning.progress import Progress
     from gateway.store.reader import LogReader
     from gateway.store.schema import FILE_NAME
     from gateway.view.lessons import lesson

@@ -9,8 +9,8 @@ import numpy as np
 from gateway.core.signals import Signal
 from gateway.core.texts import Phrase
 from gateway.learning.background import run_low
+from gateway.learning.progress import Progress
 from gateway.pipeline.config import AssetConfig
-from gateway.pipeline.learn import Progress
 from gateway.store.trends import Trends
 from models.bundle import read
 from models.errors import ModelError

@@ -16,15 +16,14 @@ from gateway.core.errors import DataError, StoreError
 from gateway.core.refusal import Refused
 from gateway.core.signals import Signal
 from gateway.core.texts import Phrase, as_said
-from gateway.learning import baseline
+from gateway.learning import baseline, trial
 from gateway.learning.offers import Offers
+from gateway.learning.progress import Event, Progress, Stage
 from gateway.learning.shelf import Shelf
-from gateway.pipeline import trial
+from gateway.learning.trial import Seen
 from gateway.pipeline.assess import Judged
 from gateway.pipeline.config import AssetConfig, LearnConfig
 from gateway.pipeline.fleet import Assignment, Post
-from gateway.pipeline.learn import Event, Progress, Stage
-from gateway.pipeline.trial import Seen
 from gateway.store.log import Log
 from gateway.store.trends import Trends
 from models.bundle import read

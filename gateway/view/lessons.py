@@ -2,7 +2,7 @@
 
 from gateway.console.views import Ask, LearningView
 from gateway.core.texts import Texts
-from gateway.pipeline.learn import Event, Progress
+from gateway.learning.progress import Event, Progress
 
 EVENTS: dict[Ask, Event] = {
     "promote": Event.PROMOTE,

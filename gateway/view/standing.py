@@ -18,9 +18,9 @@ from gateway.core.alarm import AlarmView, Driver
 from gateway.core.assessment import Abstained, Context, ModelKind
 from gateway.core.texts import Phrase, Texts
 from gateway.latest import Verdict
+from gateway.learning.progress import Progress
+from gateway.learning.trial import unsupported
 from gateway.pipeline.fleet import Post
-from gateway.pipeline.learn import Progress
-from gateway.pipeline.trial import unsupported
 from gateway.settings import Asset
 from gateway.view.lessons import lesson
 from gateway.view.running import Running

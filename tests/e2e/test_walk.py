@@ -18,7 +18,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from gateway.core.clock import SystemClock
-from gateway.pipeline.learn import Progress, Stage
+from gateway.learning.progress import Progress, Stage
 from gateway.store.config import StoreConfig
 from gateway.store.log import Log
 from models import bundle

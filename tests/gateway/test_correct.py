@@ -4,7 +4,7 @@ import asyncio
 from pathlib import Path
 
 from gateway.core.alarm import Command, Verb, Verdict
-from gateway.pipeline.learn import Progress, Stage
+from gateway.learning.progress import Progress, Stage
 from models import bundle
 from tests.gateway.test_flow import START_NS, STEP_NS
 from tests.gateway.test_swap import CANDIDATE, Learned, changed

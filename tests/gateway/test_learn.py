@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from gateway.cli import group
 from gateway.config import parse
 from gateway.core.errors import DataError
+from gateway.learning import progress as progress_module
 from gateway.learning.baseline import lacking
-from gateway.pipeline import learn
+from gateway.learning.progress import TABLE, Event, Progress, Stage
 from gateway.pipeline.config import LearnConfig
-from gateway.pipeline.learn import TABLE, Event, Progress, Stage
 from models.training.readiness import readiness
 
 ANY = {Event.REBASELINE: Stage.COLLECTING, Event.ROLL_BACK: Stage.ACTIVE}
@@ -114,7 +114,7 @@ def test_nothing_recorded_is_not_ready() -> None:
     assert missing
 
 
-PAGE = (Path(learn.__file__).parents[1] / "learning" / "learning.md").read_text(encoding="utf-8")
+PAGE = Path(progress_module.__file__).with_name("learning.md").read_text(encoding="utf-8")
 
 
 def test_the_page_names_every_stage_and_event_of_the_table() -> None:

@@ -18,10 +18,10 @@ from gateway.core.refusal import Refused
 from gateway.core.signals import Signal
 from gateway.learning import baseline
 from gateway.learning.learning import Learning
+from gateway.learning.progress import Event, Progress, Stage
 from gateway.pipeline.assess import Judged
 from gateway.pipeline.config import AssetConfig, LearnConfig
 from gateway.pipeline.fleet import Post
-from gateway.pipeline.learn import Event, Progress, Stage
 from gateway.store.config import StoreConfig, TrendBounds
 from gateway.store.log import Log
 from gateway.store.trends import Trends

@@ -17,9 +17,9 @@ from gateway.core.texts import Phrase, as_said
 from gateway.demo.configuration import shipped_bundles
 from gateway.learning.background import run_low
 from gateway.learning.learning import Learning
+from gateway.learning.progress import Progress, Stage
 from gateway.pipeline.config import AssetConfig, LearnConfig
 from gateway.pipeline.fleet import Assignment, muster
-from gateway.pipeline.learn import Progress, Stage
 from gateway.store.config import StoreConfig, TrendBounds
 from gateway.store.log import Log
 from gateway.store.reader import LogReader

@@ -47,9 +47,9 @@ from gateway.core.refusal import Refused
 from gateway.core.signals import SignalTable
 from gateway.core.tap import Tap
 from gateway.core.texts import Phrase, Texts, english
+from gateway.learning.progress import Progress, Stage
 from gateway.pipeline.config import AssetConfig, EventLogConfig
 from gateway.pipeline.events import Events
-from gateway.pipeline.learn import Progress, Stage
 from gateway.view.lessons import lesson
 
 SECOND = 10**9

@@ -17,7 +17,7 @@ from gateway.console.views import LearningView
 from gateway.core.alarm import Priority
 from gateway.core.clock import SystemClock
 from gateway.core.texts import as_said
-from gateway.pipeline.learn import Progress, Stage
+from gateway.learning.progress import Progress, Stage
 from gateway.store.config import StoreConfig
 from gateway.store.log import Log
 from tests.gateway.console.conftest import PASSWORD, Running, Start

@@ -28,8 +28,8 @@ from gateway.core.assessment import Abstained
 from gateway.core.errors import ConfigError, DataError
 from gateway.core.meter import LinkState
 from gateway.core.texts import Phrase, as_said, english, fields, languages, load
-from gateway.pipeline.learn import Stage
-from gateway.pipeline.trial import unsupported
+from gateway.learning.progress import Stage
+from gateway.learning.trial import unsupported
 from models.features.catalogue import CATALOGUE
 from models.features.rotor import FAULTS
 from models.follow import Held
@@ -102,7 +102,7 @@ def test_what_is_passed_on_as_it_was_said_is_said_by_others() -> None:
         "gateway/core/texts.py: as_said(text)",
         "gateway/learning/learning.py: as_said(error)",
         "gateway/learning/learning.py: as_said(error)",
-        "gateway/pipeline/trial.py: as_said(manifest.limit.reason)",
+        "gateway/learning/trial.py: as_said(manifest.limit.reason)",
         "gateway/pipeline/wording.py: as_said(feature)",
         "gateway/pipeline/wording.py: as_said(where)",
     ]

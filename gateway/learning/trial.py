@@ -10,8 +10,8 @@ import numpy as np
 
 from gateway.core.assessment import Abstained
 from gateway.core.texts import Phrase, as_said, english
+from gateway.learning.progress import Event, Progress, Stage
 from gateway.pipeline.config import LearnConfig
-from gateway.pipeline.learn import Event, Progress, Stage
 from models.follow import Held
 from models.manifest import Manifest
 
