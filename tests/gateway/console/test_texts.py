@@ -121,7 +121,10 @@ def test_every_word_of_the_vocabulary_has_its_text() -> None:
         *product(["sources"], LinkState),
         *product(["priority"], map(int, Priority)),
         *product(["limit"], ("high_high", "high", "low", "low_low")),
-        *product(["sensor"], (f.name.lower() for f in SensorFault if f)),
+        *product(
+            ["sensor"], (f.name.lower() for f in SensorFault if f not in (0, SensorFault.APART))
+        ),
+        *product(["sensor"], ("apart_higher", "apart_lower", "apart_stayed")),
         *product(["held"], (h.name.lower() for h in Held if h)),
         *product(["past"], [*Verdict, "none"]),
         *product(["driver"], ("high", "low", "high_here", "low_here", "unusual_here")),
