@@ -60,7 +60,8 @@ def answer(
     if manifest.kind == "anomaly":
         raise RecordError(f"{bundle.id}: must be a failure or rul model, was {manifest.kind}")
     plan = FeaturePlan.from_manifest(manifest)
-    x, ready = describe(record.select(plan.signals), plan, grid_of(manifest))
+    mine = record.select(plan.signals).without(manifest.detail.get("no_value", {}))
+    x, ready = describe(mine, plan, grid_of(manifest))
     at = np.flatnonzero(ready)
     name = manifest.outputs[0]
     values = np.full((len(record), len(manifest.labels)), np.nan, np.float32)

@@ -1,6 +1,6 @@
 """One recording of a machine: columns of numbers over time, in independent sequences."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -28,6 +28,7 @@ class Record:
         time_text: The time as the file had it, or empty.
         notes: What was guessed in reading it, for its owner.
         places: int64[n], where each row stood before they were put in order; empty if there.
+        no_value: Signal name -> numbers that stood where it had none, and are NaN here.
     """
 
     values: NDArray[np.float64]
@@ -41,6 +42,7 @@ class Record:
     time_text: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     places: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+    no_value: dict[str, tuple[float, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         n, k = self.values.shape
@@ -94,6 +96,15 @@ class Record:
     def words(self) -> list[int]:
         """Which signals are categories."""
         return [i for i, name in enumerate(self.names) if name in self.categories]
+
+    def without(self, no_value: Mapping[str, Sequence[float]]) -> "Record":
+        """The same record, NaN where a signal is a number that means that it has no value."""
+        if not no_value:
+            return self
+        values = self.values.copy()
+        for at, name in enumerate(self.names):
+            values[np.isin(values[:, at], no_value.get(name, ())), at] = np.nan
+        return replace(self, values=values)
 
     def sequences(self) -> Iterator[tuple[str, NDArray[np.int64]]]:
         """Each group's name and its rows, in order; groups without rows are left out."""
@@ -163,4 +174,8 @@ def join(records: Sequence[Record]) -> Record:
         if any(len(r.places) for r in records)
         else first.places,
         notes=tuple(dict.fromkeys(note for record in records for note in record.notes)),
+        no_value={
+            name: tuple(dict.fromkeys(n for r in records for n in r.no_value.get(name, ())))
+            for name in sorted(set().union(*(record.no_value for record in records)))
+        },
     )

@@ -124,7 +124,7 @@ def score(
         raise RecordError(f"{bundle.id}: must be an anomaly model, was {manifest.kind}")
     fit_signals(manifest, record.names, record.units)
     plan = FeaturePlan.from_manifest(manifest)
-    mine = record.select(plan.signals)
+    mine = record.select(plan.signals).without(manifest.detail.get("no_value", {}))
     grid = grid_of(manifest)
     if hop is not None:
         grid = replace(grid, hop_cells=hop)

@@ -113,14 +113,19 @@ def _record(
         for name, column in zip(held.names, held.columns, strict=True)
         if name not in taken and (share(column) > NUMERIC_SHARE or name in words)
     ]
-    read = {}
+    read: dict[str, Floats] = {}
+    no_value: dict[str, tuple[float, ...]] = {}
     for name in names:
         if name in words:
             read[name] = coded(held, name, words[name])
             continue
         read[name], none = measured(numbers(held, name))
         if none:
-            notes.append(f"{name}: {none} lies apart from all others and means that there is none")
+            no_value[name] = none
+            told_none = ", ".join(f"{each:g}" for each in none)
+            notes.append(
+                f"{name}: {told_none} lies apart from all others and means that there is none"
+            )
     labels = {name: truth(held, name) for name in columns.labels}
     if not columns.signals and not columns.few_words:
         if wordy := [n for n in held.names if n not in taken and n not in read]:
@@ -152,6 +157,7 @@ def _record(
         categories={name: words[name] for name in names if name in words},
         time_text=texts,
         notes=tuple(dict.fromkeys(each for each in notes if each)),
+        no_value=no_value,
     )
     if columns.events or columns.failures:
         record = _with_events(record, held, columns)

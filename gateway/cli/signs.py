@@ -38,7 +38,8 @@ HEALTHY = frozenset(
 """Words of a label that say what 0 says."""
 NONE = (-99_999.0, -32_768.0, -9999.0, -999.25, -999.0)
 """What loggers write among numbers where they have none."""
-HUGE = 1e30
+HUGE, HUGE_MAX = 1e30, 4
+"""Larger numbers are none either; so many different ones are remembered."""
 
 
 def label_in(name: str, values: Floats) -> str:
@@ -94,25 +95,23 @@ def truth(held: Table, label: str) -> Floats:
     return np.array([np.nan if not c else float(c not in HEALTHY and c != "0") for c in fold])
 
 
-def measured(values: Floats) -> tuple[Floats, str]:
+def measured(values: Floats) -> tuple[Floats, tuple[float, ...]]:
     """The column with NaN for numbers that mean none, and which these were.
 
     Such a number lies further below all others than these lie apart.
 
     >>> measured(np.array([20.0, 21.0, -9999.0, 1e31]))
-    (array([20., 21., nan, nan]), '1e+31, -9999')
+    (array([20., 21., nan, nan]), (1e+31, -9999.0))
     >>> measured(np.array([20.0, -999.0, 900.0]))[1]
-    ''
+    ()
     """
-    told = []
     huge = np.abs(values) >= HUGE
-    if huge.any():
-        told.append(f"{values[huge][0]:g}")
-        values = np.where(huge, np.nan, values)
+    told = np.unique(values[huge])[:HUGE_MAX].tolist()
+    values = np.where(huge, np.nan, values)
     for none in NONE:
         here = values == none
         others = values[~here & np.isfinite(values)]
         if here.any() and len(others) and others.min() - none > np.ptp(others):
-            told.append(f"{none:g}")
+            told.append(none)
             values = np.where(here, np.nan, values)
-    return values, ", ".join(told)
+    return values, tuple(told)

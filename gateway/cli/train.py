@@ -219,6 +219,10 @@ def _train(
         detail |= columns.orders.detail()
     if running:
         detail["running"] = running
+    if none := {
+        name: list(codes) for name, codes in record.no_value.items() if name in record.names
+    }:
+        detail["no_value"] = none
     common = {
         "window": options["window"],
         "seed": options["seed"],

@@ -14,6 +14,7 @@ from gateway.core.clock import Clock
 from gateway.core.event import Event
 from gateway.flow.annunciator import Annunciator
 from gateway.flow.memory import Memory
+from gateway.flow.no_values import NoValues
 from gateway.flow.warm_up import abreast, needed_from
 from gateway.latest import Latest
 from gateway.pipeline.assess import Judged
@@ -67,6 +68,7 @@ class Flow:
         self._busy = asyncio.Lock()
         self._keep_ns = 0
         self._counters = WindowCounters()
+        self._no_values = NoValues()
         annunciator.listeners.append(self._memory.heard)
         self._recall_events()
         self.station(posts)
@@ -77,6 +79,7 @@ class Flow:
             self._go_over(stages)
         self._memory.hand_over(self.posts, posts)
         self.posts = tuple(posts)
+        self._no_values.learn(posts)
         self.latest.forget(posts)
         bundles = {post.judge.bundle.id for post in posts}
         for condition in self._device_faults.forget(bundles, self._clock.wall_ns()):
@@ -115,6 +118,7 @@ class Flow:
         conditions: list[Condition] = []
         for item in items:
             if isinstance(item, Batch):
+                item = self._no_values.taken_out(item)  # noqa: PLW2901 - as it is from here on
                 self._hear(item)
             self._log.append(item)
             self.samples += len(item)
@@ -174,6 +178,7 @@ class Flow:
     def unused(self) -> dict[str, int]:
         """What came and was not used, since the start, by what became of it."""
         return {
+            "sample_no_value": self._no_values.seen,
             "sample_too_late": self._counters.samples_late,
             "window_skipped": self._counters.windows_skipped,
             "clock_set_back": self._counters.clock_steps,
@@ -207,7 +212,7 @@ class Flow:
         cut: list[tuple[int, Windows]] = []
         for batches in abreast(columns, source_of, slice_ns, now_ns):
             mono_ns = self._clock.mono_ns()
-            for batch in batches:
+            for batch in map(self._no_values.taken_out, batches):
                 self.latest.take(batch, len(self._log.signals))
                 self._started_or_stopped(batch, mono_ns)
                 cut += self.builder.add(batch, mono_ns)

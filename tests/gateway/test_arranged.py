@@ -154,6 +154,7 @@ def test_a_number_that_means_none_is_missing(tmp_path: Path, none: str) -> None:
     assert record.notes == (
         f"a: {float(none):g} lies apart from all others and means that there is none",
     )
+    assert record.no_value == {"a": (float(none),)}
 
 
 def test_a_number_among_others_is_a_value(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from gateway.alarms.config import AlarmsConfig
 from gateway.alarms.engine import Engine
 from gateway.alarms.limits import Limits
 from gateway.core.assessment import Abstained
-from gateway.core.batch import Batch
+from gateway.core.batch import Batch, Quality
 from gateway.core.clock import SystemClock
 from gateway.core.signals import Signal, SignalTable
 from gateway.demo.configuration import shipped_bundles
@@ -28,7 +29,7 @@ from gateway.stages import Stages
 from gateway.store.config import StoreConfig
 from gateway.store.log import Log
 from gateway.store.reader import LogReader
-from models.bundle import read
+from models.bundle import read, write
 
 START_NS = 1_800_000_000 * 10**9
 STEP_NS = 250_000_000
@@ -120,6 +121,36 @@ def test_judges_change_places_without_a_missed_or_a_double_window(tmp_path: Path
         verdict = next(iter(bench.flow.latest.verdicts["lathe-1"].values()))
         assert 0 < verdict.severity < 1
         assert verdict.abstained is Abstained.NO
+        bench.log.close()
+
+    asyncio.run(main())
+
+
+def test_what_a_bundle_learned_to_be_no_value_is_bad_from_the_log_on(tmp_path: Path) -> None:
+    async def main() -> None:
+        bench = Bench(tmp_path)
+        named = bench.manifest.signals[1].name
+        shipped = read(bench.wanted[0].path)
+        detail = shipped.manifest.detail | {"no_value": {named: [-9999.0, 1e31]}}
+        knows = shipped.manifest.model_copy(update={"detail": detail})
+        path = tmp_path / "knows.fwm"
+        write(path, knows, shipped.int8, shipped.fp32, shipped.golden)
+        bench.rows = bench.rows.copy()
+        bench.rows[100:110, 1], bench.rows[110:115, 1] = -9999.0, 1e31
+        bench.rows[115:120, 0] = -9999.0
+        await bench.pour(0, 104)
+        assert bench.flow.unused()["sample_no_value"] == 0, "an older bundle knows of none"
+        bench.wanted = [replace(bench.wanted[0], path=path)]
+        await bench.flow.restation(bench.posts())
+        assert bench.flow.unused()["sample_no_value"] == 4, "those in the log, which windows need"
+        await bench.pour(104, 200)
+        assert bench.flow.unused()["sample_no_value"] == 15
+        await bench.log.flush()
+        signal, _, value, quality = bench.log.samples(0, 1 << 62)
+        bad = quality == Quality.BAD
+        assert signal[bad].tolist() == [bench.numbers[1]] * 11
+        assert np.isnan(value[bad]).all()
+        assert (value[signal == bench.numbers[0]] == -9999.0).sum() == 5, "of another signal"
         bench.log.close()
 
     asyncio.run(main())

@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from gateway.cli import group
+from models.bundle import read
 from models.errors import ModelError
 from tests.models.plants import healthy
 from tests.real_data import folder
@@ -89,6 +90,27 @@ def test_rows_of_a_label_are_not_learned(plant: Path, tmp_path: Path) -> None:
     assert scored.exit_code == 0
     rows = table(tmp_path / "s.csv")
     assert np.mean([row["anomalous"] == "1" for row in rows[1060:]]) > 0.95
+
+
+def test_what_meant_no_value_in_training_means_none_when_scored(
+    plant: Path, tmp_path: Path
+) -> None:
+    head, *rows = (plant / "good.csv").read_text().splitlines()
+    cut = [row.rsplit(",", 2) for row in rows]
+    holed = (f"{a},{-999.25 if i % 90 == 7 else b},{c}" for i, (a, b, c) in enumerate(cut))
+    (tmp_path / "holed.csv").write_text("\n".join([head, *holed]))
+    made = call(
+        "train", "--data", tmp_path / "holed.csv", "--label", "fault", "--out", tmp_path / "m.fwm"
+    )
+    assert "vibration: -999.25 lies apart" in " ".join(made.output.split())
+    bundle = read(tmp_path / "m.fwm")
+    assert bundle.manifest.detail["no_value"] == {"vibration": [-999.25]}
+    # There is no other value by which the file itself would tell.
+    (tmp_path / "none.csv").write_text("\n".join([head, *(f"{a},-999.25,{c}" for a, _, c in cut)]))
+    call("score", tmp_path / "m.fwm", "--data", tmp_path / "none.csv", "--out", tmp_path / "s.csv")
+    scored = table(tmp_path / "s.csv")
+    assert {row["coverage"] for row in scored[100:]} == {"0.750"}
+    assert sum(row["anomalous"] == "1" for row in scored) < 0.02 * len(scored)
 
 
 def test_a_derived_signal_is_computed_again_when_scoring(plant: Path, tmp_path: Path) -> None:
