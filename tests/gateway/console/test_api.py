@@ -65,6 +65,19 @@ def test_only_an_engineer_takes_an_alarm_out_of_service(console: Running) -> Non
     assert console.client("eva").post("/api/v1/alarms/command", json=body).status_code == 200
 
 
+@pytest.mark.parametrize(("coverage", "share"), [(0.998, ""), (0.967, "97 %"), (0.75, "75 %")])
+def test_a_machine_that_is_judged_in_part_is_not_just_called_healthy(
+    start: Start, coverage: float, share: str
+) -> None:
+    console = start()
+    views = console.plant.views
+    views["pump-1"] = replace(views["pump-1"], coverage=coverage)
+    page = console.client("otto").get("/asset?id=pump-1").text.replace("\u202f", " ")
+    said = f"Judged by what is there, {share} of its samples: what shows in the others alone is not"
+    assert (said in page) == bool(share)
+    assert ("Judged by what is there" in page) == bool(share)
+
+
 def test_history_pages_and_export(console: Running) -> None:
     client = console.client("otto")
     client.post("/api/v1/alarms/command", json=ACK | {"note": "=cmd|' /C calc'!A0"})
