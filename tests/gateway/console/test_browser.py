@@ -482,6 +482,21 @@ def test_a_wall_shows_who_needs_attention_without_a_hand(
     expect(tile).to_contain_text("vibration 7.9 mm/s, high")
 
 
+@pytest.mark.parametrize("alarms", [20, 60])
+def test_a_wall_of_many_alarms_names_every_machine(
+    start: Start, visit: Callable[..., Visit], alarms: int
+) -> None:
+    """Fewer words for each, but none of a hundred is out of sight."""
+    console = start(plant=FakePlant([(f"press-{n}", "press", "line 1") for n in range(100)]))
+    for n in range(alarms):
+        console.call(partial(console.plant.fail, f"press-{n}"))
+    page = visit(console, viewport={"width": 1920, "height": 1080}).sign_in("vera")
+    page.goto(f"{console.url}/?wall=1")
+    expect(page.locator(".tile.s-alarm")).to_have_count(alarms)
+    for n in (0, alarms - 1, alarms, 99):
+        expect(page.locator(f'[data-key="tile:press-{n}"]')).to_be_in_viewport(ratio=1)
+
+
 def test_a_plant_without_machines_is_not_called_well(
     start: Start, visit: Callable[..., Visit]
 ) -> None:
