@@ -28,6 +28,7 @@ from gateway.store.log import Log
 from gateway.store.trends import Trends
 from models.bundle import read
 from models.errors import ModelError
+from models.features.burst import base_of
 from models.follow import Held
 from models.record import RUNNING
 
@@ -249,7 +250,7 @@ class Learning:
             seen = await asyncio.to_thread(
                 baseline.gathered,
                 self._trends,
-                pupil.signals,
+                self._told_by(pupil),
                 pupil.running,
                 start_ns,
                 end_ns,
@@ -266,6 +267,20 @@ class Learning:
         elif seen.covered_s > PATIENCE * needed_s:
             # Some machines never settle; training weighs what drifts, and says what it promises.
             self._step(pupil, Event.ENOUGH, Phrase("lesson.missing", missing=missing))
+
+    def _told_by(self, pupil: _Pupil) -> list[tuple[int, Signal]]:
+        """The signals that numbers are kept of: of a waveform its parts, known since its first."""
+        own = {signal.name for _, signal in pupil.signals}
+        parts = {
+            signal.name: (number, signal)
+            for number, signal in enumerate(self._log.signals.signals())
+            if signal.asset == pupil.config.id
+            and signal.name not in own
+            and base_of(signal.name) in own
+        }
+        waves = {base_of(name) for name in parts}
+        plain = [each for each in pupil.signals if each[1].name not in waves]
+        return [*plain, *parts.values()]
 
     async def _train(self, pupil: _Pupil) -> None:
         asset, progress = pupil.config.id, pupil.progress

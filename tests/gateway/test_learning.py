@@ -1,6 +1,7 @@
 """Learning carried out: a candidate alarms nobody until fresh data kept its promise."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -13,6 +14,7 @@ import pytest
 
 from gateway.core.alarm import Cause, Condition, Priority, Transition
 from gateway.core.assessment import Abstained, Assessments, ModelKind
+from gateway.core.batch import Waveform
 from gateway.core.clock import SystemClock
 from gateway.core.refusal import Refused
 from gateway.core.signals import Signal
@@ -22,11 +24,13 @@ from gateway.learning.progress import Event, Progress, Stage
 from gateway.pipeline.assess import Judged
 from gateway.pipeline.config import AssetConfig, LearnConfig
 from gateway.pipeline.fleet import Post
+from gateway.pipeline.waves import Waves
 from gateway.store.config import StoreConfig, TrendBounds
 from gateway.store.log import Log
 from gateway.store.trends import Trends
 from models.follow import Held
 from models.manifest import Limit
+from tests.eventually import eventually
 from tests.models import bundles
 
 SHADOW_S = 60.0
@@ -38,6 +42,7 @@ class Desk:
 
     learning: Learning
     log: Log
+    trends: Trends
     conditions: list[Condition]
 
     @property
@@ -109,7 +114,7 @@ async def desk(
     log.state_put("learn", "press", progress.dump())
     asset = AssetConfig(id="press", learn=LearnConfig(shadow_s=SHADOW_S, promote=promote))
     learning.enroll([asset], {"press": [(0, Signal("press", "speed", "rpm"))]})
-    yield Desk(learning, log, conditions)
+    yield Desk(learning, log, trends, conditions)
     trends.close()
     log.close()
 
@@ -257,6 +262,36 @@ def test_training_holds_up_nobody_and_a_failing_model_waits_for_no_look(
             await asyncio.wait([running])
 
     asyncio.run(main())
+
+
+async def test_a_machine_of_waveforms_is_learned_by_what_describes_them(tmp_path: Path) -> None:
+    """Its own signal is bursts, of which no number is kept; their parts come with the first."""
+    end_ns = time.time_ns()
+    start_ns = end_ns - 3600 * 1_000_000_000
+    collecting = Progress(stage=Stage.COLLECTING, start_ns=start_ns, since_ns=start_ns)
+    async with desk(tmp_path, collecting) as one:
+        press = AssetConfig(id="press", learn=LearnConfig(collect_s=1800.0))
+        one.log.signals.intern(Signal("press", "speed", "rpm"))
+        wave = one.log.signals.intern(Signal("press", "vibration", "g"))
+        one.learning.enroll([press], {"press": [(wave, one.log.signals[wave])]})
+        waves = Waves([press], one.log.signals, lambda _asset, _name: None)
+        random = np.random.default_rng(1)
+        async with asyncio.TaskGroup() as tasks:
+            running = [tasks.create_task(one.log.run()), tasks.create_task(one.trends.run())]
+            await one.look()
+            assert (one.stage(), one.progress.share) == (Stage.COLLECTING, 0.0)
+            for t_ns in range(start_ns, end_ns, 10 * 1_000_000_000):
+                noise = random.normal(size=256).astype(np.float32)
+                burst = Waveform("s", wave, t_ns, 1000.0, noise, t_ns)
+                for batch in waves.describe(burst, t_ns):
+                    one.log.append(batch)
+            await one.log.flush()
+            await eventually(lambda: one.log.cursor("trends").lag() == 0, timeout_s=30)
+            await one.look()
+            assert one.progress.missing == ()
+            assert one.stage() is Stage.TRAINING
+            for task in running:
+                task.cancel()
 
 
 def test_slow_drift_is_offered_as_a_new_baseline_and_never_learned(tmp_path: Path) -> None:
