@@ -78,6 +78,8 @@ class Learning:
         self._trends = trends
         self._offers = Offers(report, clock)
         self._pupils: dict[str, _Pupil] = {}
+        self._parts: dict[str, dict[str, tuple[int, Signal]]] = {}
+        self._looked_at = 0
         self._wake = asyncio.Event()
         self.settled = asyncio.Event()
         self.settled.set()
@@ -270,14 +272,15 @@ class Learning:
 
     def _told_by(self, pupil: _Pupil) -> list[tuple[int, Signal]]:
         """The signals that numbers are kept of: of a waveform its parts, known since its first."""
+        table = self._log.signals
+        for number in range(self._looked_at, len(table)):
+            signal = table[number]
+            if base_of(signal.name):
+                self._parts.setdefault(signal.asset, {})[signal.name] = number, signal
+        self._looked_at = len(table)
         own = {signal.name for _, signal in pupil.signals}
-        parts = {
-            signal.name: (number, signal)
-            for number, signal in enumerate(self._log.signals.signals())
-            if signal.asset == pupil.config.id
-            and signal.name not in own
-            and base_of(signal.name) in own
-        }
+        every = self._parts.get(pupil.config.id, {})
+        parts = {n: p for n, p in every.items() if n not in own and base_of(n) in own}
         waves = {base_of(name) for name in parts}
         plain = [each for each in pupil.signals if each[1].name not in waves]
         return [*plain, *parts.values()]
