@@ -1,6 +1,7 @@
 """Failure and remaining-life models: what they learn, what they promise, what they refuse."""
 
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from models.features.partial import PARTIAL
 from models.graph import Graph
 from models.record import Record
 from models.training import failure, judged, learners, mixture, rul, trees
+from models.training.inputs import Inputs
 
 RANDOM = np.random.default_rng(5)
 
@@ -76,6 +78,35 @@ def test_remaining_life(conditions: int, tmp_path: Path) -> None:
     assert "still" not in [signal.name for signal in held.manifest.signals]
     exact = heads.answer(held, test, precision="fp32").values
     assert np.nanmean(np.abs(exact[:, 0] - got.values[:, 0])) < 0.6
+
+
+class _Said:
+    """A learner that says its only feature."""
+
+    def predict(self, z: np.ndarray[tuple[int, int], np.dtype[np.float32]]) -> learners.Floats:
+        return z[:, 0].astype(float)
+
+    def emit(self, graph: Graph, z: str, weight: float, bias: learners.Floats) -> str:
+        weights = np.full((1, len(bias)), weight)
+        return graph.dense(z, weights, bias, "")
+
+
+class _AsItIs:
+    def emit(self, graph: Graph) -> str:
+        return graph.x
+
+
+def test_the_interval_is_the_line_between_the_knots() -> None:
+    knots = np.linspace(0.0, 100.0, rul.KNOTS)
+    low = np.array([-1.0, -9.0, -20.0, -15.0, -30.0, -12.0])
+    high = np.array([4.0, 12.0, 6.0, 25.0, 3.0, 0.0])
+    graph = Graph("rul", 1)
+    mixed = mixture.Mix(("said",), (_Said(),), np.array([2.0]), 5.0)
+    rul._emit(graph, mixed, cast("Inputs", _AsItIs()), (knots, low, high), 100.0)
+    x = np.linspace(-20.0, 80.0, 501, dtype=np.float32)[:, None]
+    life = np.clip(2.0 * x[:, 0] + 5.0, 0, 100)
+    want = [life, *(np.clip(life + np.interp(life, knots, at), 0, 100) for at in (low, high))]
+    np.testing.assert_allclose(quantise.run(graph.model(), x)["rul"].T, want, atol=1e-3)
 
 
 def test_a_row_sees_only_rows_up_to_it(tmp_path: Path) -> None:
