@@ -90,12 +90,10 @@ class Finding:
         defect: The defect whose knocks stand out, or "" where none does.
         prominence: Defect -> how many times the floor its lines reach (mean over harmonics); NaN
             where the burst is sampled too seldom to show it.
-        band_hz: The band in which the strongest was seen.
     """
 
     defect: str
     prominence: dict[str, float]
-    band_hz: tuple[float, float]
 
 
 def diagnose(
@@ -121,29 +119,25 @@ def diagnose(
             f"burst: must hold at least {TURNS_MIN} turns of the shaft, held {turns:.1f}; record "
             "for longer"
         )
-    cage = 0.0
-    best: tuple[float, str, dict[str, float], tuple[float, float]] | None = None
     low, high = min(20 * shaft_hz, rate_hz / 8), rate_hz / 2
+    seen = []
     for split in SPLITS:
-        edges = np.linspace(low, high, split + 1)
-        for band in pairwise(edges):
+        for band in pairwise(np.linspace(low, high, split + 1)):
             orders, lines = envelope_orders(burst, rate_hz, speed, *band)
-            found = {
-                defect: _prominence(orders, lines, order)
-                for defect, order in geometry.orders.items()
-            }
-            name = max(found, key=lambda defect: np.nan_to_num(found[defect]))
-            top = float(np.nan_to_num(found[name]))
-            if best is None or top > best[0]:
-                best = top, name, found, (float(band[0]), float(band[1]))
-            cage = max(cage, found["cage"])
-    assert best is not None
-    top, name, found, where = best
+            each = {name: _prominence(orders, lines, at) for name, at in geometry.orders.items()}
+            seen.append(each)
+    best = max(seen, key=_highest)
+    top, cage = _highest(best), max(np.nan_to_num(each["cage"]) for each in seen)
     if top < PROMINENCE_MIN:
-        name = ""
-    elif name.endswith("race") and cage > CAGE_SHARE * top:
-        name = "roller"
-    return Finding(name, found, where)
+        return Finding("", best)
+    defect = max(best, key=lambda name: np.nan_to_num(best[name]))
+    if defect.endswith("race") and cage > CAGE_SHARE * top:
+        defect = "roller"
+    return Finding(defect, best)
+
+
+def _highest(prominence: dict[str, float]) -> float:
+    return float(np.nan_to_num(list(prominence.values())).max())
 
 
 def _prominence(orders: Floats, lines: Floats, defect: float) -> float:

@@ -11,6 +11,8 @@ Floats = NDArray[np.float64]
 
 G_MM_S2 = 9806.65
 """One g in mm/s²."""
+VELOCITY_HZ = 10.0, 1000.0
+"""The range of ISO 20816-3 for machines above 600 rpm."""
 
 
 def rms(burst: Floats) -> Floats:
@@ -89,16 +91,12 @@ def bands(burst: Floats, rate_hz: float, count: int = 8) -> Floats:
     return np.column_stack(parts)
 
 
-def velocity_rms(
-    burst: Floats, rate_hz: float, *, low_hz: float = 10.0, high_hz: float = 1e3
-) -> Floats:
-    """RMS of the velocity of an acceleration, as ISO 20816-1 judges machines by.
+def velocity_rms(burst: Floats, rate_hz: float) -> Floats:
+    """RMS of the velocity of an acceleration from 10 to 1,000 Hz, as ISO 20816 judges machines by.
 
     Args:
         burst: float64[n, m], acceleration in g.
         rate_hz: Samples a second.
-        low_hz: 10 Hz for machines above 600 rpm, 2 Hz below (ISO 20816-3).
-        high_hz: 1,000 Hz.
 
     Returns:
         float64[n], mm/s.
@@ -111,43 +109,28 @@ def velocity_rms(
     m = burst.shape[1]
     spectrum = np.fft.rfft(_centred(burst) * G_MM_S2, axis=1)
     hz = np.fft.rfftfreq(m, 1.0 / rate_hz)
-    inside = (hz >= low_hz) & (hz <= high_hz)
+    inside = (hz >= VELOCITY_HZ[0]) & (hz <= VELOCITY_HZ[1])
     velocity = np.abs(spectrum[:, inside]) / (2 * np.pi * hz[inside])
     return np.asarray(np.sqrt(2.0 * (velocity**2).sum(axis=1)) / m)
 
 
 def envelope(burst: Floats, rate_hz: float, low_hz: float, high_hz: float) -> Floats:
-    """float64[n, m], magnitude of the analytic signal of one band (Hilbert transform by FFT)."""
-    m = burst.shape[1]
-    spectrum = np.fft.fft(_centred(burst), axis=1)
-    hz = np.fft.fftfreq(m, 1.0 / rate_hz)
+    """float64[m], magnitude of the analytic signal of one band (Hilbert transform by FFT)."""
+    spectrum = np.fft.fft(burst - burst.mean())
+    hz = np.fft.fftfreq(len(burst), 1.0 / rate_hz)
     keep = np.where((hz >= low_hz) & (hz < high_hz), 2.0, 0.0)
-    return np.asarray(np.abs(np.fft.ifft(spectrum * keep, axis=1)))
-
-
-def envelope_spectrum(
-    burst: Floats, rate_hz: float, low_hz: float, high_hz: float
-) -> tuple[Floats, Floats]:
-    """Spectrum of the squared envelope, which shows how often impacts repeat.
-
-    Squared, because its noise floor is flat and its harmonics fall faster.
-
-    Returns:
-        Frequencies float64[f] in Hz, and amplitudes float64[n, f].
-
-    Source:
-        Randall and Antoni, Rolling element bearing diagnostics, MSSP 25 (2011) 485.
-    """
-    return _spectrum(envelope(burst, rate_hz, low_hz, high_hz) ** 2, rate_hz)
+    return np.asarray(np.abs(np.fft.ifft(spectrum * keep)))
 
 
 def envelope_orders(
     burst: Floats, rate_hz: float, speed_rpm: Floats, low_hz: float, high_hz: float
 ) -> tuple[Floats, Floats]:
-    """The same by orders of the shaft, whose speed may change within the burst.
+    """Spectrum of the squared envelope by orders of the shaft: how often impacts repeat in a turn.
 
-    What is struck rings at its own frequencies whatever the speed, so the band is taken in Hz; how
-    often it is struck goes with the shaft, so the envelope is laid out over its angle.
+    Squared, because its noise floor is flat and its harmonics fall faster. What is struck rings at
+    its own frequencies whatever the speed, so the band is taken in Hz; how often it is struck goes
+    with the shaft, whose speed may change within the burst, so the envelope is laid out over its
+    angle.
 
     Args:
         burst: float64[m].
@@ -157,15 +140,17 @@ def envelope_orders(
 
     Returns:
         Orders float64[f], in events per turn, and amplitudes float64[f].
+
+    Source:
+        Randall and Antoni, Rolling element bearing diagnostics, MSSP 25 (2011) 485.
     """
-    square = envelope(burst[None], rate_hz, low_hz, high_hz)[0] ** 2
+    square = envelope(burst, rate_hz, low_hz, high_hz) ** 2
     per_turn = rate_hz * 60.0 / speed_rpm.min()
     if len(speed_rpm) > 1:
         # As dense as the samples lie where the shaft is slowest, or fast parts would alias.
         per_turn = np.ceil(per_turn)
         square = by_order(square, rate_hz, speed_rpm, int(per_turn))
-    orders, lines = _spectrum(square[None], float(per_turn))
-    return orders, lines[0]
+    return _spectrum(square, float(per_turn))
 
 
 def by_order(burst: Floats, rate_hz: float, speed_rpm: Floats, samples_per_turn: int) -> Floats:
@@ -190,11 +175,10 @@ def by_order(burst: Floats, rate_hz: float, speed_rpm: Floats, samples_per_turn:
 
 
 def _spectrum(series: Floats, rate: float) -> tuple[Floats, Floats]:
-    """Abscissa float64[f] in the unit of `rate`, amplitudes float64[n, f] under a Hann window."""
-    m = series.shape[1]
-    window = np.hanning(m)
-    amplitude = np.abs(np.fft.rfft((series - series.mean(axis=1, keepdims=True)) * window, axis=1))
-    at: Floats = np.fft.rfftfreq(m, 1.0 / rate).astype(np.float64)
+    """Abscissa float64[f] in the unit of `rate`, amplitudes float64[f] under a Hann window."""
+    window = np.hanning(len(series))
+    amplitude = np.abs(np.fft.rfft((series - series.mean()) * window))
+    at: Floats = np.fft.rfftfreq(len(series), 1.0 / rate).astype(np.float64)
     return at, np.asarray(2.0 * amplitude / window.sum())
 
 
