@@ -25,12 +25,15 @@ Features = NDArray[np.float32]
 
 NET_CLIP = 6.0
 """Standardised features beyond this look the same to a net; also the range that int8 covers."""
+NETS = 2
+"""Nets that are averaged where they say whether."""
 TEACHERS = 3
 """Nets beside the trees that teach one."""
 MIXTURES = 2
 """Mixed rows for each row that a net is taught by."""
 WEIGHT_MIN = 1e-12
 """A smaller weight of a net is written as 0."""
+FOREST_TREES = 100
 FOREST_SAMPLES_MAX = 8_000
 """Rows that one tree sees; of windows that overlap, more say little."""
 
@@ -116,22 +119,22 @@ class _Grown:
         return graph.node("Add", weighed, graph.constant(bias))
 
 
-def forest(z: Features, y: Floats, seed: int, *, trees: int = 100, leaves: int = 64) -> Learner:
+def forest(z: Features, y: Floats, seed: int) -> Learner:
     """A random forest classifier, bounded in leaves so that its net stays small."""
-    model = _forest(z, y, seed, trees, leaves)
-    return _Grown(of_forest(model, 1), 0.5 / trees)
+    model = _forest(z, y, seed, FOREST_TREES)
+    return _Grown(of_forest(model, 1), 0.5 / FOREST_TREES)
 
 
 def importance(z: Features, y: Floats, seed: int) -> Floats:
     """float64[d], how much a forest leans on each column; sums to 1."""
-    model = _forest(z, y, seed, 60, 64)
+    model = _forest(z, y, seed, 60)
     return np.asarray(model.feature_importances_, float)
 
 
-def _forest(z: Features, y: Floats, seed: int, trees: int, leaves: int) -> Any:
+def _forest(z: Features, y: Floats, seed: int, trees: int) -> Any:
     model = RandomForestClassifier(
         trees,
-        max_leaf_nodes=leaves,
+        max_leaf_nodes=64,
         max_features=0.5,
         max_samples=FOREST_SAMPLES_MAX if len(z) > FOREST_SAMPLES_MAX else None,
         random_state=seed,
@@ -172,10 +175,10 @@ def boosted_value(z: Features, y: Floats, seed: int) -> Learner:
     return _checked(model, z, model.predict)
 
 
-def nets(z: Features, y: Floats, seed: int, *, members: int = 2) -> Learner:
+def nets(z: Features, y: Floats, seed: int) -> Learner:
     """Dense nets that give a logit."""
     held = []
-    for member in range(members):
+    for member in range(NETS):
         model = MLPClassifier(
             hidden_layer_sizes=(64, 32),
             alpha=1e-3,
