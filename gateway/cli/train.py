@@ -212,6 +212,7 @@ def _train(
     from importlib import import_module
 
     from gateway.cli.event_tables import kept
+    from models.training.nameplate import Nameplate
 
     detail: dict[str, Any] = {"derive": list(derive)} if derive else {}
     detail |= kept(columns)
@@ -227,8 +228,7 @@ def _train(
         "window": options["window"],
         "seed": options["seed"],
         "precision": options["precision"],
-        "asset_class": options["asset_class"],
-        "detail": detail,
+        "nameplate": Nameplate(asset_class=options["asset_class"], detail=detail),
     }
     try:
         module = import_module(f"models.training.{kind}")

@@ -17,6 +17,7 @@ from gateway.demo.record import EPOCH_S, healthy, lives, stretches
 from models.record import Record
 from models.training import failure, rul
 from models.training.anomaly import train
+from models.training.nameplate import Nameplate
 from models.training.trained import Trained
 
 HOURS = 96.0
@@ -65,11 +66,9 @@ def train_class(kind: str, *, hours: float | None, seed: int) -> Trained:
         window=WINDOW,
         hop=HOP,
         seed=seed,
-        asset_class=kind,
-        name=f"demo-{kind}",
-        # A fixed date, so that training again changes nothing that it need not change.
-        created=datetime.fromtimestamp(EPOCH_S, UTC),
-        detail={"trained_on": f"{hours:g} h of simulated life and {COLD_STARTS} cold starts"},
+        nameplate=_nameplate(
+            kind, "", f"{hours:g} h of simulated life and {COLD_STARTS} cold starts"
+        ),
     )
 
 
@@ -96,10 +95,9 @@ def train_life(kind: str, *, seed: int) -> Trained:
         record,
         window=WINDOW,
         seed=seed,
-        asset_class=kind,
-        name=f"demo-{kind}-life",
-        created=datetime.fromtimestamp(EPOCH_S, UTC),
-        detail={"trained_on": f"{LIVES} simulated lives of {LIFE_H[0]:.2g} to {LIFE_H[1]:.2g} h"},
+        nameplate=_nameplate(
+            kind, "-life", f"{LIVES} simulated lives of {LIFE_H[0]:.2g} to {LIFE_H[1]:.2g} h"
+        ),
     )
 
 
@@ -158,14 +156,21 @@ def train_failures(kind: str, *, seed: int) -> Trained:
         record,
         window=WINDOW,
         seed=seed,
-        asset_class=kind,
-        name=f"demo-{kind}-failure",
-        created=datetime.fromtimestamp(EPOCH_S, UTC),
+        nameplate=_nameplate(
+            kind, "-failure", f"{FAILING} simulated failures of each mode and {CALM} calm machines"
+        ),
         # Trees alone: they lose nothing in int8, and the file stays small.
         learn=("boosted",),
-        detail={
-            "trained_on": f"{FAILING} simulated failures of each mode and {CALM} calm machines"
-        },
+    )
+
+
+def _nameplate(kind: str, suffix: str, trained_on: str) -> Nameplate:
+    """With a fixed date, so that training again changes nothing that it need not change."""
+    return Nameplate(
+        f"demo-{kind}{suffix}",
+        kind,
+        datetime.fromtimestamp(EPOCH_S, UTC),
+        {"trained_on": trained_on},
     )
 
 

@@ -2,7 +2,6 @@
 
 import hashlib
 from dataclasses import asdict
-from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
 
@@ -23,6 +22,7 @@ from models.training.detector_graph import int8_of
 from models.training.grid import judged_cells
 from models.training.learn import learn
 from models.training.limits import Say, nobody
+from models.training.nameplate import NAMELESS, Nameplate
 from models.training.screen import Screened
 from models.training.trained import Trained
 from models.windows import Grid, lay
@@ -36,10 +36,7 @@ def train(
     false_alarms: str = "1/30d",
     seed: int = 0,
     precision: str = "int8",
-    asset_class: str = "",
-    name: str = "anomaly",
-    created: datetime | None = None,
-    detail: dict[str, Any] | None = None,
+    nameplate: Nameplate = NAMELESS,
     say: Say = nobody,
 ) -> Trained:
     """Train on healthy rows.
@@ -51,10 +48,7 @@ def train(
         false_alarms: The promise, such as `1/30d`.
         seed: Makes the golden rows and the limit's confidence reproducible.
         precision: What the int8 member holds: `int8`, or `fp32` where int8 is not wanted.
-        asset_class: Kind of machine, for the manifest.
-        name: Begins the bundle's id.
-        created: For the manifest; now if None.
-        detail: Goes into the manifest as it is (derived signals, categories).
+        nameplate: What the bundle is to say of itself.
         say: Is told how far it is.
 
     Raises:
@@ -70,13 +64,8 @@ def train(
     )
     healthy = _healthy(plan, learned.screened.record, x)
     golden = _golden(fp32, int8, x, seed)
-    when = created or datetime.now(UTC)
-    data_sha256 = _hash(learned.screened.record)
     manifest = Manifest(
-        id=f"{name}-{when:%Y%m%dT%H%M%S}-{data_sha256[:8]}",
-        kind="anomaly",
-        asset_class=asset_class,
-        created=when,
+        **nameplate.fields("anomaly", _hash(learned.screened.record)),
         state="active" if chosen.supported else "shadow",
         signals=_signals(learned.screened.record),
         window=Window(
@@ -105,7 +94,7 @@ def train(
         },
         parity=parity.as_json(),
         detail={
-            **(detail or {}),
+            **nameplate.detail,
             "healthy": healthy,
             "notes": list(learned.notes),
             "doubt": asdict(chosen.doubt) if chosen.doubt else None,
@@ -124,7 +113,6 @@ def train(
                 for name, value in zip(plan.names, states.whole.independent, strict=False)
             },
         },
-        data_sha256=data_sha256,
         libraries={name: version(name) for name in ("numpy", "onnx", "onnxruntime", "scipy")},
     )
     return Trained(manifest, int8, fp32, golden, learned.notes)

@@ -2,8 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +14,9 @@ from models.record import Record
 from models.training import grid as grids
 from models.training import judged, learners, mixture, rates
 from models.training import label as labels_of
-from models.training.finish import finish
+from models.training.finish import manifest, members
 from models.training.inputs import Features, Inputs, choose, pair_candidates
+from models.training.nameplate import NAMELESS, Nameplate
 from models.training.trained import Trained
 from models.windows import Grid
 
@@ -47,10 +46,7 @@ def train(
     window: str | None = None,
     seed: int = 0,
     precision: str = "int8",
-    asset_class: str = "",
-    name: str = "failure",
-    created: datetime | None = None,
-    detail: dict[str, Any] | None = None,
+    nameplate: Nameplate = NAMELESS,
     learn: Sequence[str] = tuple(learners.CLASSIFIERS),
     named: Sequence[str] = (),
 ) -> Trained:
@@ -62,10 +58,7 @@ def train(
         window: `1row`, `24rows`, `24h`; None to choose.
         seed: Of everything random.
         precision: `int8`, or `fp32` where int8 is not wanted.
-        asset_class: Kind of machine, for the manifest.
-        name: Begins the bundle's id.
-        created: For the manifest; now if None.
-        detail: Goes into the manifest as it is (derived signals).
+        nameplate: What the bundle is to say of itself.
         learn: Learners to try.
         named: Signals that the user asked for by name; they stay, even if they look like labels.
 
@@ -116,33 +109,27 @@ def train(
     joined = graph.node("Concat", *columns, axis=1) if len(columns) > 1 else columns[0]
     graph.output(graph.node("Sigmoid", joined), "probability", ["n", len(labels)])
     thresholds = {label: metrics[label]["threshold"] for label in labels}
-    trained = finish(
+    told_of = manifest(
         inputs,
-        graph,
-        x,
         record,
-        {
-            "kind": "failure",
-            "asset_class": asset_class,
-            "state": "active" if any(known_better) else "shadow",
-            "outputs": ("probability",),
-            "labels": tuple(labels),
-            "metrics": {
-                "labels": metrics,
-                "rows": len(z),
-                "negatives_used": rate,
-                "split": _split(group, alone),
-            },
-            "detail": (detail or {})
-            | {"thresholds": thresholds, "horizon_s": labels_of.horizons_s(record, target, labels)},
+        x[(y <= 0.5).all(axis=1)],
+        nameplate,
+        kind="failure",
+        state="active" if any(known_better) else "shadow",
+        outputs=("probability",),
+        labels=tuple(labels),
+        metrics={
+            "labels": metrics,
+            "rows": len(z),
+            "negatives_used": rate,
+            "split": _split(group, alone),
         },
-        notes,
-        calm=np.asarray((y <= 0.5).all(axis=1), bool),
-        seed=seed,
-        precision=precision,
-        created=created,
-        name=name,
+        detail={
+            "thresholds": thresholds,
+            "horizon_s": labels_of.horizons_s(record, target, labels),
+        },
     )
+    trained = Trained(told_of, *members(graph, x, precision=precision, seed=seed), tuple(notes))
     trained = _with_parity(trained, x, y, labels)
     lost = max(trained.manifest.parity["average_precision_lost"].values())
     if lost > LOST_MAX and "nets" in candidates:
@@ -154,10 +141,7 @@ def train(
             window=window,
             seed=seed,
             precision=precision,
-            asset_class=asset_class,
-            name=name,
-            created=created,
-            detail=detail,
+            nameplate=nameplate,
             learn=rest,
             named=named,
         )

@@ -1,14 +1,11 @@
-"""Makes a failure or remaining-life graph ready to be written: int8, golden vectors, manifest."""
+"""Makes a failure or remaining-life graph ready to be written: its members, then its manifest."""
 
 import hashlib
 import warnings
-from collections.abc import Sequence
-from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from models import quantise
 from models.bundle import Golden
@@ -18,39 +15,19 @@ from models.manifest import Manifest, Signal, Window
 from models.record import Record
 from models.training.grid import judged_cells
 from models.training.inputs import Features, Inputs
-from models.training.trained import Trained
+from models.training.nameplate import Nameplate
 
 GOLDEN_ROWS = 48
 
 
-def finish(
-    inputs: Inputs,
-    graph: Graph,
-    x: Features,
-    record: Record,
-    manifest: dict[str, Any],
-    notes: Sequence[str],
-    *,
-    calm: NDArray[np.bool_],
-    seed: int,
-    precision: str,
-    created: datetime | None,
-    name: str,
-) -> Trained:
-    """Quantise, make golden vectors, and fill in the part of the manifest that is not the kind's.
+def members(graph: Graph, x: Features, *, precision: str, seed: int) -> tuple[bytes, bytes, Golden]:
+    """The int8 graph, the float32 graph that it was made from, and their golden vectors.
 
     Args:
-        inputs: What the graph begins with.
         graph: Complete.
         x: float32[n, d], the training rows.
-        record: For the signals' units and ranges, and the data's hash.
-        manifest: The kind's own fields.
-        notes: Go to the user.
-        calm: bool[n], rows in which nothing was wrong; what is usual is told by them.
-        seed: Of the golden rows.
         precision: `fp32` puts the float32 graph in the int8 member's place.
-        created: For the manifest; now if None.
-        name: Begins the bundle's id.
+        seed: Of the rows that are taken.
     """
     model = graph.model()
     random = np.random.default_rng(seed)
@@ -58,8 +35,30 @@ def finish(
     small = model if precision == "fp32" else quantise.quantise(model, some, ranges=graph.ranges)
     fp32, int8 = model.SerializeToString(), small.SerializeToString()
     rows = quantise.golden_rows(x, GOLDEN_ROWS, seed=seed)
-    golden = Golden(rows, quantise.run(int8, rows), quantise.run(fp32, rows))
-    when = created or datetime.now(UTC)
+    return int8, fp32, Golden(rows, quantise.run(int8, rows), quantise.run(fp32, rows))
+
+
+def manifest(
+    inputs: Inputs,
+    record: Record,
+    calm: Features,
+    nameplate: Nameplate,
+    *,
+    kind: str,
+    detail: dict[str, Any],
+    **own: Any,
+) -> Manifest:
+    """The manifest of a failure or remaining-life model.
+
+    Args:
+        inputs: What the graph begins with.
+        record: For the signals' units and ranges, and the data's hash.
+        calm: float32[n, d], rows in which nothing was wrong; they say what is usual.
+        nameplate: What is told of the model.
+        kind: Of model.
+        detail: What only this kind needs.
+        own: The kind's other fields: state, outputs, labels, metrics.
+    """
     digest = hashlib.sha256(np.ascontiguousarray(record.values).tobytes()).hexdigest()
     low, high = _range(record)
     plan = inputs.plan
@@ -75,19 +74,17 @@ def finish(
         for i in [record.names.index(signal)]
     )
     grid = inputs.grid
-    detail = dict(manifest.pop("detail", {}))
-    detail["stale_cells"] = grid.stale_cells
+    detail = {**nameplate.detail, **detail, "stale_cells": grid.stale_cells}
     if plan.regimes is not None:
         detail["regimes"] = plan.regimes.pack()
     else:
-        detail["healthy"] = _usual(plan, x[calm], {s.name: s.unit for s in signals})
+        detail["healthy"] = _usual(plan, calm, {s.name: s.unit for s in signals})
     names = plan.names
     for what, pairs in (("products", inputs.products), ("differences", inputs.differences)):
         if pairs:
             detail[what] = [[names[a], names[b]] for a, b in pairs]
-    filled = Manifest(
-        id=f"{name}-{when:%Y%m%dT%H%M%S}-{digest[:8]}",
-        created=when,
+    return Manifest(
+        **nameplate.fields(kind, digest),
         signals=signals,
         window=Window(
             rows=grid.rows,
@@ -97,14 +94,12 @@ def finish(
             stale_s=grid.period_s * grid.stale_cells if grid.period_s else None,
         ),
         features=plan.names,
-        data_sha256=digest,
         libraries={
             each: version(each) for each in ("scikit-learn", "onnx", "onnxruntime", "numpy")
         },
         detail=detail,
-        **manifest,
+        **own,
     )
-    return Trained(filled, int8, fp32, golden, tuple(notes))
 
 
 def _usual(plan: FeaturePlan, x: Features, units: dict[str, str]) -> list[dict[str, object]]:

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -16,9 +15,10 @@ from models.graph import Graph
 from models.record import Record
 from models.training import grid as grids
 from models.training import learners, mixture, rates
-from models.training.finish import finish
+from models.training.finish import manifest, members
 from models.training.inputs import Features, Inputs, choose
 from models.training.label import lives as countdowns
+from models.training.nameplate import NAMELESS, Nameplate
 from models.training.trained import Trained
 from models.windows import Grid
 
@@ -51,10 +51,7 @@ def train(
     cap: float | None = None,
     seed: int = 0,
     precision: str = "int8",
-    asset_class: str = "",
-    name: str = "rul",
-    created: datetime | None = None,
-    detail: dict[str, Any] | None = None,
+    nameplate: Nameplate = NAMELESS,
     named: Sequence[str] = (),
 ) -> Trained:
     """Train on sequences that each end in a failure.
@@ -67,10 +64,7 @@ def train(
             choose from the lives.
         seed: Of everything random.
         precision: `int8`, or `fp32` where int8 is not wanted.
-        asset_class: Kind of machine, for the manifest.
-        name: Begins the bundle's id.
-        created: For the manifest; now if None.
-        detail: Goes into the manifest as it is (derived signals).
+        nameplate: What the bundle is to say of itself.
         named: Signals that the user asked for by name; they stay, even if they count down.
 
     Raises:
@@ -123,30 +117,22 @@ def train(
         f"up to {chosen_cap:g}; by always saying the mean {flat:.3g}); the interval holds "
         f"{metrics['unseen_covered']:.0%} of rows"
     )
-    trained = finish(
+    x = x[ready]
+    told_of = manifest(
         inputs,
-        graph,
-        x[ready],
         record,
-        {
-            "kind": "rul",
-            "asset_class": asset_class,
-            "state": "active",
-            "outputs": ("rul",),
-            "labels": ("rul", "low", "high"),
-            "metrics": metrics,
-            "detail": (detail or {})
-            | {"cap": chosen_cap, "cover": COVER, "row_s": _unit_s(record, left, grid.period_s)}
-            | ({"label": next(iter(record.labels))} if record.labels else {}),
-        },
-        notes,
-        calm=np.asarray(y >= chosen_cap if (y >= chosen_cap).any() else y > 0, bool),
-        seed=seed,
-        precision=precision,
-        created=created,
-        name=name,
+        x[y >= chosen_cap if (y >= chosen_cap).any() else y > 0],
+        nameplate,
+        kind="rul",
+        state="active",
+        outputs=("rul",),
+        labels=("rul", "low", "high"),
+        metrics=metrics,
+        detail={"cap": chosen_cap, "cover": COVER, "row_s": _unit_s(record, left, grid.period_s)}
+        | ({"label": next(iter(record.labels))} if record.labels else {}),
     )
-    return _with_parity(trained, x[ready], y)
+    trained = Trained(told_of, *members(graph, x, precision=precision, seed=seed), tuple(notes))
+    return _with_parity(trained, x, y)
 
 
 def _grid(record: Record, window: str | None, lives: NDArray[np.int64]) -> Grid:

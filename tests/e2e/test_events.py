@@ -23,6 +23,7 @@ from gateway.core.errors import StoreError
 from models.bundle import read as read_bundle
 from models.heads import answer
 from models.training import failure
+from models.training.nameplate import Nameplate
 from tests.e2e.processes import Gateway, gateway
 from tests.eventually import eventually_blocking
 from tests.servers import free_port
@@ -70,7 +71,9 @@ def plant(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def failure_model(folder: Path) -> Path:
     asked = columns(folder, failures=folder / "failures.csv", within="24h")
     record = read([folder / "train.csv"], asked)
-    trained = failure.train(record, window=f"{CELLS}rows", learn=["boosted"], detail=kept(asked))
+    trained = failure.train(
+        record, window=f"{CELLS}rows", learn=["boosted"], nameplate=Nameplate(detail=kept(asked))
+    )
     trained.write(folder / "fails.fwm")
     return folder / "fails.fwm"
 

@@ -1,6 +1,5 @@
 """An anomaly is put into words when it comes up or changes, not with every window."""
 
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +32,7 @@ class Counting(Findings):
 
 @pytest.fixture
 def findings(tmp_path: Path) -> Counting:
-    trained = train(healthy(6000), false_alarms="1/1h", created=datetime(2026, 1, 1, tzinfo=UTC))
+    trained = train(healthy(6000), false_alarms="1/1h")
     bundle = trained.write(tmp_path / "m.fwm")
     return Counting(Judge(bundle, open_session(bundle, "cpu"), ["press-1"], shadow=False))
 

@@ -2,7 +2,6 @@
 
 import re
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +24,7 @@ NO, YES = "of press-1 no longer agree", "lets expect"
 
 @pytest.fixture
 def judge(tmp_path: Path) -> Judge:
-    trained = train(healthy(6000), false_alarms="1/1h", created=datetime(2026, 1, 1, tzinfo=UTC))
+    trained = train(healthy(6000), false_alarms="1/1h")
     bundle = trained.write(tmp_path / "m.fwm")
     return Judge(bundle, open_session(bundle, "cpu"), ["press-1"], shadow=False)
 
@@ -78,7 +77,7 @@ def test_a_doubt_ends_under_another_judge_too(judge: Judge) -> None:
 @pytest.fixture(scope="module")
 def twins(tmp_path_factory: pytest.TempPathFactory) -> Judge:
     """A machine whose heat is measured twice."""
-    trained = train(doubled(6000, 0), false_alarms="1/1h", created=datetime(2026, 1, 1, tzinfo=UTC))
+    trained = train(doubled(6000, 0), false_alarms="1/1h")
     bundle = trained.write(tmp_path_factory.mktemp("twins") / "m.fwm")
     return Judge(bundle, open_session(bundle, "cpu"), ["press-1"], shadow=False)
 
@@ -115,7 +114,7 @@ def test_two_parts_of_one_waveform_are_no_neighbours(tmp_path: Path) -> None:
     parts = {"temperature": "case 1x", "oil": "case rms"}
     record = doubled(6000, 0)
     record = replace(record, names=tuple(parts.get(name, name) for name in record.names))
-    trained = train(record, false_alarms="1/1h", created=datetime(2026, 1, 1, tzinfo=UTC))
+    trained = train(record, false_alarms="1/1h")
     bundle = trained.write(tmp_path / "m.fwm")
     judge = Judge(bundle, open_session(bundle, "cpu"), ["press-1"], shadow=False)
     seen = windows(doubled(2000, 5).values[500 : 500 + CELLS].T[None].copy())
@@ -128,7 +127,7 @@ def test_two_parts_of_one_waveform_are_no_neighbours(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory: pytest.TempPathFactory) -> Judge:
     """A machine of two bearings, the heat of which nothing else foretells."""
-    trained = train(bearings(3000, 0), created=datetime(2026, 1, 1, tzinfo=UTC))
+    trained = train(bearings(3000, 0))
     bundle = trained.write(tmp_path_factory.mktemp("pair") / "m.fwm")
     return Judge(bundle, open_session(bundle, "cpu"), ["press-1"], shadow=False)
 

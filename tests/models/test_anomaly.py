@@ -15,17 +15,17 @@ from models.training.anomaly import train
 from models.training.companies import Members
 from models.training.company import Form
 from models.training.learn import _around_faults
+from models.training.nameplate import Nameplate
 from models.training.parity import auroc
 from models.training.trained import Trained
 from tests.models.plants import NAMES, healthy, with_values
 
 HOURS = 4 * 3600
-WHEN = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 @pytest.fixture(scope="module")
 def motor() -> Trained:
-    return train(healthy(HOURS), false_alarms="1/1d", created=WHEN)
+    return train(healthy(HOURS), false_alarms="1/1d")
 
 
 def test_a_fault_is_found_and_named_with_its_direction(motor: Trained, tmp_path: Path) -> None:
@@ -93,10 +93,10 @@ def test_a_missing_signal_is_masked_and_the_others_are_still_judged(
 
 
 def test_training_twice_gives_the_same_bytes(tmp_path: Path) -> None:
-    record = healthy(2000)
+    record, dated = healthy(2000), Nameplate(created=datetime(2026, 1, 1, tzinfo=UTC))
     paths = [tmp_path / name for name in ("a.fwm", "b.fwm")]
     for path in paths:
-        train(record, created=WHEN, seed=3).write(path)
+        train(record, nameplate=dated, seed=3).write(path)
     assert paths[0].read_bytes() == paths[1].read_bytes()
 
 

@@ -1,7 +1,5 @@
 """What is remembered: live as in a replay, never more than is still so, not from too little."""
 
-from datetime import UTC, datetime
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -85,7 +83,7 @@ def test_a_bundle_that_holds_something_else_is_refused(held: object) -> None:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    trained = train(healthy(6000), false_alarms="1/1h", created=datetime(2026, 1, 1, tzinfo=UTC))
+    trained = train(healthy(6000), false_alarms="1/1h")
     return trained.write(tmp_path_factory.mktemp("ewma") / "m.fwm")
 
 
