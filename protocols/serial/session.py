@@ -8,9 +8,10 @@ from gateway.core.batch import Batch, Waveform
 from gateway.core.clock import sleep_until
 from gateway.core.errors import LinkTimeout
 from gateway.core.source import Session, Source, SourceContext
+from protocols.serial.port import open_wire
 from protocols.serial.records import Records
 from protocols.serial.settings import Settings
-from protocols.serial.wire import Wire, open_wire
+from protocols.serial.wire import Wire
 
 UNREADABLE_MIN = 20
 """So many unreadable records in a row are a state worth a log line; one is only noise."""
