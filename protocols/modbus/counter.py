@@ -3,13 +3,15 @@
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gateway.core.source import SourceContext
 from protocols.modbus.signal import ModbusSignal
+
+COUNTERS_FILE = "counters.json"
+SAVED_EVERY_NS = 60 * 10**9
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,29 +92,54 @@ class Counters:
                 self._last[i], self._base[i] = state[key].last, state[key].base
 
 
-def load_counters(path: Path, context: SourceContext) -> dict[str, CounterState]:
-    """What `save_counters` left; nothing where there is no file or it cannot be read."""
-    try:
-        rows = json.loads(path.read_text(encoding="utf-8"))
-        return {
-            str(key): CounterState(float(row["last"]), float(row["base"]))
-            for key, row in rows.items()
-        }
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        context.meter.errors["counter_file"] += 1
-        context.log.warning("modbus.counters_lost", path=str(path), error=str(error))
-        return {}
+class CounterFile:
+    """Where the counters of a source outlive its sessions; one file, written now and then."""
 
+    def __init__(self, context: SourceContext) -> None:
+        self._context = context
+        self._path = context.data_dir / COUNTERS_FILE
+        self._saved_ns = context.clock.mono_ns()
+        self._state = self._load()
 
-def save_counters(path: Path, state: Mapping[str, CounterState], context: SourceContext) -> None:
-    """Replace the file as a whole, so that a crash leaves the old one or the new one."""
-    new = path.with_suffix(".new")
-    try:
-        with new.open("w", encoding="utf-8") as file:
-            json.dump({key: asdict(one) for key, one in state.items()}, file)
-        new.replace(path)
-    except OSError as error:
-        context.meter.errors["counter_file"] += 1
-        context.log.warning("modbus.counters_not_saved", path=str(path), error=str(error))
+    def restore(self, counters: Counters) -> None:
+        """Let them go on from where they stood."""
+        counters.restore(self._state)
+
+    def keep(self, counters: Counters) -> None:
+        """Remember where they stand; `save` writes it."""
+        self._state |= counters.state()
+
+    def due(self, now_ns: int) -> bool:
+        """Whether it is time to write again."""
+        return now_ns >= self._saved_ns + SAVED_EVERY_NS
+
+    def save(self) -> None:
+        """Replace the file as a whole, so that a crash leaves the old one or the new one."""
+        context = self._context
+        self._saved_ns = context.clock.mono_ns()
+        if not self._state:
+            return
+        new = self._path.with_suffix(".new")
+        try:
+            with new.open("w", encoding="utf-8") as file:
+                json.dump({key: asdict(one) for key, one in self._state.items()}, file)
+            new.replace(self._path)
+        except OSError as error:
+            context.meter.errors["counter_file"] += 1
+            context.log.warning("modbus.counters_not_saved", path=str(self._path), error=str(error))
+
+    def _load(self) -> dict[str, CounterState]:
+        """What an earlier one saved; nothing where there is no file or it cannot be read."""
+        context = self._context
+        try:
+            rows = json.loads(self._path.read_text(encoding="utf-8"))
+            return {
+                str(key): CounterState(float(row["last"]), float(row["base"]))
+                for key, row in rows.items()
+            }
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            context.meter.errors["counter_file"] += 1
+            context.log.warning("modbus.counters_lost", path=str(self._path), error=str(error))
+            return {}

@@ -1,12 +1,12 @@
 """Polls one link for ever: who is asked when, and what an answer, a refusal or silence means."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from gateway.core.batch import Batch
-from gateway.core.errors import LinkError, LinkTimeout
+from gateway.core.errors import LinkError
 from gateway.core.source import Session, Source, SourceContext
-from protocols.modbus.counter import CounterState, load_counters, save_counters
+from protocols.modbus.counter import CounterFile
 from protocols.modbus.exceptions import (
     EXCEPTIONS,
     ILLEGAL_FUNCTION,
@@ -21,25 +21,18 @@ from protocols.modbus.plan import decoy
 from protocols.modbus.schedule import Slots
 from protocols.modbus.settings import Settings
 from protocols.modbus.signal import ModbusSignal
-from protocols.modbus.unit import Unit, make_unit
-
-SILENT_IN_A_ROW_MAX = 3
-"""Time-outs with nothing heard between them, after which the link itself is doubted."""
+from protocols.modbus.units import Unit, Units
 
 FAILED_SWEEPS = 10
 """A signal is left out for so many sweeps, then twice as many, where its unit says that it failed:
 that may pass, as when a device starts."""
 
-COUNTERS_FILE = "counters.json"
-COUNTERS_SAVED_EVERY_NS = 60 * 10**9
-
 
 @asynccontextmanager
 async def open_session(config: Settings, context: SourceContext) -> AsyncIterator[Session]:
     """Open the link and poll it; see `Source.open`."""
-    path = context.data_dir / COUNTERS_FILE
     async with open_link(config, context) as link:
-        session = ModbusSession(config, context, link, load_counters(path, context))
+        session = ModbusSession(config, context, link)
         try:
             yield session
         finally:
@@ -49,13 +42,7 @@ async def open_session(config: Settings, context: SourceContext) -> AsyncIterato
 class ModbusSession:
     """One link being polled. All its state is here, so a cancelled `read` loses nothing."""
 
-    def __init__(
-        self,
-        config: Settings,
-        context: SourceContext,
-        link: Link,
-        counters: Mapping[str, CounterState],
-    ) -> None:
+    def __init__(self, config: Settings, context: SourceContext, link: Link) -> None:
         self._config = config
         self._context = context
         self._link = link
@@ -63,16 +50,9 @@ class ModbusSession:
         self._ended: LinkError | None = None
         self._sent: dict[int, Job] = {}
         self._groups: list[Group] = []
-        self._units: dict[int, Unit] = {}
-        self._signals_of: dict[int, list[ModbusSignal]] = {}
+        self._units = Units(context, link)
         self._not_before_ns = 0
-        self._silent_in_a_row = 0
-        self._doubted = 0
-        """At how many silences in a row the link was last doubted."""
-        self._heard = False
-        """Until anybody was heard, the link is not up, and no BAD sample may say that it is."""
-        self._counters = dict(counters)
-        self._counters_saved_ns = context.clock.mono_ns()
+        self._counters = CounterFile(context)
         self._configure(config)
         for group in self._groups:
             # Planning thousands of signals takes its time; the first slot is now, not before.
@@ -83,7 +63,7 @@ class ModbusSession:
         now_ns = self._context.clock.mono_ns()
         slots = {group.slots.period_ns: group.slots for group in self._groups}
         for group in self._groups:
-            self._counters |= group.counters.state()
+            self._counters.keep(group.counters)
         quarantined = {
             self._config.identity(group.signals[row]): quarantine
             for group in self._groups
@@ -97,23 +77,9 @@ class ModbusSession:
         for period_ns, signals in sorted(by_period.items()):
             slot = slots.get(period_ns) or Slots(period_ns, now_ns)
             group = Group(config, self._context, signals, slot, quarantined)
-            group.counters.restore(self._counters)
+            self._counters.restore(group.counters)
             self._groups.append(group)
-        self._signals_of = {}
-        for signal in config.signals:
-            self._signals_of.setdefault(config.unit_of(signal), []).append(signal)
-        # A reply to the last session's questions may still be on its way.
-        doubt = not self._link.has_ids and self._context.meter.errors["timeout"] > 0
-        self._units = {
-            number: make_unit(
-                config,
-                number,
-                min(config.poll_of(signal) for signal in signals),
-                self._units.get(number),
-                doubt=doubt,
-            )
-            for number, signals in self._signals_of.items()
-        }
+        self._units.configure(config)
         self._show_quarantined()
 
     async def apply(self, source: Source) -> bool:
@@ -151,29 +117,27 @@ class ModbusSession:
                 await self._link.wait(until_ns)
                 for done in self._link.take():
                     self._settle(done)
-                self._doubt_the_link()
+                self._units.doubt_the_link(self._config.url, self._groups)
             except LinkError as error:
                 # What was read before the link ended is handed over first.
                 self._ended = error
                 self._flush(now_ns, 0)
 
     def _flush(self, now_ns: int, wait_ns: int) -> None:
-        if not self._heard:
+        if not self._units.heard:
             return
         for group in self._groups:
             batch = group.flush(now_ns, wait_ns)
             if batch is not None:
                 self._ready.append(batch)
-        if now_ns >= self._counters_saved_ns + COUNTERS_SAVED_EVERY_NS:
+        if self._counters.due(now_ns):
             self.save_counters()
 
     def save_counters(self) -> None:
         """Put the counters' state where the next session, or the next start, finds it."""
-        self._counters_saved_ns = self._context.clock.mono_ns()
         for group in self._groups:
-            self._counters |= group.counters.state()
-        if self._counters:
-            save_counters(self._context.data_dir / COUNTERS_FILE, self._counters, self._context)
+            self._counters.keep(group.counters)
+        self._counters.save()
 
     def _pump(self, now_ns: int) -> int:
         """Send what may be sent now; give the time at which to look again."""
@@ -181,7 +145,7 @@ class ModbusSession:
         until_ns = min(group.slots.next_ns for group in self._groups)
         for group in self._groups:
             flush_ns = group.flush_at_ns(wait_ns)
-            if flush_ns is not None and self._heard:
+            if flush_ns is not None and self._units.heard:
                 until_ns = min(until_ns, flush_ns)
         while len(self._link) < self._config.in_flight:
             waiting = [
@@ -236,8 +200,7 @@ class ModbusSession:
             unit.doubt = not self._link.has_ids
             self._silence(job, unit)
             return
-        self._silent_in_a_row = self._doubted = 0
-        self._heard = True
+        self._units.hear()
         self._not_before_ns = now_ns + round(unit.tuning.turnaround_s * 1e9)
         meter.observe_latency(done.took_ns / 1e9)
         if outcome.fault:
@@ -252,11 +215,11 @@ class ModbusSession:
         if was_decoy:
             # An answer of any kind: the line is in step again, and the question can be asked.
             unit.doubt = False
-            self._alive(job.request.unit, unit)
+            self._answered(job)
             job.group.urgent.appendleft(job)
             return
         if outcome.payload is not None:
-            self._alive(job.request.unit, unit)
+            self._answered(job)
             job.group.store(job.request, outcome.payload, now_ns, wall_ns)
             job.group.settle(job, good=True)
             if job.retrial:
@@ -265,10 +228,11 @@ class ModbusSession:
         if outcome.exception:
             meter.errors[f"exception_{outcome.exception}"] += 1
         if outcome.exception in UNREACHABLE:
-            self._silent(job.request.unit, unit, EXCEPTIONS[outcome.exception])
+            if self._units.fell_silent(job.request.unit, EXCEPTIONS[outcome.exception]):
+                self._show_quarantined()
             self._give_up(job)
             return
-        self._alive(job.request.unit, unit)
+        self._answered(job)
         if outcome.exception in TRANSIENT:
             self._give_up(job)
         elif not job.group.split(job, whole_table=outcome.exception == ILLEGAL_FUNCTION):
@@ -281,29 +245,8 @@ class ModbusSession:
             job.group.urgent.appendleft(job)
             return
         self._give_up(job)
-        why = (
-            f"no answer within {unit.tuning.timeout_s} s; "
-            "see its unit_id and wiring, or raise timeout_s"
-        )
-        if self._silent(job.request.unit, unit, why):
-            self._silent_in_a_row += 1
-
-    def _doubt_the_link(self) -> None:
-        """After several silences in a row: is it these units, or is it the link?
-
-        Raises:
-            LinkTimeout: No unit is left that may still answer.
-        """
-        if self._silent_in_a_row < max(SILENT_IN_A_ROW_MAX, self._doubted + 1):
-            return
-        self._doubted = self._silent_in_a_row
-        trusted = [n for n, u in self._units.items() if not u.patience.silent]
-        if not trusted:
-            look_at = "unit_id" if self._link.has_ids else "unit_id, baudrate, parity and wiring"
-            raise LinkTimeout(f"{self._config.url}: no unit answers; see {look_at}")
-        for number in trusted:  # One that answered before will tell.
-            if self._units[number].heard and any(g.prefer(number) for g in self._groups):
-                return
+        if self._units.timed_out(job.request.unit):
+            self._show_quarantined()
 
     def _give_up(self, job: Job) -> None:
         """This sweep goes without the job's rows."""
@@ -311,27 +254,9 @@ class ModbusSession:
         job.group.mark_bad(job.request.rows, clock.mono_ns(), clock.wall_ns())
         job.group.settle(job, good=False)
 
-    def _alive(self, number: int, unit: Unit) -> None:
-        unit.heard = True
-        if not unit.patience.silent:
-            return
-        unit.patience.answered()
-        self._context.log.info("modbus.unit_answers", unit=number)
-        self._show_quarantined()
-
-    def _silent(self, number: int, unit: Unit, why: str) -> bool:
-        """The unit did not answer. False where that was known: of several requests under way at
-        once, each comes to this, but it was one silence."""
-        now_ns = self._context.clock.mono_ns()
-        if unit.patience.resting(now_ns):
-            return False
-        edge = not unit.patience.silent
-        unit.patience.failed(now_ns)
-        if edge:
-            unit.why = why
-            self._context.log.warning("modbus.unit_silent", unit=number, why=why)
+    def _answered(self, job: Job) -> None:
+        if self._units.answered(job.request.unit):
             self._show_quarantined()
-        return True
 
     def _show_quarantined(self) -> None:
         """Say of each signal that is not being read at present why; called when that changes."""
@@ -340,10 +265,7 @@ class ModbusSession:
         for group in self._groups:
             for row, quarantine in group.quarantined.items():
                 shown[_name(group.signals[row])] = quarantine.reason
-        for number, unit in self._units.items():
-            if unit.patience.silent:
-                for signal in self._signals_of[number]:
-                    shown[_name(signal)] = f"unit {number}: {unit.why}"
+        shown.update((_name(signal), why) for signal, why in self._units.silent())
 
     def _quarantine(self, job: Job, outcome: Outcome) -> None:
         clock = self._context.clock

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protocols.modbus.address import Table
-from protocols.modbus.counter import Counters, load_counters, save_counters
+from protocols.modbus.counter import COUNTERS_FILE, CounterFile, Counters
 from protocols.modbus.decode import Image
 from protocols.modbus.frame import data_bytes
 from protocols.modbus.plan import Limits, Span, bisect, decoy, plan
@@ -191,22 +191,23 @@ def test_counters_are_found_among_the_rows_that_came() -> None:
     assert of.state()["0"].last == 10
 
 
-def test_the_sum_survives_a_restart_and_a_roll_over_during_it(tmp_path: Path) -> None:
+async def test_the_sum_survives_a_restart_and_a_roll_over_during_it(tmp_path: Path) -> None:
     context = make_context(tmp_path)
-    path = tmp_path / "counters.json"
-    of = counters()
+    of, file = counters(), CounterFile(context)
     for count in (60_000, 10, 65_000):
         feed(of, count)
-    save_counters(path, of.state(), context)
+    file.keep(of)
+    file.save()
     after = counters()
-    after.restore(load_counters(path, context))
+    CounterFile(context).restore(after)
     assert feed(after, 20) == 2 * 65_536 + 20
 
 
-def test_a_damaged_counter_file_is_counted_not_fatal(tmp_path: Path) -> None:
+async def test_a_damaged_counter_file_is_counted_not_fatal(tmp_path: Path) -> None:
     context = make_context(tmp_path)
-    path = tmp_path / "counters.json"
     for text in ("{", '{"a": 3}', "[]", '{"a": {"last": "x", "base": 0}}'):
-        path.write_text(text)
-        assert load_counters(path, context) == {}
+        (context.data_dir / COUNTERS_FILE).write_text(text)
+        after = counters()
+        CounterFile(context).restore(after)
+        assert after.state() == {}
     assert context.meter.errors["counter_file"] == 4
