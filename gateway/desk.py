@@ -72,7 +72,7 @@ class Desk:
         while not self._samples() and clock.mono_ns() < latest_ns:
             await sleep_until(clock, clock.mono_ns() + LOOK_NS)
         # FastAPI takes most of a second to import; beside the loop, for nobody waits for it.
-        module = await asyncio.to_thread(import_module, "gateway.console.app")
+        module = await asyncio.to_thread(import_module, "gateway.console.server")
         told = ""
         self._tell(told)
         while True:

@@ -66,8 +66,8 @@ def serve(folder: str, pipe: Connection) -> None:
     # What the gateway holds without the console is not the console's to answer for.
     before_mb = rss_mb()
 
-    from gateway.console.app import Console
     from gateway.console.config import ConsoleConfig
+    from gateway.console.server import Console
 
     random = Random(1)
 

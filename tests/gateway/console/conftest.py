@@ -11,8 +11,8 @@ from typing import Any
 import httpx
 import pytest
 
-from gateway.console.app import Console
 from gateway.console.config import ConsoleConfig
+from gateway.console.server import Console
 from gateway.console.vault import FILE, Role, Vault
 from tests.gateway.console.fake import FakePlant
 
