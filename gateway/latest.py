@@ -13,6 +13,7 @@ from gateway.core.batch import Batch, Quality
 from gateway.pipeline.assess import Judged
 from gateway.pipeline.findings import SEVERITY_TOLD
 from gateway.pipeline.fleet import Post
+from gateway.pipeline.unseen import Gone
 
 TREND_LENGTH = 60
 """Severities remembered of each asset, for a spark line."""
@@ -27,6 +28,7 @@ class Verdict:
         severity: score / limit; NaN where abstained, or for kinds without a score.
         coverage: Share of usable samples, 0 to 1.
         abstained: Why there is no verdict.
+        unseen: Signals that it has not seen for long.
         why: Finds what drives it; called when somebody asks.
         context: Finds what surrounds it, likewise.
         output: Failure mode -> probability, or hours, low and high.
@@ -39,6 +41,7 @@ class Verdict:
     severity: float = float("nan")
     coverage: float = float("nan")
     abstained: Abstained = Abstained.NO
+    unseen: tuple[Gone, ...] = ()
     why: Callable[[], tuple[Contribution, ...]] = tuple
     context: Callable[[], Context] = Context
     output: dict[str, float] = field(default_factory=dict)
@@ -97,6 +100,7 @@ class Latest:
             verdict.severity = severity[row]
             verdict.coverage = float(a.coverage[row])
             verdict.abstained = a.abstained[row]
+            verdict.unseen = judged.unseen[row] if judged.unseen else ()
             verdict.trend.append(severity[row])
             verdict.why = partial(post.findings.drivers, judged, row)
             verdict.context = partial(post.findings.context, judged, row)

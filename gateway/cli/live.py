@@ -25,6 +25,7 @@ _STATE_STYLE = {
     AssetState.ALARM: "bold red",
     AssetState.ACKED: "yellow",
     AssetState.NO_DATA: "magenta",
+    AssetState.PARTIAL: "magenta",
     AssetState.LEARNING: "cyan",
     AssetState.STOPPED: "dim",
     AssetState.OK: "green",
@@ -88,6 +89,8 @@ def _assets(assets: Sequence[AssetView]) -> Table:
         )
         if asset.state is AssetState.LEARNING and asset.learning_text:
             why = asset.learning_text
+        if asset.state is AssetState.PARTIAL:
+            why = "; ".join(f"{u.signal} not judged: {u.text}" for u in asset.unseen)
         style = _STATE_STYLE[asset.state]
         table.add_row(
             asset.id,

@@ -98,10 +98,14 @@ class _Gateway(Collector):
         family = GaugeMetricFamily(
             "forewarn_asset_severity", "Score over limit of the last verdict", labels=["asset"]
         )
+        unseen = GaugeMetricFamily(
+            "forewarn_asset_signals_unseen", "Signals without which it is judged", labels=["asset"]
+        )
         for view in self._plant.assets():
             if not math.isnan(view.severity):
                 family.add_metric([view.id], view.severity)
-        yield family
+            unseen.add_metric([view.id], len(view.unseen))
+        yield from (family, unseen)
         stage = GaugeMetricFamily(
             "forewarn_learning_stage", "1 for the stage that it is in", labels=["asset", "stage"]
         )

@@ -22,7 +22,7 @@ EVENTS_SHOWN = 12
 
 Floods = tuple[tuple[str, int], ...]
 """Area and size of each flood."""
-Summary = tuple[int, int, int, int, int, Floods, int]
+Summary = tuple[int, int, int, int, int, int, Floods, int]
 
 
 def badges(alarms: Sequence[AlarmView]) -> tuple[int, int, int]:
@@ -36,7 +36,7 @@ def badges(alarms: Sequence[AlarmView]) -> tuple[int, int, int]:
 
 
 def summary(assets: Sequence[AssetView], shown: Sequence[Shown]) -> Summary:
-    """(machines, needing attention, unacknowledged alarms, without data, learning,
+    """(machines, needing attention, unacknowledged alarms, without data, in part, learning,
     floods, healthy as far as limits without a model can tell)."""
     states = [v.state for v in assets]
     return (
@@ -44,6 +44,7 @@ def summary(assets: Sequence[AssetView], shown: Sequence[Shown]) -> Summary:
         states.count(AssetState.ALARM) + states.count(AssetState.ACKED),
         sum(v.state in UNACKED for s in shown for v in members(s)),
         states.count(AssetState.NO_DATA),
+        states.count(AssetState.PARTIAL),
         states.count(AssetState.LEARNING),
         tuple((s.area, len(s.alarms)) for s in shown if isinstance(s, AlarmGroup) and s.flood),
         sum(v.state is AssetState.OK and not v.bundle for v in assets),
@@ -171,7 +172,11 @@ class Topics:
                 partial(self._part("asset_model"), detail),
             ),
             Fragment("events", events, partial(self._part("asset_events"), events)),
-            Fragment("values", detail.signals, partial(self._part("asset_values"), detail.signals)),
+            Fragment(
+                "values",
+                (detail.signals, view.unseen),
+                partial(self._part("asset_values"), detail.signals, view.unseen),
+            ),
             *self._rows([v for v in alarms if v.asset == asset], link=False),
         ]
 

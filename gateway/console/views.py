@@ -20,6 +20,8 @@ class AssetState(StrEnum):
     """It has alarms, all acknowledged."""
     NO_DATA = "no_data"
     """Its samples do not arrive, or too few of them."""
+    PARTIAL = "partial"
+    """Healthy as far as it is seen: a signal is missing, or hidden, for long."""
     LEARNING = "learning"
     """It has no model that may alarm yet."""
     STOPPED = "stopped"
@@ -43,6 +45,23 @@ class SignalView:
 
 
 @dataclass(frozen=True, slots=True)
+class UnseenView:
+    """One signal that the model has not seen for long: what shows in it alone is not judged.
+
+    Attributes:
+        signal: Its name; of a waveform of which nothing is seen, the waveform's.
+        since_ns: UTC ns, the end of the first window without it.
+        why: `missing`; or `stuck` or `no_value`, for which its sensor is not believed.
+        text: The reason in words.
+    """
+
+    signal: str
+    since_ns: int
+    why: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class AssetView:
     """One machine as a tile shows it.
 
@@ -57,6 +76,7 @@ class AssetView:
         since_ns: UTC ns since when it is in this state; 0 where not known.
         last_sample_ns: UTC ns of the newest sample; 0 before the first.
         coverage: Share of usable samples in the last window, 0 to 1; NaN before the first.
+        unseen: Signals without which it is judged.
         learning: Share of the baseline gathered, 0 to 1; 1 when learnt.
         learning_text: What is missing, in plain words; "" when nothing is.
         bundle: The model in use; "" for none.
@@ -78,6 +98,7 @@ class AssetView:
     since_ns: int = 0
     last_sample_ns: int = 0
     coverage: float = float("nan")
+    unseen: tuple[UnseenView, ...] = ()
     learning: float = 1.0
     learning_text: str = ""
     bundle: str = ""

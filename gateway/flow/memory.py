@@ -1,14 +1,15 @@
 """What judges came to know of machines since they were trained, kept in the log for a restart."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 import structlog
 
 from gateway.core.alarm import Transition
 from gateway.core.assessment import ModelKind
-from gateway.pipeline.assess import Judged
+from gateway.pipeline.assess import Judge, Judged
 from gateway.pipeline.fleet import Post
 from gateway.pipeline.past import Past
 from gateway.pipeline.windows import Windows
@@ -18,7 +19,7 @@ _events = structlog.get_logger()
 
 
 class Memory:
-    """How strange machines have been, how far slow change was followed, and earlier anomalies."""
+    """How strange machines have been, what of them is not seen, slow change, earlier anomalies."""
 
     def __init__(self, log: Log) -> None:
         self._log = log
@@ -33,13 +34,14 @@ class Memory:
 
     def hand_over(self, before: Sequence[Post], posts: Sequence[Post]) -> None:
         """Let judges know what those before them knew, or else what the log kept."""
-        strange = _strange(before)
+        known = {kind: _known(before, part) for kind, part in _KEPT.items()}
         for post in posts:
             judge, bundle = post.judge, post.judge.bundle.id
-            if bundle not in strange:
-                kept = self._log.state_get("strange", bundle)
-                strange[bundle] = {} if kept is None else json.loads(kept)
-            judge.remember(strange[bundle])
+            for kind, part in _KEPT.items():
+                if bundle not in known[kind]:
+                    kept = self._log.state_get(kind, bundle)
+                    known[kind][bundle] = {} if kept is None else json.loads(kept)
+                part(judge).remember(known[kind][bundle])
             post.findings.past = self._past
             if judge.following is not None:
                 for asset in judge.assets:
@@ -65,16 +67,31 @@ class Memory:
             self._log.state_put("past", asset, memory)
 
     def keep(self, posts: Sequence[Post]) -> None:
-        """Keep how strange each machine has been; the rest is kept when it changes."""
-        for bundle, levels in _strange(posts).items():
-            if levels:
-                rounded = {asset: round(level, 4) for asset, level in levels.items()}
-                self._log.state_put("strange", bundle, json.dumps(rounded).encode())
+        """Keep what each judge knows of its machines; the rest is kept when it changes."""
+        for kind, part in _KEPT.items():
+            for bundle, known in _known(posts, part).items():
+                state = json.dumps(known).encode() if known else None
+                self._log.state_put(kind, bundle, state)
 
 
-def _strange(posts: Sequence[Post]) -> dict[str, dict[str, float]]:
-    """How strange each machine has been, by bundle."""
-    strange: dict[str, dict[str, float]] = {}
+class _Remembers(Protocol):
+    """What knows something of machines that outlives it."""
+
+    def memory(self) -> Mapping[str, Any]: ...
+
+    def remember(self, memory: Mapping[str, Any]) -> None: ...
+
+
+_KEPT: Mapping[str, Callable[[Judge], _Remembers]] = {
+    "strange": lambda judge: judge,
+    "unseen": lambda judge: judge.unseen,
+}
+"""How strange each machine has been, and since when what of it is not seen."""
+
+
+def _known(posts: Sequence[Post], part: Callable[[Judge], _Remembers]) -> dict[str, dict[str, Any]]:
+    """What judges know of their machines, by bundle."""
+    known: dict[str, dict[str, Any]] = {}
     for judge in (post.judge for post in posts):
-        strange.setdefault(judge.bundle.id, {}).update(judge.memory())
-    return strange
+        known.setdefault(judge.bundle.id, {}).update(part(judge).memory())
+    return known

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from gateway.core.assessment import Abstained, Assessments, ModelKind
 from gateway.pipeline.following import Following
 from gateway.pipeline.forecast import FAILURE_AT, AlarmsAt, shares
+from gateway.pipeline.unseen import Gone, Unseen
 from gateway.pipeline.windows import Windows
 from models.bundle import Bundle
 from models.ewma import Ewma
@@ -32,12 +33,14 @@ class Judged:
         features: float32[n, d], as measured; texts are made of it.
         sensors: uint8[n, k], `SensorFault` of each signal; None where the bundle cannot tell.
         alone: float32[n], severity of each window by itself; None where nothing is remembered.
+        unseen: For each window, the signals that were not seen in it, and not for long before.
     """
 
     assessments: Assessments
     features: NDArray[np.float32]
     sensors: NDArray[np.uint8] | None = None
     alone: NDArray[np.float32] | None = None
+    unseen: tuple[tuple[Gone, ...], ...] = ()
 
 
 class Judge:
@@ -47,6 +50,7 @@ class Judge:
         alarms_at: Where a forecast alarms.
         following: The slow change of each asset; None for a bundle in shadow, or without bounds.
         pairs: Two signals each that tell each other best; none for a bundle that knows of none.
+        unseen: What it has not seen for long.
     """
 
     def __init__(
@@ -90,6 +94,7 @@ class Judge:
             manifest.detail.get("explained") or [0.0] * len(self.plan.signals)
         )
         self.pairs = tuple(map(Pair.unpack, manifest.detail.get("pairs", ())))
+        self.unseen = Unseen(self.plan, assets)
         self._ewma = Ewma.of(manifest)
         self._level = self._ewma.begin(n) if self._ewma is not None else np.empty(0)
         self._hop_cells = hop_cells or self.plan.hop_cells
@@ -107,7 +112,8 @@ class Judge:
 
     def memory(self) -> dict[str, float]:
         """How strange each machine has been; for the next judge by the same bundle."""
-        return dict(zip(self.assets, self._level.tolist(), strict=False))
+        levels = (round(level, 4) for level in self._level.tolist())
+        return dict(zip(self.assets, levels, strict=False))
 
     def remember(self, memory: Mapping[str, float]) -> None:
         """Go on where the last judge left off: that a gateway reloads is no news of a machine."""
@@ -178,7 +184,7 @@ class Judge:
             faults[parted & above[:, None] & (faults == SensorFault.NONE)] = SensorFault.APART
         if output is not None and not self.shadow:
             self._weigh_signals(made, windows.rows, features, row_s)
-        return Judged(made, features, faults, severity)
+        return Judged(made, features, faults, severity, self.unseen.saw(windows, features, faults))
 
     def _weigh_signals(
         self,

@@ -13,6 +13,7 @@ from gateway.console.views import (
     BundleView,
     ContextView,
     SignalView,
+    UnseenView,
 )
 from gateway.core.alarm import AlarmView, Driver
 from gateway.core.assessment import Abstained, Context, ModelKind
@@ -21,6 +22,7 @@ from gateway.latest import Verdict
 from gateway.learning.progress import Progress
 from gateway.learning.trial import unsupported
 from gateway.pipeline.fleet import Post
+from gateway.pipeline.unseen import Gone
 from gateway.settings import Asset
 from gateway.view.lessons import lesson
 from gateway.view.running import Running
@@ -45,19 +47,24 @@ def tile(gateway: Running, asset: str, alarms: Sequence[AlarmView], area: str) -
     texts = gateway.config.settings.console.texts
     why = verdict.drivers if verdict is not None else ()
     drivers = tuple(Driver(c.signal, c.share, texts.say(c.text)) for c in why)
+    # What is made of events is told when something happens, and not missing until then.
+    gone = () if verdict is None else verdict.unseen
+    unseen = _unseen([g for g in gone if not events.makes(asset, g.signal)], texts)
+    state = _state(gateway, config, verdict, calling, last_ns, partial=bool(unseen))
     return AssetView(
         id=asset,
         asset_class=config.asset_class if config else "",
-        state=_state(gateway, config, verdict, calling, last_ns),
+        state=state,
         severity=verdict.severity if verdict is not None else math.nan,
         priority=calling[0].priority if calling else None,
         area=area,
         cause=calling[0].text if calling else "",
         abstained="" if abstained == Abstained.NO else abstained.name.lower(),
         drivers=drivers,
-        since_ns=min((a.active_since_ns for a in calling if a.active_since_ns), default=0),
+        since_ns=_since_ns(state, calling, unseen),
         last_sample_ns=last_ns,
         coverage=verdict.coverage if verdict is not None else math.nan,
+        unseen=unseen,
         learning=learning,
         learning_text=texts.say(learning_text) if learning_text is not None else "",
         bundle=verdict.bundle if verdict is not None else "",
@@ -119,6 +126,8 @@ def _state(
     verdict: Verdict | None,
     calling: Sequence[AlarmView],
     last_ns: int,
+    *,
+    partial: bool,
 ) -> AssetState:
     if any(alarm.life in _UNACKED for alarm in calling):
         return AssetState.ALARM
@@ -133,7 +142,19 @@ def _state(
     judged = config is not None and (config.bundle is not None or config.learn is not None)
     if judged and (verdict is None or verdict.shadow or verdict.abstained != Abstained.NO):
         return AssetState.LEARNING
-    return AssetState.OK
+    return AssetState.PARTIAL if partial else AssetState.OK
+
+
+def _since_ns(state: AssetState, calling: Sequence[AlarmView], unseen: Sequence[UnseenView]) -> int:
+    if state is AssetState.PARTIAL:
+        return min(each.since_ns for each in unseen)
+    return min((a.active_since_ns for a in calling if a.active_since_ns), default=0)
+
+
+def _unseen(gone: Sequence[Gone], texts: Texts) -> tuple[UnseenView, ...]:
+    return tuple(
+        UnseenView(g.signal, g.since_ns, g.why, texts.say(Phrase(f"unseen.{g.why}"))) for g in gone
+    )
 
 
 def model(post: Post, progress: Sequence[Progress], texts: Texts) -> BundleView:

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import astuple, replace
 from pathlib import Path
 
 import numpy as np
@@ -87,7 +87,7 @@ class Bench:
                 np.tile(self.numbers, len(rows)),
                 np.repeat(t_ns, k),
                 rows.ravel().astype(np.float64),
-                np.zeros(rows.size, dtype=np.uint8),
+                np.where(np.isnan(rows.ravel()), Quality.BAD, Quality.GOOD).astype(np.uint8),
                 int(t_ns[-1]),
             )
             await self.flow.take([batch])
@@ -231,6 +231,25 @@ def test_a_restart_remembers_how_strange_a_machine_has_been(tmp_path: Path) -> N
         second = Bench(tmp_path)
         after = second.flow.posts[0].judge.memory()
         assert abs(after["lathe-1"] - before["lathe-1"]) < 0.001
+        second.log.close()
+
+    asyncio.run(main())
+
+
+def test_a_restart_remembers_since_when_a_signal_is_not_seen(tmp_path: Path) -> None:
+    async def main() -> None:
+        first = Bench(tmp_path)
+        first.rows[200:, 5] = np.nan
+        await first.pour(0, 400)
+        first.flow.keep()
+        await first.log.flush()
+        (told,) = first.flow.latest.verdicts["lathe-1"].values()
+        ((name, since_ns, why),) = (astuple(gone) for gone in told.unseen)
+        assert (name, why) == (first.manifest.signals[5].name, "missing")
+        assert START_NS + 200 * STEP_NS < since_ns < START_NS + 400 * STEP_NS
+        first.log.close()
+        second = Bench(tmp_path)
+        assert second.flow.posts[0].judge.unseen.memory() == {"lathe-1": {name: since_ns}}
         second.log.close()
 
     asyncio.run(main())

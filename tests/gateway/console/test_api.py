@@ -18,7 +18,8 @@ from schemathesis import GenerationMode
 from gateway.console import live
 from gateway.console.exposition import COUNTERS
 from gateway.console.shield import BODY_BYTES_MAX
-from gateway.console.views import ContextView, EgressView, LearningView
+from gateway.console.views import AssetState, ContextView, EgressView, LearningView, UnseenView
+from gateway.core.texts import english
 from tests.eventually import eventually_blocking
 from tests.gateway import brackets
 from tests.gateway.console.conftest import PASSWORD, Running, Start
@@ -76,6 +77,34 @@ def test_a_machine_that_is_judged_in_part_is_not_just_called_healthy(
     said = f"Judged by what is there, {share} of its samples: what shows in the others alone is not"
     assert (said in page) == bool(share)
     assert ("Judged by what is there" in page) == bool(share)
+
+
+def test_a_machine_of_which_a_part_is_not_seen_is_not_called_healthy(start: Start) -> None:
+    console = start()
+    views, since_ns = console.plant.views, 1_796_000_000 * 10**9
+    gone = UnseenView("vibration", since_ns, "missing", english()("unseen.missing"))
+    views["pump-1"] = replace(
+        views["pump-1"], state=AssetState.PARTIAL, unseen=(gone,), since_ns=since_ns
+    )
+    client = console.client("otto")
+    plant, page = client.get("/").text, client.get("/asset?id=pump-1").text
+    tile = plant.split('data-key="tile:pump-1"')[1].split("</a>")[0]
+    since = 'datetime="2026-11-30T'
+    assert "Judged in part" in tile
+    assert "Healthy" not in tile
+    assert "Without vibration" in tile
+    assert since in tile
+    assert "1 machine is judged in part" in plant
+    assert "All is well" not in plant
+    assert "Judged without vibration: what shows there alone is not seen." in page
+    row = page.split('<th scope="row">vibration')[1].split("</tr>")[0]
+    assert "not judged: no usable samples" in row
+    assert since in row
+    (machine,) = (a for a in client.get("/api/v1/assets").json() if a["id"] == "pump-1")
+    assert machine["state"] == "partial"
+    assert machine["unseen"] == [asdict(gone)]
+    said = 'forewarn_asset_signals_unseen{asset="pump-1"} 1.0'
+    assert said in client.get("/metrics").text
 
 
 def test_history_pages_and_export(console: Running) -> None:

@@ -16,6 +16,7 @@ import pytest
 from playwright.sync_api import Browser, Page, Request, expect, sync_playwright
 
 from gateway.console.render import moment
+from gateway.console.views import AssetState, UnseenView
 from gateway.core.alarm import Cause, Condition, Priority
 from gateway.core.event import Event
 from gateway.core.texts import as_said
@@ -516,10 +517,14 @@ def test_axe_finds_nothing(start: Start, visit: Callable[..., Visit], scheme: st
     console.call(lambda: console.plant.fail("pump-1"))
     for priority, asset in ((Priority.MEDIUM, "lathe-1"), (Priority.LOW, "conveyor-1")):
         console.call(partial(console.plant.fail, asset, 1.2, priority))
+    gone = UnseenView("vibration", 10**18, "missing", "no usable samples")
+    console.plant.views["compressor-1"] = replace(
+        console.plant.views["compressor-1"], state=AssetState.PARTIAL, unseen=(gone,)
+    )
     console.call(lambda: tell(console.plant, BELT, "ana"))
     console.call(lambda: console.plant.happened.take_back([BELT], by="eva", at_ns=10**18))
     console.call(lambda: tell(console.plant, BELT, "ana"))
-    pages = ["/", "/asset?id=pump-1", "/alarms", "/settings"]
+    pages = ["/", "/asset?id=pump-1", "/asset?id=compressor-1", "/alarms", "/settings"]
     if scheme == "light":  # The dark theme differs in colours alone.
         pages += ["/alarms/history", "/alarms/figures", "/sources", "/models", "/outgoing"]
     for path in pages:

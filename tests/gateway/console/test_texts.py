@@ -30,11 +30,12 @@ from gateway.core.meter import LinkState
 from gateway.core.texts import Phrase, as_said, english, fields, languages, load
 from gateway.learning.progress import Stage
 from gateway.learning.trial import unsupported
+from gateway.pipeline.unseen import MISSING
 from models.features.catalogue import CATALOGUE
 from models.features.rotor import FAULTS
 from models.follow import Held
 from models.manifest import Limit
-from models.sensors import SensorFault
+from models.sensors import MASKED, SensorFault
 from models.training.limits import WORDS, limit
 from tests.commands import blocks
 from tests.gateway import brackets
@@ -125,6 +126,7 @@ def test_every_word_of_the_vocabulary_has_its_text() -> None:
             ["sensor"], (f.name.lower() for f in SensorFault if f not in (0, SensorFault.APART))
         ),
         *product(["sensor"], ("apart_higher", "apart_lower", "apart_stayed")),
+        *product(["unseen"], (MISSING, *(f.name.lower() for f in MASKED))),
         *product(["held"], (h.name.lower() for h in Held if h)),
         *product(["past"], [*Verdict, "none"]),
         *product(["driver"], ("high", "low", "high_here", "low_here", "unusual_here")),
@@ -168,7 +170,7 @@ def test_what_a_bundle_doubts_is_said_in_the_language_and_what_an_old_one_said_s
 def test_another_language_is_one_file(tmp_path: Path) -> None:
     config = ConsoleConfig(language=str(brackets.write(tmp_path)))
     assert config.texts.language == "de"
-    html = Pages(config.texts).part("summary")(4, 0, 0, 0, 0, (), 0)
+    html = Pages(config.texts).part("summary")(4, 0, 0, 0, 0, 0, (), 0)
     assert "⟦All is well⟧" in html
     assert brackets.outside(html).count("machines") == 0
     phrase = Phrase("driver.changed", subject=Phrase("driver.of", signal="a", feature=as_said("b")))
