@@ -41,7 +41,7 @@ class Links:
         self.taps: dict[str, Tap] = {}
         self._out = out
         self._log = log
-        self._past = Past(log)
+        self._past = Past(log, out)
         self._clock = clock
         self._random = random
         self._report = report

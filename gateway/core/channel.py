@@ -28,6 +28,8 @@ class Channel:
         self._queue: deque[Batch | Waveform] = deque()
         self._filled = asyncio.Event()
         self._space: deque[asyncio.Future[None]] = deque()
+        self._sent = self._received = self._worked_off = 0
+        self._back = asyncio.Event()
         self.samples = 0
         self.samples_peak = 0
         self.samples_dropped = 0
@@ -47,6 +49,7 @@ class Channel:
                 if waiter in self._space:
                     self._space.remove(waiter)
         self._queue.append(item)
+        self._sent += 1
         self.samples += n
         self.samples_peak = max(self.samples_peak, self.samples)
         self._filled.set()
@@ -56,10 +59,13 @@ class Channel:
 
         All of it at once, so that what follows pays its overhead per drain and not per batch.
         """
+        self._worked_off = self._received
+        self._back.set()
         while not self._queue:
             self._filled.clear()
             await self._filled.wait()
         items = list(self._queue)
+        self._received = self._sent
         self._queue.clear()
         self.samples = 0
         while self._space:
@@ -67,6 +73,13 @@ class Channel:
             if not waiter.done():
                 waiter.set_result(None)
         return items
+
+    async def worked_off(self) -> None:
+        """Return once all that was sent so far was received, and the receiver came for more."""
+        wanted = self._sent
+        while self._worked_off < wanted:
+            self._back.clear()
+            await self._back.wait()
 
     def _fits(self, n: int) -> bool:
         return not self._queue or self.samples + n <= self._samples_max

@@ -79,13 +79,20 @@ class Logged(Protocol):
         """
         ...
 
-    async def stamps(
+    async def samples(
         self, signals: Sequence[int], start_ns: int, end_ns: int, /
-    ) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-        """Signal and time of every committed sample of these in [start_ns, end_ns), UTC ns.
+    ) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.float64]]:
+        """Every committed sample of these in [start_ns, end_ns): signal, UTC ns, value.
 
         Raises:
             StoreError: The log cannot be read at present.
+        """
+        ...
+
+    async def settled(self) -> None:
+        """Return once all that any source passed on so far is on the disk.
+
+        A disk that takes nothing is not waited for: memory holds it, bounded and counted.
         """
         ...
 
@@ -98,10 +105,13 @@ class NothingLogged:
     ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         return np.zeros(len(signals), np.int64), np.full(len(signals), np.nan)
 
-    async def stamps(
+    async def samples(
         self, _signals: Sequence[int], _start_ns: int, _end_ns: int, /
-    ) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-        return np.zeros(0, np.int32), np.zeros(0, np.int64)
+    ) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.float64]]:
+        return np.zeros(0, np.int32), np.zeros(0, np.int64), np.zeros(0)
+
+    async def settled(self) -> None:
+        return
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gateway.core.batch import Quality
+from gateway.core.channel import Channel
 from gateway.core.errors import DataError, StoreError
 from gateway.store.log import Log
 from gateway.store.record import Kind
@@ -19,8 +20,9 @@ within seconds; what is older than this was not followed any more."""
 class Past:
     """Made before anything is appended: what is there then, an earlier run has logged."""
 
-    def __init__(self, log: Log) -> None:
+    def __init__(self, log: Log, channel: Channel) -> None:
         self._log = log
+        self._channel = channel
         self._head = log.heads()[Kind.SAMPLES]
         self._last: tuple[NDArray[np.int64], NDArray[np.float64]] | None = None
         self._looking = asyncio.Lock()
@@ -38,12 +40,17 @@ class Past:
             return np.zeros(len(wanted), np.int64), np.full(len(wanted), np.nan)
         return np.where(inside, t_ns[at], 0), np.where(inside, value[at], np.nan)
 
-    async def stamps(
+    async def samples(
         self, signals: Sequence[int], start_ns: int, end_ns: int
-    ) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    ) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.float64]]:
         """See `Logged`. Raises StoreError where the log cannot be read at present."""
-        signal, t_ns, _, _ = await asyncio.to_thread(self._log.samples, start_ns, end_ns, signals)
-        return signal, t_ns
+        columns = await asyncio.to_thread(self._log.samples, start_ns, end_ns, signals)
+        return columns[:3]
+
+    async def settled(self) -> None:
+        """See `Logged`."""
+        await self._channel.worked_off()
+        await self._log.flush(even_held=False)
 
     def _look(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         n = len(self._log.signals)

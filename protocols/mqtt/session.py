@@ -4,8 +4,7 @@ import asyncio
 import contextlib
 import logging
 import ssl
-from collections import Counter, deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -18,7 +17,9 @@ from paho.mqtt.properties import Properties
 from gateway.core.batch import Batch, Waveform
 from gateway.core.errors import ConfigError, LinkError, LinkLost, LinkRefused, LinkTimeout
 from gateway.core.source import Source, SourceContext
+from protocols.mqtt.inbox import Inbox
 from protocols.mqtt.messages import UNREADABLE_MIN, Messages
+from protocols.mqtt.resent import not_logged
 from protocols.mqtt.settings import Settings
 from protocols.reach import unreached
 
@@ -26,71 +27,24 @@ FILTERS_PER_REQUEST = 100
 REFUSED_CODES = frozenset({1, 2, 4, 5, 128, 132, 133, 134, 135, 138, 140})
 """CONNACK codes of 3.1.1 and 5 that a person must act on: name, password, rights, version."""
 SUBACK_FAILED_MIN = 128
-UNTOLD_MAX = 10
-"""Half of what mosquitto sends before it waits for an acknowledgement."""
 QUIET = logging.getLogger("forewarn.mqtt")
 """aiomqtt's own lines go nowhere: what they tell, the link's state and counters tell once."""
 QUIET.addHandler(logging.NullHandler())
 QUIET.propagate = False
 
 
-class Inbox(asyncio.Queue[aiomqtt.Message]):
-    """Where aiomqtt puts what arrives. Bounded; when full the oldest goes, counted.
-
-    Given to aiomqtt as its queue, but read by the session itself: waiting on aiomqtt's iterator
-    takes a task for each message, and loses one when it is cancelled at the wrong moment.
-
-    The broker learns that we have a message once whoever reads has passed it on: what comes as we
-    go is sent again. Few may wait for that, or the broker would send no more while the log is
-    slow, and would lose uncounted what we can hold.
-
-    Attributes:
-        messages: Not yet taken.
-        acknowledge: Tells the broker that we have a message.
-    """
-
-    def __init__(self, messages_max: int, errors: Counter[str]) -> None:
-        super().__init__()
-        self.messages: deque[aiomqtt.Message] = deque()
-        self.changed = asyncio.Event()
-        self.acknowledge: Callable[[aiomqtt.Message], object] = lambda _message: None
-        self._untold: deque[aiomqtt.Message] = deque()
-        self._messages_max = messages_max
-        self._errors = errors
-
-    def put_nowait(self, item: aiomqtt.Message) -> None:
-        if len(self.messages) >= self._messages_max:
-            self.messages.popleft()
-            self._errors["dropped"] += 1
-        self.messages.append(item)
-        self._untold.append(item)
-        self._tell(UNTOLD_MAX)
-        self.changed.set()
-
-    def passed_on(self) -> None:
-        """Whatever was taken has been passed on."""
-        self._tell(len(self.messages))
-
-    def close(self) -> None:
-        """Take no more, and count what the broker believes that we have and nobody took."""
-        self.acknowledge = lambda _message: None
-        if (lost := len(self.messages) - len(self._untold)) > 0:
-            self._errors["dropped"] += lost
-
-    def _tell(self, untold_max: int) -> None:
-        while len(self._untold) > untold_max:
-            self.acknowledge(self._untold.popleft())
-
-
 @asynccontextmanager
 async def open_session(config: Settings, context: SourceContext) -> AsyncIterator["MqttSession"]:
     """Connect, subscribe, and watch the link for as long as the context is open."""
-    inbox = Inbox(config.queue_messages_max, context.meter.errors)
+    inbox = Inbox(config.queue_messages_max, context.meter.errors, kept=config.persistent)
     async with _connected(config, inbox) as client:
         session = MqttSession(config, context, client, inbox)
         ended: LinkError | None = None
         async with asyncio.TaskGroup() as tasks:
-            watching = tasks.create_task(session.watch(), name=f"mqtt link of {config.id}")
+            work = [
+                tasks.create_task(session.watch(), name=f"mqtt link of {config.id}"),
+                tasks.create_task(inbox.tell(context.logged), name=f"mqtt inbox of {config.id}"),
+            ]
             try:
                 await session.subscribe()
                 _tell_gap(config, context)
@@ -99,8 +53,11 @@ async def open_session(config: Settings, context: SourceContext) -> AsyncIterato
                 # Carried around the group, which would wrap it, and its reader knows it bare.
                 ended = error
             finally:
-                watching.cancel()
-                inbox.close()
+                for task in work:
+                    task.cancel()
+                if ended is None:
+                    await inbox.close(context.logged)
+                inbox.shut()
         if ended is not None:
             raise ended
 
@@ -131,30 +88,53 @@ class MqttSession:
         self._inbox = inbox
         self._lost: LinkError | None = None
         self._unreadable = 0
+        self._again = False
+        self._doubtful: Batch | Waveform | None = None
         self._filters: set[str] = set()
         self._messages = self._understand(config)
 
     async def read(self) -> Batch | Waveform:
         """See `Session.read`."""
-        inbox, tap = self._inbox, self._context.tap
+        inbox = self._inbox
         while True:
-            item = self._messages.pop()
-            if item is not None:
-                return item
+            if self._doubtful is None:
+                self._doubtful = self._messages.pop()
+            if self._doubtful is not None:
+                # Asking the log may be cancelled, so it stays here until that is done.
+                item = await self._new(self._doubtful)
+                self._doubtful = None
+                if item is not None:
+                    return item
+                continue
             inbox.passed_on()
             if inbox.messages:
-                self._messages.at(self._context.clock.wall_ns())
-                while inbox.messages:
-                    message = inbox.messages.popleft()
-                    topic, payload = message.topic.value, _payload(message.payload)
-                    if tap.open:
-                        tap.received(payload, topic)
-                    self._messages.feed(topic, payload, retained=message.retain)
+                self._feed()
             elif self._lost is not None:
                 raise self._lost
             else:
                 inbox.changed.clear()
                 await inbox.changed.wait()
+
+    def _feed(self) -> None:
+        """Understand what came; what is sent again apart from what is not."""
+        messages, tap = self._inbox.messages, self._context.tap
+        self._again = messages[0].dup
+        self._messages.at(self._context.clock.wall_ns())
+        while messages and messages[0].dup == self._again:
+            message = messages.popleft()
+            topic, payload = message.topic, bytes(message.payload)
+            if tap.open:
+                tap.received(payload, topic)
+            self._messages.feed(topic, payload, retained=message.retain)
+
+    async def _new(self, item: Batch | Waveform) -> Batch | Waveform | None:
+        """What the log lacks of an item: the broker sends again what it does not know we have."""
+        if not self._again or isinstance(item, Waveform):
+            return item
+        new = await not_logged(item, self._context.logged)
+        if new is not item:
+            self._context.meter.errors["again"] += len(item) - (len(new) if new is not None else 0)
+        return new
 
     async def apply(self, source: Source) -> bool:
         """See `Session.apply`. Topics come and go on the same link."""
@@ -281,13 +261,14 @@ def _client(config: Settings, inbox: Inbox) -> aiomqtt.Client:
         keepalive=config.keepalive_s,
         timeout=config.open_timeout_s,
         tls_context=_tls(config),
-        queue_type=lambda maxsize: inbox,  # type: ignore[arg-type]  # noqa: ARG005
         logger=QUIET,
     )
-    # Settings of paho that aiomqtt does not pass on: how long connecting may block, and that a
-    # message which arrived while we were going is not ours yet.
+    # What aiomqtt does not pass on: how long connecting may block, that a message which arrived
+    # is not ours yet, and whether it is sent again. Waiting on aiomqtt's iterator takes a task for
+    # each message, too, and loses one when it is cancelled at the wrong moment.
     client._client.connect_timeout = config.open_timeout_s  # noqa: SLF001
     client._client.manual_ack_set(True)  # noqa: SLF001
+    client._client.on_message = lambda _client, _userdata, message: inbox.put(message)  # noqa: SLF001
     inbox.acknowledge = lambda message: client._client.ack(message.mid, message.qos)  # noqa: SLF001
     return client
 
@@ -338,7 +319,3 @@ def _failure(config: Settings, error: aiomqtt.MqttError) -> LinkError:
             "see its address and the firewall"
         )
     return LinkError(f"broker {config.broker} cannot be reached: {unreached(error)}")
-
-
-def _payload(payload: object) -> bytes:
-    return payload if isinstance(payload, bytes) else b""

@@ -232,7 +232,7 @@ class GapFiller:
         numbers = {name: table.intern(keys[name]) for name, _, _ in passed if name in keys}
         times = [last_ns for _, _, last_ns in passed]
         try:
-            held = await self._context.logged.stamps(
+            held = await self._context.logged.samples(
                 list(numbers.values()), min(times), max(times) + 1
             )
         except StoreError:
@@ -257,7 +257,7 @@ class GapFiller:
         end_ns = max(gap.end_ns for gap in doubtful) + STAMP_NS
         while True:
             try:
-                signal, t_ns = await self._context.logged.stamps(numbers, start_ns, end_ns)
+                signal, t_ns, _ = await self._context.logged.samples(numbers, start_ns, end_ns)
             except StoreError:
                 await asyncio.sleep(self._config.timeout_s)
                 continue

@@ -36,10 +36,15 @@ class Gateway:
                 cwd=HERE,
             )
 
-    def stop(self, number: signal.Signals = signal.SIGTERM, *, timeout_s: float = 30.0) -> int:
-        """Send a signal and wait; what is promised is 5 s, on a machine that is not busy."""
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal."""
         assert self._process is not None
         self._process.send_signal(number)
+
+    def stop(self, number: signal.Signals = signal.SIGTERM, *, timeout_s: float = 30.0) -> int:
+        """Send a signal and wait; what is promised is 5 s, on a machine that is not busy."""
+        self.send(number)
+        assert self._process is not None
         try:
             return self._process.wait(timeout_s)
         finally:

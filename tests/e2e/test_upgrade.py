@@ -1,19 +1,21 @@
-"""The gateway is replaced while its machines go on: what they and their broker keep is there."""
+"""The gateway ends while its machines go on: what they and their broker keep is there, once."""
 
 import asyncio
+import signal
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from gateway.core.batch import Quality
 from tests.e2e.processes import Gateway, gateway
 from tests.eventually import eventually
-from tests.protocols.mqtt_broker import Publisher, broker
+from tests.protocols.mqtt_broker import Broker, Publisher, broker
 from tests.protocols.opcua_plant import URI, Plant, plant
 
 EVERY_S = 0.05
@@ -86,7 +88,36 @@ def logged(one: Gateway, asset: str) -> list[int]:
     return [int(n) for n in value[mine][np.argsort(t_ns[mine], kind="stable")]]
 
 
-async def test_nothing_is_missing_and_nothing_twice_over_two_upgrades(tmp_path: Path) -> None:
+async def stopped(one: Gateway, _running: Broker, _told: list[int]) -> None:
+    assert await asyncio.to_thread(one.stop) == 0
+
+
+async def killed(one: Gateway, _running: Broker, _told: list[int]) -> None:
+    assert await asyncio.to_thread(one.stop, signal.SIGKILL) == -signal.SIGKILL
+
+
+async def stopped_by_a_broker_that_starves(one: Gateway, running: Broker, told: list[int]) -> None:
+    """It takes no acknowledgement before the link is closed; then the first closes it for it.
+
+    For each that it reads it sends another message, which nobody takes: that tells it that the
+    link is gone, and the other acknowledgements are lost.
+    """
+    one.send(signal.SIGSTOP)
+    aim = told[-1] + 60
+    await eventually(lambda: told[-1] >= aim)
+    running.freeze()
+    try:
+        one.send(signal.SIGCONT)
+        await reached(one, aim - 55, "saw")
+        await stopped(one, running, told)
+    finally:
+        running.thaw()
+
+
+@pytest.mark.parametrize("end", [stopped, killed, stopped_by_a_broker_that_starves])
+async def test_nothing_is_missing_and_nothing_twice_over_two_ends(
+    tmp_path: Path, end: Callable[[Gateway, Broker, list[int]], Awaitable[None]]
+) -> None:
     # Away for long is no matter where the broker keeps enough.
     settings = "max_queued_messages 10000"
     async with plant() as made:
@@ -102,7 +133,7 @@ async def test_nothing_is_missing_and_nothing_twice_over_two_upgrades(tmp_path: 
                         await eventually(lambda: len(one.told("source.up")) >= 2, timeout_s=30)
                         aim = told[-1] + 20
                         await reached(one, aim)
-                        assert await asyncio.to_thread(one.stop) == 0
+                        await end(one, running, told)
                         stops.append(told[-1])
                         await eventually(lambda: told[-1] > stops[-1] + 40)
                         await asyncio.to_thread(one.start)
@@ -118,10 +149,11 @@ async def test_nothing_is_missing_and_nothing_twice_over_two_upgrades(tmp_path: 
                 assert found[0] < stops[0]
 
 
-async def reached(one: Gateway, number: int) -> None:
-    """Wait until both machines' numbers are in the log up to this one."""
+async def reached(one: Gateway, number: int, *assets: str) -> None:
+    """Wait until the machines' numbers are in the log up to this one."""
 
     def there() -> bool:
-        return all((logged(one, asset) or [0])[-1] >= number for asset in ("press", "saw"))
+        of = assets or ("press", "saw")
+        return all((logged(one, asset) or [0])[-1] >= number for asset in of)
 
     await eventually(there, timeout_s=40)

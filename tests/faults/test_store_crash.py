@@ -255,6 +255,8 @@ async def test_a_full_disk_is_told_and_outlived(tmp_path: Path) -> None:
             log.append(transition(T0_NS))
             await eventually(lambda: active(told) == {"log.held"})
             assert log.samples(T0_NS, T0_NS + 100 * SECOND_NS)[2].tolist() == list(range(5000))
+            async with asyncio.timeout(30):
+                await log.flush(even_held=False)
             ballast.unlink()
             await log.flush()
             await eventually(lambda: active(told) == set())

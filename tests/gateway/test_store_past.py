@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from gateway.core.batch import Quality, make_batch
+from gateway.core.channel import Channel, WhenFull
 from gateway.core.clock import SystemClock
 from gateway.core.signals import Signal
 from gateway.store.config import StoreConfig
@@ -13,6 +14,9 @@ from gateway.store.log import Log
 from gateway.store.past import LOOK_BACK_NS, Past
 
 from .storing import SECOND_NS, T0_NS
+
+NOBODY = Channel(samples_max=1, when_full=WhenFull.BLOCK)
+"""Nobody sends anything."""
 
 
 class Later(SystemClock):
@@ -53,16 +57,17 @@ async def test_the_last_usable_sample_of_the_run_before(tmp_path: Path) -> None:
     log.close()
     log = Log.open(tmp_path, StoreConfig(), clock)
     try:
-        past = Past(log)
+        past = Past(log, NOBODY)
         await put(log, 1, 300, 9.0)  # This run's own is not the past.
         t_ns, value = await past.last([0, 1, 2, 99])
         assert ((t_ns - T0_NS) // SECOND_NS).tolist()[1:3] == [200, 195]
         assert t_ns[[0, 3]].tolist() == [0, 0]
         assert value[1:3].tolist() == [5.0, 3.0]
         assert np.isnan(value[[0, 3]]).all()
-        number, t_ns = await past.stamps([1], T0_NS, T0_NS + 301 * SECOND_NS)
+        number, t_ns, value = await past.samples([1], T0_NS, T0_NS + 301 * SECOND_NS)
         assert number.tolist() == [1, 1, 1]
         assert ((t_ns - T0_NS) // SECOND_NS).tolist() == [190, 200, 300]
+        assert value.tolist() == [4.0, 5.0, 9.0]
     finally:
         log.close()
 
@@ -70,7 +75,7 @@ async def test_the_last_usable_sample_of_the_run_before(tmp_path: Path) -> None:
 async def test_an_empty_log_knows_nothing(tmp_path: Path) -> None:
     log = Log.open(tmp_path, StoreConfig(), SystemClock())
     try:
-        t_ns, value = await Past(log).last([0])
+        t_ns, value = await Past(log, NOBODY).last([0])
     finally:
         log.close()
     assert t_ns.tolist() == [0]

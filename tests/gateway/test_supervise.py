@@ -140,6 +140,25 @@ def test_block_holds_the_sender_and_drop_oldest_counts() -> None:
     simulate(main)
 
 
+def test_what_was_received_is_worked_off_when_the_receiver_comes_for_more() -> None:
+    async def main() -> None:
+        channel = Channel(samples_max=10, when_full=WhenFull.BLOCK)
+        await channel.worked_off()
+        await channel.send(batch(5))
+        await channel.receive()
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(3600):
+                await channel.worked_off()
+        async with asyncio.TaskGroup() as tasks:
+            waiting = tasks.create_task(channel.worked_off())
+            await asyncio.sleep(1)
+            more = tasks.create_task(channel.receive())
+            await waiting
+            more.cancel()
+
+    simulate(main)
+
+
 def test_waiting_for_nothing_is_a_deadlock() -> None:
     async def main() -> None:
         await Channel(samples_max=1, when_full=WhenFull.BLOCK).receive()
