@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,25 +12,24 @@ import structlog
 from gateway.core.alarm import Cause, Condition, Transition, Verdict
 from gateway.core.assessment import ModelKind
 from gateway.core.clock import Clock
-from gateway.core.errors import DataError, StoreError
+from gateway.core.errors import StoreError
 from gateway.core.refusal import Refused
 from gateway.core.signals import Signal
 from gateway.core.texts import Phrase, as_said
 from gateway.learning import baseline, trial
 from gateway.learning.offers import Offers
 from gateway.learning.progress import Event, Progress, Stage
+from gateway.learning.pupil import Pupil
+from gateway.learning.recorded import Recorded
 from gateway.learning.shelf import Shelf
-from gateway.learning.trial import Seen
 from gateway.pipeline.assess import Judged
-from gateway.pipeline.config import AssetConfig, LearnConfig
+from gateway.pipeline.config import AssetConfig
 from gateway.pipeline.fleet import Assignment, Post
 from gateway.store.log import Log
 from gateway.store.trends import Trends
 from models.bundle import read
 from models.errors import ModelError
-from models.features.burst import base_of
 from models.follow import Held
-from models.record import RUNNING
 
 PATIENCE = 3.0
 """After so many times the least time, what is there is learned, settled or not."""
@@ -39,19 +38,6 @@ LOOK_S_MIN, LOOK_S_MAX = 2.0, 600.0
 _events = structlog.get_logger()
 
 Restation = Callable[[], Awaitable[None]]
-
-
-@dataclass(slots=True)
-class _Pupil:
-    """One asset that is being learned."""
-
-    config: AssetConfig
-    learn: LearnConfig
-    progress: Progress
-    signals: tuple[tuple[int, Signal], ...]
-    running: int | None
-    candidate: Seen = field(default_factory=Seen)
-    active: Seen = field(default_factory=Seen)
 
 
 class Learning:
@@ -77,9 +63,8 @@ class Learning:
         self._log = log
         self._trends = trends
         self._offers = Offers(report, clock)
-        self._pupils: dict[str, _Pupil] = {}
-        self._parts: dict[str, dict[str, tuple[int, Signal]]] = {}
-        self._looked_at = 0
+        self._recorded = Recorded(log.signals)
+        self._pupils: dict[str, Pupil] = {}
         self._wake = asyncio.Event()
         self.settled = asyncio.Event()
         self.settled.set()
@@ -94,19 +79,8 @@ class Learning:
         for config in assets:
             if config.learn is None:
                 continue
-            known = self._pupils.get(config.id)
-            progress = known.progress if known else self._restore(config.id)
-            every = tuple(signals.get(config.id, ()))
-            rule = next((n for n, s in every if config.running and s.name == RUNNING), None)
-            own = tuple((number, s) for number, s in every if number != rule)
-            # What its bundles have said is kept, whoever else changes places.
-            pupil = known or _Pupil(config, config.learn, progress, own, rule)
-            pupil.config, pupil.learn, pupil.signals, pupil.running = (
-                config,
-                config.learn,
-                own,
-                rule,
-            )
+            pupil = self._pupils.get(config.id) or Pupil(config.id, self._log, self._clock)
+            pupil.configure(config, config.learn, signals.get(config.id, ()))
             pupils[config.id] = pupil
         self._pupils = pupils
 
@@ -122,22 +96,22 @@ class Learning:
                     out.append(Assignment(pupil.config, place / name, where, shadow))
         return out
 
-    def _take_back_damaged(self, pupil: _Pupil) -> None:
+    def _take_back_damaged(self, pupil: Pupil) -> None:
         """A disk forgets, too: the bundle before judges, or the machine is learned again."""
         for name in (pupil.progress.candidate, pupil.progress.bundle):
             asset, progress = pupil.config.id, pupil.progress
             fault = self._shelf.fault(asset, name) if name else None
-            if not fault or name not in _judged_by(progress):
+            if not fault or name not in pupil.judged_by:
                 continue
             if name == progress.candidate:
-                event = _broken(progress)
+                event = pupil.sent_back
             elif progress.previous and not self._shelf.fault(asset, progress.previous):
                 event = Event.ROLL_BACK
             else:
                 event = Event.LOST
             pupil.progress = progress.step(event, self._clock.wall_ns(), fault)
             _events.error("learn.damaged", asset=asset, error=str(fault), then=event)
-            self._keep(pupil)
+            pupil.keep()
 
     def progress(self, asset: str) -> Progress | None:
         """Where an asset stands; None where it is not learned."""
@@ -213,7 +187,7 @@ class Learning:
                         name = f"training:{pupil.config.id}"
                         training = tasks.create_task(self._train(pupil), name=name)
                     if pupil.progress != before:
-                        self._keep(pupil)
+                        pupil.keep()
                 if not self.settled.is_set():
                     asked = self._asked()
                     await restation()
@@ -228,9 +202,9 @@ class Learning:
 
     def _asked(self) -> list[tuple[str, str]]:
         """The bundles that are to judge and to watch, asset by asset."""
-        return [_judged_by(pupil.progress) for pupil in self._pupils.values()]
+        return [pupil.judged_by for pupil in self._pupils.values()]
 
-    async def _look(self, pupil: _Pupil) -> None:
+    async def _look(self, pupil: Pupil) -> None:
         match pupil.progress.stage:
             case Stage.COLLECTING:
                 await self._collect(pupil)
@@ -241,7 +215,7 @@ class Learning:
             case Stage.ACTIVE | Stage.DRIFTING:
                 self._follow(pupil)
 
-    async def _collect(self, pupil: _Pupil) -> None:
+    async def _collect(self, pupil: Pupil) -> None:
         start_ns = pupil.progress.start_ns
         if not start_ns:
             start_ns = self._clock.wall_ns()
@@ -252,7 +226,7 @@ class Learning:
             seen = await asyncio.to_thread(
                 baseline.gathered,
                 self._trends,
-                self._told_by(pupil),
+                self._recorded.of(pupil.config.id, pupil.signals),
                 pupil.running,
                 start_ns,
                 end_ns,
@@ -270,22 +244,7 @@ class Learning:
             # Some machines never settle; training weighs what drifts, and says what it promises.
             self._step(pupil, Event.ENOUGH, Phrase("lesson.missing", missing=missing))
 
-    def _told_by(self, pupil: _Pupil) -> list[tuple[int, Signal]]:
-        """The signals that numbers are kept of: of a waveform its parts, known since its first."""
-        table = self._log.signals
-        for number in range(self._looked_at, len(table)):
-            signal = table[number]
-            if base_of(signal.name):
-                self._parts.setdefault(signal.asset, {})[signal.name] = number, signal
-        self._looked_at = len(table)
-        own = {signal.name for _, signal in pupil.signals}
-        every = self._parts.get(pupil.config.id, {})
-        parts = {n: p for n, p in every.items() if n not in own and base_of(n) in own}
-        waves = {base_of(name) for name in parts}
-        plain = [each for each in pupil.signals if each[1].name not in waves]
-        return [*plain, *parts.values()]
-
-    async def _train(self, pupil: _Pupil) -> None:
+    async def _train(self, pupil: Pupil) -> None:
         asset, progress = pupil.config.id, pupil.progress
         generation = progress.generation + 1
         name = f"{generation:04d}.fwm"
@@ -302,18 +261,17 @@ class Learning:
             failed = Event.DISCARDED if progress.correcting else Event.FAILED
             self._step(pupil, failed, Phrase("learn.failed", fault=error))
         else:
-            pupil.candidate = Seen()
             self._step(pupil, Event.TRAINED, candidate=name)
         self._wake.set()
 
-    def _check(self, pupil: _Pupil) -> None:
+    def _check(self, pupil: Pupil) -> None:
         """Promote a candidate that kept its promise, send one back that did not."""
         seen, progress = pupil.candidate, pupil.progress
         place = self._shelf.folder_of(pupil.config.id) / progress.candidate
         try:
             manifest = read(place).manifest
         except ModelError as error:
-            self._step(pupil, _broken(progress), as_said(error))
+            self._step(pupil, pupil.sent_back, as_said(error))
             return
         pupil.progress = progress = replace(progress, windows=seen.windows, flagged=seen.flagged)
         event, why = trial.candidate(seen, manifest, pupil.learn, progress)
@@ -321,59 +279,23 @@ class Learning:
             assert why is not None
             pupil.progress = replace(progress, missing=(why,))
             return
-        self._step(pupil, _broken(progress) if event is Event.BROKEN else event, why)
+        self._step(pupil, pupil.sent_back if event is Event.BROKEN else event, why)
 
-    def _follow(self, pupil: _Pupil) -> None:
+    def _follow(self, pupil: Pupil) -> None:
         """Watch an active model: take it back where it fails, offer a baseline where it drifts."""
         said = trial.judging(pupil.active, pupil.progress)
         if said is not None:
             self._step(pupil, *said)
 
     def _step(
-        self, pupil: _Pupil, event: Event, reason: Phrase | None = None, *, candidate: str = ""
+        self, pupil: Pupil, event: Event, reason: Phrase | None = None, *, candidate: str = ""
     ) -> None:
-        before = pupil.progress
-        pupil.progress = before.step(event, self._clock.wall_ns(), reason)
-        if pupil.progress is before:
+        before, judged_by = pupil.progress, pupil.judged_by
+        if not pupil.step(event, reason, candidate=candidate):
             return
-        if candidate:
-            pupil.progress = replace(pupil.progress, candidate=candidate)
-        _events.info(
-            "learn.stage",
-            asset=pupil.config.id,
-            stage=pupil.progress.stage,
-            why=str(reason or event),
-        )
-        self._keep(pupil)
-        if pupil.progress.bundle != before.bundle:
-            pupil.active = Seen()
         drifts = pupil.progress.stage is Stage.DRIFTING
         if drifts != (before.stage is Stage.DRIFTING):
             self._offers.learned(pupil.config.id, pupil.progress.reason, stands=drifts)
-        if _judged_by(pupil.progress) != _judged_by(before):
+        if pupil.judged_by != judged_by:
             self.settled.clear()
             self._wake.set()
-
-    def _keep(self, pupil: _Pupil) -> None:
-        self._log.state_put("learn", pupil.config.id, pupil.progress.dump())
-
-    def _restore(self, asset: str) -> Progress:
-        data = self._log.state_get("learn", asset)
-        if data is None:
-            return Progress()
-        try:
-            progress = Progress.load(data)
-        except DataError as error:
-            _events.error("learn.forgotten", asset=asset, error=str(error))
-            return Progress()
-        # A training that the last process did not finish is begun again.
-        return progress
-
-
-def _broken(progress: Progress) -> Event:
-    """What becomes of a candidate that is not good enough."""
-    return Event.DISCARDED if progress.correcting else Event.BROKEN
-
-
-def _judged_by(progress: Progress) -> tuple[str, str]:
-    return progress.bundle, progress.candidate
