@@ -105,7 +105,7 @@ class Gateway:
             self.annunciator.listeners.append(self.learning.heard)
             self.influx = self._influx(config)
             self.outlet = Outlet(self.log, self.clock, self._random, self._report)
-            self.outlet.prepare(settings.cloud, settings.gateway.id, list(parts.signals))
+            self.outlet.prepare(parts.scope)
         except BaseException:
             self.log.close()
             raise
@@ -188,8 +188,7 @@ class Gateway:
         old, new = self.parts, Parts(config, self.log.signals)
         # Beside the loop: a model server that does not answer takes its time.
         posts = await asyncio.to_thread(self._posts, config, new)
-        settings = config.settings
-        self.outlet.prepare(settings.cloud, settings.gateway.id, list(new.signals))
+        self.outlet.prepare(new.scope)
         judged = self.flow.judged()
         self.links.follow(tasks, config)
         self.config, self.parts = config, new

@@ -4,20 +4,18 @@ One way out is at work, or none; it follows the configuration.
 """
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from random import Random
 
 import structlog
 
-from gateway.cloud.collect import Columns, summarise
+from gateway.cloud.collect import Scope, summarise
 from gateway.cloud.config import CloudConfig
 from gateway.cloud.summary import Summary, decode, encode
 from gateway.cloud.sync import BATCH_MAX, EgressMeter, Sync, Waiting, every_interval
 from gateway.cloud.target import Target
-from gateway.core.alarm import Condition, Transition
-from gateway.core.assessment import Assessments
+from gateway.core.alarm import Condition
 from gateway.core.clock import Clock
-from gateway.core.signals import Signal
 from gateway.store.log import Log
 from gateway.store.reader import LogReader
 from gateway.store.record import Kind, Packed, Record
@@ -28,34 +26,6 @@ GRACE_S = 15.0
 """Samples that are later than this are in no summary."""
 PAST_S_MAX = 7 * 86_400
 NS = 1_000_000_000
-
-
-class LogHistory:
-    """The log's past, as `gateway.cloud.collect.History`."""
-
-    def __init__(self, reader: LogReader) -> None:
-        self._reader = reader
-
-    def signals(self) -> tuple[Signal, ...]:
-        """Every signal, by its number."""
-        return self._reader.signals().signals()
-
-    def sample_blocks(self, start_ns: int, end_ns: int) -> Iterator[Columns]:
-        """Samples, block by block."""
-        return self._reader.sample_blocks(start_ns, end_ns)
-
-    def assessments(self, start_ns: int, end_ns: int) -> Iterator[Assessments]:
-        """Assessments, cycle by cycle."""
-        return self._reader.assessments(start_ns, end_ns)
-
-    def transitions(self, start_ns: int, end_ns: int) -> Iterator[Transition]:
-        """Alarm transitions."""
-        return self._reader.transitions(start_ns, end_ns)
-
-    def oldest_ns(self) -> int | None:
-        """UTC ns of the oldest sample that is kept."""
-        rows = self._reader.query("SELECT min(t_min) FROM samples")
-        return int(rows[0][0]) if rows and rows[0][0] is not None else None
 
 
 class LogOutbox:
@@ -120,14 +90,13 @@ class Egress:
     """Sums up and hands out, while the cloud is switched on. Made only then.
 
     Attributes:
+        scope: What it lets out.
         sync: The task through which everything leaves; its meter is shown to the operator.
     """
 
     def __init__(
         self,
-        cloud: CloudConfig,
-        gateway: str,
-        assets: Sequence[str],
+        scope: Scope,
         log: Log,
         clock: Clock,
         random: Random,
@@ -135,30 +104,14 @@ class Egress:
         meter: EgressMeter | None = None,
     ) -> None:
         """Raises ConfigError where a certificate cannot be used. Counts go on in `meter`."""
-        assert cloud.enabled
-        target = make_target(cloud, gateway)
-        self._cloud, self._gateway, self._assets = cloud, gateway, tuple(assets)
+        assert scope.cloud.enabled
+        target = make_target(scope.cloud, scope.gateway)
+        self.scope = scope
         self._log, self._clock = log, clock
         self._reader = LogReader(log.path)
-        self._history = LogHistory(self._reader)
         self.outbox = LogOutbox(log)
         self._target_kind = target.kind
-        self.sync = Sync(
-            target,
-            self.outbox,
-            clock,
-            random,
-            report,
-            interval_s=cloud.interval_s,
-            deliver_s=cloud.deliver_s,
-            bytes_per_hour_max=cloud.bytes_per_hour_max,
-            meter=meter,
-        )
-
-    def fits(self, cloud: CloudConfig, gateway: str, assets: Sequence[str]) -> bool:
-        """Whether a configuration asks for just what this one does."""
-        same = (cloud, gateway) == (self._cloud, self._gateway)
-        return same and set(assets) == set(self._assets)
+        self.sync = Sync(target, self.outbox, scope.cloud, clock, random, report, meter)
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -166,7 +119,11 @@ class Egress:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(
                     every_interval(
-                        self._clock, self._cloud.interval_s, GRACE_S, self._first_s(), self._make
+                        self._clock,
+                        self.scope.cloud.interval_s,
+                        GRACE_S,
+                        self._first_s(),
+                        self._make,
                     ),
                     name="cloud:summaries",
                 )
@@ -190,13 +147,11 @@ class Egress:
 
     def preview(self) -> list[Summary]:
         """What would leave next: what waits, or else the interval that is under way."""
-        return waiting(self._reader) or current(
-            self._history, self._cloud, self._gateway, self._assets, self._clock
-        )
+        return waiting(self._reader) or current(self._reader, self.scope, self._clock)
 
     def _first_s(self) -> int:
         saved = self._log.state_get(NAME, "until_s")
-        oldest_ns = self._history.oldest_ns()
+        oldest_ns = self._reader.oldest_ns()
         now_s = self._clock.wall_ns() // NS
         if saved is not None:
             first_s = int(saved)
@@ -208,11 +163,10 @@ class Egress:
         return min(max(first_s, now_s - PAST_S_MAX), now_s)
 
     def _make(self, start_s: int) -> None:
-        made = summarise(self._history, self._cloud, self._gateway, self._assets, start_s)
-        for summary in made:
+        for summary in summarise(self._reader, self.scope, start_s):
             t_ns = (summary.start_s + summary.width_s) * NS
             self._log.append(Packed(Kind.SUMMARY, t_ns, encode(summary)))
-        until_s = start_s + self._cloud.interval_s
+        until_s = start_s + self.scope.cloud.interval_s
         self._log.state_put(NAME, "until_s", str(until_s).encode())
 
 
@@ -231,22 +185,20 @@ class Outlet:
         self._next: Egress | None = None
         self._task: asyncio.Task[None] | None = None
 
-    def prepare(self, cloud: CloudConfig, gateway: str, assets: Sequence[str]) -> None:
+    def prepare(self, scope: Scope) -> None:
         """Make ready what a configuration asks for: the one that is at work, where it fits.
 
         Raises:
             ConfigError: A certificate cannot be used; nothing has changed.
         """
         old = self.egress
-        if not cloud.enabled:
+        if not scope.cloud.enabled:
             self._next = None
-        elif old is not None and old.fits(cloud, gateway, assets):
+        elif old is not None and old.scope == scope:
             self._next = old
         else:
             meter = old.sync.meter if old else None
-            self._next = Egress(
-                cloud, gateway, assets, self._log, self._clock, self._random, self._report, meter
-            )
+            self._next = Egress(scope, self._log, self._clock, self._random, self._report, meter)
 
     async def follow(self, tasks: asyncio.TaskGroup) -> None:
         """Let summaries leave by what was made ready, and by nothing else any more."""
@@ -264,15 +216,11 @@ class Outlet:
             self._task.cancel()
 
 
-def current(
-    history: LogHistory, cloud: CloudConfig, gateway: str, assets: Sequence[str], clock: Clock
-) -> list[Summary]:
+def current(reader: LogReader, scope: Scope, clock: Clock) -> list[Summary]:
     """The newest interval, full or not, that holds anything."""
-    now_s = clock.wall_ns() // NS
-    start_s = now_s - now_s % cloud.interval_s
-    return summarise(history, cloud, gateway, assets, start_s) or summarise(
-        history, cloud, gateway, assets, start_s - cloud.interval_s
-    )
+    now_s, width_s = clock.wall_ns() // NS, scope.cloud.interval_s
+    start_s = now_s - now_s % width_s
+    return summarise(reader, scope, start_s) or summarise(reader, scope, start_s - width_s)
 
 
 def waiting(reader: LogReader) -> list[Summary]:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from gateway.alarms.config import AlarmsConfig, SuppressConfig
 from gateway.alarms.limits import Limits
+from gateway.cloud.collect import Scope
 from gateway.config import Config
 from gateway.core.signals import Signal, SignalTable
 from gateway.pipeline.derive import Derive
@@ -23,6 +24,7 @@ class Parts:
         signals: Every asset that is configured, or that a source or a formula has a signal of: its
             signals with their numbers.
         sources_of: Every signal, derived ones too, and the source whose samples make it.
+        scope: What may leave the plant, if anything may.
         alarms: As configured, and quiet about data that are bad because their link is down.
         stages: What a sample passes.
     """
@@ -37,6 +39,7 @@ class Parts:
         self.signals: dict[str, list[tuple[int, Signal]]] = {asset: [] for asset in self.assets}
         for signal, n in number.items():
             self.signals.setdefault(signal.asset, []).append((n, signal))
+        self.scope = Scope(settings.cloud, settings.gateway.id, frozenset(self.signals))
         self.alarms = _alarms(config)
         of_name = {(signal.asset, signal.name): n for signal, n in number.items()}
         self.stages = Stages(

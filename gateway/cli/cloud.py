@@ -26,25 +26,22 @@ def preview(*, config: Path, pretty: bool) -> None:
     """
     import json
 
+    from gateway.cloud.collect import Scope
     from gateway.cloud.https import as_json
     from gateway.config import load
     from gateway.core.clock import SystemClock
-    from gateway.egress import LogHistory, current, waiting
+    from gateway.egress import current, waiting
     from gateway.store.reader import LogReader
     from gateway.store.schema import FILE_NAME
 
-    settings = load(config)
-    assets = [asset.id for asset in settings.settings.asset]
-    assets += [signal.asset for source in settings.sources for signal in source.signals]
-    reader = LogReader(settings.data_dir / FILE_NAME)
+    loaded = load(config)
+    settings = loaded.settings
+    assets = {asset.id for asset in settings.asset}
+    assets |= {signal.asset for source in loaded.sources for signal in source.signals}
+    scope = Scope(settings.cloud, settings.gateway.id, frozenset(assets))
+    reader = LogReader(loaded.data_dir / FILE_NAME)
     try:
-        summaries = waiting(reader) or current(
-            LogHistory(reader),
-            settings.settings.cloud,
-            settings.settings.gateway.id,
-            list(dict.fromkeys(assets)),
-            SystemClock(),
-        )
+        summaries = waiting(reader) or current(reader, scope, SystemClock())
     finally:
         reader.close()
     body = as_json(summaries)

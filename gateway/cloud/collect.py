@@ -1,6 +1,6 @@
 """Makes summaries out of what an interval held. Pure but for the reading that it is handed."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -12,7 +12,7 @@ from gateway.cloud.summary import SignalSummary, Spread, Summary
 from gateway.core.alarm import Transition
 from gateway.core.assessment import Abstained, Assessments, ModelKind
 from gateway.core.batch import Quality
-from gateway.core.signals import Signal
+from gateway.core.signals import SignalTable
 
 Columns = tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.float64], NDArray[np.uint8]]
 """signal, t_ns, value, quality of `n` samples."""
@@ -28,12 +28,19 @@ VALUES_MAX = 2_000_000
 """Of one signal in one interval; beyond, every other value is left out of its quantiles."""
 
 
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What may be told, under whose name, and of which assets."""
+
+    cloud: CloudConfig
+    gateway: str
+    assets: frozenset[str]
+
+
 class History(Protocol):
     """What is read: the log, as far as summaries need it."""
 
-    def signals(self) -> tuple[Signal, ...]:
-        """Every signal, by its number."""
-        ...
+    def signals(self) -> SignalTable: ...
 
     def sample_blocks(self, start_ns: int, end_ns: int) -> Iterator[Columns]:
         """The samples of [start, end), block by block in the order of arrival."""
@@ -55,19 +62,17 @@ class _Gathered:
     bad_of: dict[str, int] = field(default_factory=dict)
 
 
-def summarise(
-    history: History, cloud: CloudConfig, gateway: str, assets: Iterable[str], start_s: int
-) -> list[Summary]:
+def summarise(history: History, scope: Scope, start_s: int) -> list[Summary]:
     """The summaries of one interval, for each asset of which anything was recorded in it."""
-    width_s = cloud.interval_s
+    width_s = scope.cloud.interval_s
     start_ns, end_ns = start_s * NS, (start_s + width_s) * NS
-    wanted = {asset: CloudAsset(id=asset) for asset in assets}
-    wanted |= {asset.id: asset for asset in cloud.asset if asset.id in wanted}
+    wanted = {asset: CloudAsset(id=asset) for asset in sorted(scope.assets)}
+    wanted |= {asset.id: asset for asset in scope.cloud.asset if asset.id in wanted}
     gathered = _gather(history, wanted, start_ns, end_ns)
     verdicts = _verdicts(history, wanted, start_ns, end_ns)
     alarms = _alarms(history, start_ns, end_ns)
     return [
-        _summary(gateway, asset, start_s, width_s, gathered, verdicts, alarms)
+        _summary(scope.gateway, asset, start_s, width_s, gathered, verdicts, alarms)
         for asset in wanted.values()
         if gathered[asset.id].samples or asset.id in verdicts
     ]
@@ -76,7 +81,7 @@ def summarise(
 def _gather(
     history: History, wanted: Mapping[str, CloudAsset], start_ns: int, end_ns: int
 ) -> dict[str, _Gathered]:
-    table = history.signals()
+    table = history.signals().signals()
     out = {asset: _Gathered() for asset in wanted}
     needed = {
         i: signal

@@ -8,6 +8,7 @@ from typing import Protocol
 
 import structlog
 
+from gateway.cloud.config import CloudConfig
 from gateway.cloud.summary import Summary, encode
 from gateway.cloud.target import Busy, Delivery, Target
 from gateway.core.alarm import Condition, Priority
@@ -88,24 +89,20 @@ class Sync:
         self,
         target: Target,
         outbox: Outbox,
+        cloud: CloudConfig,
         clock: Clock,
         random: Random,
         report: Callable[[Condition], None],
-        *,
-        interval_s: int,
-        deliver_s: int,
-        bytes_per_hour_max: int,
         meter: EgressMeter | None = None,
     ) -> None:
         self.meter = meter or EgressMeter()
         self.backoff_s_min = BACKOFF_S_MIN
         self._target, self._outbox = target, outbox
         self._clock, self._random, self._report = clock, random, report
-        self._interval_s = interval_s
-        self._deliver_s = deliver_s
+        self._interval_s, self._deliver_s = cloud.interval_s, cloud.deliver_s
         # In no hour may more leave than was allowed: what is saved up, the most that one delivery
         # may overdraw, and what an hour earns, are that together.
-        self._burst = bytes_per_hour_max / 12
+        self._burst = cloud.bytes_per_hour_max / 12
         self._rate = 10 * self._burst / 3600e9
         self._budget_bytes = self._burst
         self._paid_ns: int | None = None

@@ -85,6 +85,11 @@ class LogReader:
             raise StoreError(f"{self.path}: its signal table has gaps; run forewarn doctor")
         return table
 
+    def oldest_ns(self) -> int | None:
+        """UTC ns of the oldest sample that is kept; None where there is none."""
+        ((t_ns,),) = self.query("SELECT min(t_min) FROM samples")
+        return None if t_ns is None else int(t_ns)
+
     def epoch(self) -> str:
         """Changes when the file was started anew, so that positions in it mean nothing any more."""
         rows = self.query("SELECT value FROM meta WHERE key = 'epoch'")

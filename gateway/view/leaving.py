@@ -4,7 +4,7 @@ from gateway.cloud.config import CloudConfig
 from gateway.cloud.summary import encode
 from gateway.console.views import EgressView, Payload
 from gateway.egress import NAME as EGRESS
-from gateway.egress import LogHistory, current
+from gateway.egress import current
 from gateway.store.reader import LogReader
 from gateway.store.record import Kind
 from gateway.view.running import Running
@@ -18,14 +18,7 @@ def outgoing(gateway: Running, limit: int) -> list[Payload]:
         if gateway.outlet.egress is not None:
             preview, note = gateway.outlet.egress.preview(), "next"
         else:
-            preview = current(
-                LogHistory(reader),
-                cloud,
-                gateway.config.settings.gateway.id,
-                list(gateway.parts.signals),
-                gateway.clock,
-            )
-            note = "would"
+            preview, note = current(reader, gateway.parts.scope, gateway.clock), "would"
         now_ns = gateway.clock.wall_ns()
         out = [
             Payload(

@@ -19,6 +19,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from gateway.cloud.collect import Scope
 from gateway.cloud.config import CloudAsset, CloudConfig, Https, RemoteInflux
 from gateway.cloud.https import as_json, as_lines
 from gateway.cloud.summary import SAMPLES_MIN, SignalSummary, Spread, Summary, decode, encode
@@ -27,7 +28,7 @@ from gateway.core.assessment import Abstained, Assessments, ModelKind
 from gateway.core.batch import Quality, make_batch
 from gateway.core.clock import SystemClock
 from gateway.core.signals import Signal
-from gateway.egress import GRACE_S, Egress, LogHistory, current, waiting
+from gateway.egress import GRACE_S, Egress, current, waiting
 from gateway.store.config import StoreConfig
 from gateway.store.log import Log
 from gateway.store.reader import LogReader
@@ -220,13 +221,17 @@ def cloud_config(sink_url: str, folder: Path, deliver_s: int = 0) -> CloudConfig
     )
 
 
+def scope(cloud: CloudConfig) -> Scope:
+    return Scope(cloud, "box", frozenset(("press", "saw")))
+
+
 @asynccontextmanager
 async def egress(
     log: Log, cloud: CloudConfig, reports: list[Condition] | None = None
 ) -> AsyncIterator[Egress]:
     """A running egress with the real clock; what it reports goes into `reports`."""
     told = reports if reports is not None else []
-    out = Egress(cloud, "box", ["press", "saw"], log, SystemClock(), Random(1), told.append)
+    out = Egress(scope(cloud), log, SystemClock(), Random(1), told.append)
     out.sync.backoff_s_min = 0.05
     task = asyncio.create_task(out.run(), name="egress")
     try:
@@ -249,10 +254,7 @@ async def test_an_interval_is_summed_up_from_what_the_log_holds(tmp_path: Path, 
     await log.flush()
     reader = LogReader(log.path)
     cloud = cloud_config("https://127.0.0.1:1/", tmp_path)
-    made = {
-        s.asset: s
-        for s in current(LogHistory(reader), cloud, "box", ["press", "saw"], SystemClock())
-    }
+    made = {s.asset: s for s in current(reader, scope(cloud), SystemClock())}
     reader.close()
     press, saw = made["press"], made["saw"]
     assert (press.samples, press.bad, press.stayed_bytes) == (1800, 30, 1800 * 17)

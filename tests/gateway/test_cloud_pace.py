@@ -7,6 +7,7 @@ from random import Random
 
 import pytest
 
+from gateway.cloud.config import CloudConfig
 from gateway.cloud.summary import Spread, Summary, encode
 from gateway.cloud.sync import BACKOFF_S_MAX, Sync, Waiting
 from gateway.cloud.target import Delivery
@@ -91,12 +92,17 @@ def summary(asset: str, start_s: int) -> Summary:
 def week_off(bytes_per_hour_max: int, after_s: float) -> tuple[Receiver, Waits]:
     """A week of summaries, then a receiver for a while."""
     receiver, waits = Receiver(WEEK_S), Waits()
+    cloud = CloudConfig(interval_s=WIDTH_S, bytes_per_hour_max=bytes_per_hour_max)
 
     async def main() -> None:
         sync = Sync(
-            receiver, waits, LoopClock(BEGIN_S), Random(1), lambda _: None,
-            interval_s=WIDTH_S, deliver_s=3600, bytes_per_hour_max=bytes_per_hour_max,
-        )  # fmt: skip
+            receiver,
+            waits,
+            cloud,
+            LoopClock(BEGIN_S),
+            Random(1),
+            lambda _: None,
+        )
         tasks = [asyncio.create_task(sync.run()), asyncio.create_task(waits.fill())]
         await asyncio.sleep(WEEK_S + after_s)
         for task in tasks:
