@@ -13,8 +13,9 @@ import anyio.to_thread
 from fastapi import HTTPException, Request
 
 from gateway.console.config import ConsoleConfig
+from gateway.console.sessions import Session
 from gateway.console.trail import AuditEntry
-from gateway.console.vault import Role, Session, User, Vault
+from gateway.console.vault import Role, User, Vault
 from gateway.core.texts import Phrase
 
 T = TypeVar("T")
@@ -127,7 +128,7 @@ class Guard:
 
     async def begin(self, user: User, address: str) -> str:
         """Begin a session for a person who has proven who they are."""
-        secret, _ = await anyio.to_thread.run_sync(self.vault.begin_session, user)
+        secret, _ = await anyio.to_thread.run_sync(self.vault.sessions.begin, user.name)
         await self.audit(user.name, "session", address, "sign-in", outcome="done")
         return secret
 

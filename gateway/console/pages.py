@@ -323,7 +323,7 @@ async def sign_out(request: Request, csrf: Text = "") -> Response:
     actor = _actor(request)
     check_csrf(request, actor, csrf)
     guard = guard_of(request)
-    await anyio.to_thread.run_sync(guard.vault.end_session, request.cookies.get(COOKIE, ""))
+    await anyio.to_thread.run_sync(guard.vault.sessions.end, request.cookies.get(COOKIE, ""))
     await guard.audit(actor.name, actor.via, address_of(request), "sign-out")
     answer = RedirectResponse("/sign-in", 303)
     answer.delete_cookie(COOKIE, path="/")

@@ -92,7 +92,7 @@ class Console:
         except* ConfigError as group:
             fault = next(e for e in group.exceptions if isinstance(e, ConfigError))
         finally:
-            self._vault.write_seen(
+            self._vault.sessions.write_seen(
                 idle_s=self.config.session_idle_s, max_s=self.config.session_max_s
             )
             self._vault.close()
@@ -112,7 +112,7 @@ class Console:
         while True:
             await asyncio.sleep(SEEN_INTERVAL_S)
             await anyio.to_thread.run_sync(
-                lambda: self._vault.write_seen(
+                lambda: self._vault.sessions.write_seen(
                     idle_s=self.config.session_idle_s, max_s=self.config.session_max_s
                 )
             )

@@ -1,6 +1,5 @@
-"""People, tokens and sessions, in one SQLite file of the data directory, beside their trail."""
+"""People and tokens, in one SQLite file of the data directory, with their sessions and trail."""
 
-import hashlib
 import secrets
 import sqlite3
 import threading
@@ -13,7 +12,9 @@ from typing import Literal
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
-from gateway.console.trail import SCHEMA, Trail
+from gateway.console import sessions, trail
+from gateway.console.sessions import Session, Sessions, digest
+from gateway.console.trail import Trail
 from gateway.core.errors import StoreError
 from gateway.core.refusal import Refused
 from gateway.core.texts import Phrase
@@ -21,7 +22,6 @@ from gateway.core.texts import Phrase
 FILE = "console.db"
 USERS_MAX = 1_000
 TOKENS_MAX = 1_000
-SESSIONS_MAX = 10_000
 NAME_MAX = 60
 PASSWORD_MIN = 10
 PASSWORD_MAX = 200
@@ -38,9 +38,6 @@ CREATE TABLE IF NOT EXISTS token (
     name TEXT PRIMARY KEY COLLATE NOCASE, digest BLOB NOT NULL UNIQUE, role INTEGER NOT NULL,
     created_ns INTEGER NOT NULL, created_by TEXT NOT NULL, expires_ns INTEGER NOT NULL)
     WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS session (
-    digest BLOB PRIMARY KEY, user TEXT NOT NULL COLLATE NOCASE, csrf TEXT NOT NULL,
-    created_ns INTEGER NOT NULL, seen_ns INTEGER NOT NULL) WITHOUT ROWID;
 """
 
 
@@ -80,22 +77,6 @@ class Token:
     """UTC ns; 0 for never."""
 
 
-@dataclass(slots=True)
-class Session:
-    """A signed-in browser."""
-
-    digest: bytes
-    user: str
-    csrf: str
-    created_ns: int
-    seen_ns: int
-    written_ns: int
-
-    def over(self, now_ns: int, *, idle_s: float, max_s: float) -> bool:
-        """Whether it was idle for too long, or has lasted for too long."""
-        return now_ns - self.seen_ns > idle_s * 1e9 or now_ns - self.created_ns > max_s * 1e9
-
-
 class Vault:
     """Opens the file, keeps what every request needs in memory, writes through.
 
@@ -104,6 +85,7 @@ class Vault:
 
     Attributes:
         trail: Who did what, in the same file.
+        sessions: Of those who have signed in, likewise.
     """
 
     def __init__(self, data_dir: Path) -> None:
@@ -117,16 +99,16 @@ class Vault:
             self.path.chmod(0o600)
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA synchronous=FULL")
-            self._db.executescript(_SCHEMA + SCHEMA)
+            self._db.executescript(_SCHEMA + sessions.SCHEMA + trail.SCHEMA)
         except (OSError, sqlite3.Error) as error:
             raise StoreError(
                 f"{self.path}: cannot be opened ({error}); check the data directory"
             ) from error
         self.trail = Trail(self._db, self._lock)
+        self.sessions = Sessions(self._db, self._lock)
         self._version = -1
         self._users: dict[str, tuple[User, str]] = {}
         self._tokens: dict[bytes, Token] = {}
-        self._sessions: dict[bytes, Session] = {}
         # A stranger must not learn from the time it takes whether a name exists.
         self._decoy = _HASHER.hash(secrets.token_hex(16))
         self._refresh()
@@ -178,7 +160,7 @@ class Vault:
                 "UPDATE user SET password = ? WHERE name = ?", (hashed, name)
             ).rowcount:
                 raise Refused(Phrase("refused.no_name", name=name))
-            self._db.execute("DELETE FROM session WHERE user = ?", (name,))
+            self.sessions.end_all_of(name)
             self._reload()
 
     def set_role(self, name: str, role: Role) -> None:
@@ -197,7 +179,7 @@ class Vault:
             self._keep_an_engineer(name, None)
             if not self._db.execute("DELETE FROM user WHERE name = ?", (name,)).rowcount:
                 raise Refused(Phrase("refused.no_name", name=name))
-            self._db.execute("DELETE FROM session WHERE user = ?", (name,))
+            self.sessions.end_all_of(name)
             self._reload()
 
     def verify(self, name: str, password: str) -> User | None:
@@ -242,7 +224,7 @@ class Vault:
                 raise Refused(Phrase("refused.tokens", most=TOKENS_MAX))
             self._db.execute(
                 "INSERT INTO token VALUES (?, ?, ?, ?, ?, ?)",
-                (name, _digest(secret), int(role), now_ns, by, expires_ns),
+                (name, digest(secret), int(role), now_ns, by, expires_ns),
             )
             self._reload()
         return secret
@@ -258,70 +240,22 @@ class Vault:
         """The token behind a secret, unless it has expired."""
         with self._lock:
             self._refresh()
-            token = self._tokens.get(_digest(secret))
+            token = self._tokens.get(digest(secret))
         if token is None or (token.expires_ns and token.expires_ns <= time.time_ns()):
             return None
         return token
 
     # Sessions
 
-    def begin_session(self, user: User) -> tuple[str, Session]:
-        """Sign a browser in: (the secret for its cookie, the session)."""
-        secret = secrets.token_urlsafe(32)
-        now_ns = time.time_ns()
-        session = Session(
-            _digest(secret), user.name, secrets.token_urlsafe(24), now_ns, now_ns, now_ns
-        )
-        with self._lock:
-            self._refresh()
-            while len(self._sessions) >= SESSIONS_MAX:
-                self._drop(min(self._sessions.values(), key=lambda s: s.seen_ns).digest)
-            self._db.execute(
-                "INSERT INTO session VALUES (?, ?, ?, ?, ?)",
-                (session.digest, session.user, session.csrf, now_ns, now_ns),
-            )
-            self._sessions[session.digest] = session
-        return secret, session
-
     def find_session(
         self, secret: str, *, idle_s: float, max_s: float, touch: bool
     ) -> tuple[Session, User] | None:
         """The session behind a cookie and its person, unless it is over. Writes nothing."""
-        now_ns = time.time_ns()
         with self._lock:
             self._refresh()
-            session = self._sessions.get(_digest(secret))
-            if session is None or session.over(now_ns, idle_s=idle_s, max_s=max_s):
-                return None
-            user = self._users.get(session.user.casefold())
-            if user is None:
-                return None
-            if touch:
-                session.seen_ns = max(session.seen_ns, now_ns)
-            return session, user[0]
-
-    def write_seen(self, *, idle_s: float, max_s: float) -> None:
-        """Write when sessions were last used, and drop those that are over. Called now and then."""
-        now_ns = time.time_ns()
-        with self._lock:
-            for session in list(self._sessions.values()):
-                if session.over(now_ns, idle_s=idle_s, max_s=max_s):
-                    self._drop(session.digest)
-                elif session.seen_ns != session.written_ns:
-                    session.written_ns = session.seen_ns
-                    self._db.execute(
-                        "UPDATE session SET seen_ns = ? WHERE digest = ?",
-                        (session.seen_ns, session.digest),
-                    )
-
-    def end_session(self, secret: str) -> None:
-        """Sign a browser out."""
-        with self._lock:
-            self._drop(_digest(secret))
-
-    def _drop(self, digest: bytes) -> None:
-        self._sessions.pop(digest, None)
-        self._db.execute("DELETE FROM session WHERE digest = ?", (digest,))
+            session = self.sessions.find(secret, idle_s=idle_s, max_s=max_s, touch=touch)
+            user = self._users.get(session.user.casefold()) if session else None
+        return (session, user[0]) if session and user else None
 
     # Memory
 
@@ -341,13 +275,7 @@ class Vault:
             bytes(digest): Token(str(name), Role(role), int(at), str(by), int(expires))
             for name, digest, role, at, by, expires in self._db.execute("SELECT * FROM token")
         }
-        seen = {d: s.seen_ns for d, s in self._sessions.items()}
-        self._sessions = {
-            bytes(d): Session(
-                bytes(d), str(u), str(c), int(at), max(int(used), seen.get(d, 0)), used
-            )
-            for d, u, c, at, used in self._db.execute("SELECT * FROM session")
-        }
+        self.sessions.reload()
 
 
 def _fit_name(name: str) -> str:
@@ -363,8 +291,3 @@ def check_password(password: str, name: str) -> None:
         raise Refused(Phrase("refused.password_length", least=PASSWORD_MIN, most=PASSWORD_MAX))
     if password.casefold() == name.casefold() or len(set(password)) < 4:
         raise Refused(Phrase("refused.password_easy"))
-
-
-def _digest(secret: str) -> bytes:
-    # The secrets are random, 256 bits: a plain digest is enough, and fast.
-    return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).digest()

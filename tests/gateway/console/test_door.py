@@ -123,7 +123,7 @@ async def test_lock_out_ends_by_the_monotonic_clock(tmp_path: Path) -> None:
 def test_sessions_end_when_idle_and_in_any_case(tmp_path: Path) -> None:
     vault = Vault(tmp_path)
     user = vault.add_user("eva", PASSWORD, Role.ENGINEER, "test")
-    secret, session = vault.begin_session(user)
+    secret, session = vault.sessions.begin(user.name)
     limits = {"idle_s": 60.0, "max_s": 600.0}
     assert vault.find_session(secret, **limits, touch=True)
     session.seen_ns -= 61 * 10**9
@@ -138,7 +138,7 @@ def test_sessions_survive_a_restart_and_end_with_the_person(tmp_path: Path) -> N
     vault = Vault(tmp_path)
     user = vault.add_user("eva", PASSWORD, Role.ENGINEER, "test")
     vault.add_user("ada", PASSWORD, Role.ENGINEER, "test")
-    secret, _ = vault.begin_session(user)
+    secret, _ = vault.sessions.begin(user.name)
     vault.close()
     vault, other = Vault(tmp_path), Vault(tmp_path)
     limits = {"idle_s": 60.0, "max_s": 600.0}
