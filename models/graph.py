@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 OPSET = 13
-"""The oldest that knows per-channel quantisation; every runtime that we support reads it."""
+"""Every runtime that we support reads it."""
 IR_VERSION = 8
 PREPARED = "prepared"
 EXACT = "exact"

@@ -87,7 +87,7 @@ class Builder:
     def __init__(self, graph: onnx.GraphProto, weights: dict[str, onnx.TensorProto]) -> None:
         self._graph = graph
         self._weights = weights
-        self._done: dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]] = {}
+        self._done: dict[str, tuple[float, NDArray[np.float64]]] = {}
 
     def activation(self, tensor: str, scale: float, name: str) -> list[onnx.NodeProto]:
         """Quantise and dequantise an activation as `name`, per tensor, zero point 0."""
@@ -109,74 +109,48 @@ class Builder:
         ]
 
     def weight(
-        self,
-        node: onnx.NodeProto,
-        input_scale: float,
-        per_channel: bool,
-        input_shift: float,
-        output_shift: float,
+        self, node: onnx.NodeProto, input_scale: float, input_shift: float, output_shift: float
     ) -> list[onnx.NodeProto]:
         """Store the weight as int8 and the bias as int32 (scale: input x weight)."""
         name = node.input[1]
         made: list[onnx.NodeProto] = []
-        weight = numpy_helper.to_array(self._weights[name])
-        transposed = any(a.name == "transB" and a.i for a in node.attribute)
-        axis = 0 if node.op_type == "Conv" or transposed else weight.ndim - 1
-        other = tuple(i for i in range(weight.ndim) if i != axis)
         if name not in self._done:
-            top = np.abs(weight).max(axis=other if per_channel else None)
-            scale = np.maximum(top, 1e-12).astype(np.float64) / INT8_MAX
-            if not per_channel and top <= INT8_MAX and not (weight % 1).any():
-                scale = np.ones(())  # whole numbers stay as they are
-            shape = [1] * weight.ndim
-            shape[axis] = -1
-            spread = scale.reshape(shape) if per_channel else scale
-            held = np.clip(np.rint(weight / spread), -INT8_MAX, INT8_MAX)
-            self._done[name] = np.atleast_1d(scale), (held * spread).sum(axis=other)
-            self._add(f"{name}_q", held.astype(np.int8))
-            self._add(f"{name}_scale", np.asarray(scale, np.float32))
-            self._add(f"{name}_zero", np.zeros(np.shape(scale), np.int8))
-            attributes: dict[str, Any] = {"axis": axis} if per_channel else {}
-            made.append(
-                helper.make_node(
-                    "DequantizeLinear",
-                    [f"{name}_q", f"{name}_scale", f"{name}_zero"],
-                    [f"{name}_dq"],
-                    name=f"{name}_dequantise",
-                    **attributes,
-                )
-            )
+            weight = numpy_helper.to_array(self._weights[name])
+            top = float(np.abs(weight).max())
+            whole = top <= INT8_MAX and not (weight % 1).any()
+            scale = 1.0 if whole else max(top, 1e-12) / INT8_MAX
+            held = np.clip(np.rint(weight / scale), -INT8_MAX, INT8_MAX)
+            transposed = any(a.name == "transB" and a.i for a in node.attribute)
+            axis = 0 if node.op_type == "Conv" or transposed else weight.ndim - 1
+            other = tuple(i for i in range(weight.ndim) if i != axis)
+            self._done[name] = scale, (held * scale).sum(axis=other)
+            made.append(self._dequantise(name, held.astype(np.int8), scale))
         node.input[1] = f"{name}_dq"
         if len(node.input) > 2 and node.input[2] in self._weights:
-            scale, total = self._done[name]
-            lifted = input_shift * total - output_shift
-            made.extend(self._bias(node, (input_scale * scale).astype(np.float32), lifted))
+            bias = numpy_helper.to_array(self._weights[node.input[2]]).astype(np.float64)
+            if bias.ndim == 1:
+                scale, total = self._done[name]
+                step, limit = float(np.float32(input_scale * scale)), 2**31 - 1
+                held = np.rint((bias + input_shift * total - output_shift) / step)
+                name = f"{node.output[0]}_bias"
+                rounded = np.clip(held, -limit, limit).astype(np.int32)
+                made.append(self._dequantise(name, rounded, step))
+                node.input[2] = f"{name}_dq"
         return made
 
-    def _bias(
-        self, node: onnx.NodeProto, step: NDArray[np.float32], lifted: NDArray[np.float64]
-    ) -> list[onnx.NodeProto]:
-        bias = numpy_helper.to_array(self._weights[node.input[2]]).astype(np.float64)
-        if bias.ndim != 1:
-            return []
-        name = f"{node.output[0]}_bias"
-        limit = 2**31 - 1
-        held = np.rint((bias + lifted) / step)
-        scale = step if len(step) > 1 or len(bias) == 1 else step[0]
-        attributes: dict[str, Any] = {"axis": 0} if np.ndim(scale) else {}
-        self._add(f"{name}_q", np.clip(held, -limit, limit).astype(np.int32))
-        self._add(f"{name}_scale", scale)
-        self._add(f"{name}_zero", np.zeros(np.shape(scale), np.int32))
-        node.input[2] = f"{name}_dq"
-        return [
-            helper.make_node(
-                "DequantizeLinear",
-                [f"{name}_q", f"{name}_scale", f"{name}_zero"],
-                [f"{name}_dq"],
-                name=f"{name}_dequantise",
-                **attributes,
-            )
-        ]
+    def _dequantise(
+        self, name: str, held: NDArray[np.int8] | NDArray[np.int32], scale: float
+    ) -> onnx.NodeProto:
+        """What stands for a constant as `name`_dq."""
+        self._add(f"{name}_q", held)
+        self._add(f"{name}_scale", np.float32(scale))
+        self._add(f"{name}_zero", held.dtype.type(0))
+        return helper.make_node(
+            "DequantizeLinear",
+            [f"{name}_q", f"{name}_scale", f"{name}_zero"],
+            [f"{name}_dq"],
+            name=f"{name}_dequantise",
+        )
 
     def zero(self) -> str:
         """The float32 constant 0."""

@@ -1,8 +1,9 @@
 """Turns a float32 graph into int8 Q/DQ, and measures what that costs. Needs the train extra.
 
 Explicit Q/DQ pairs, signed and symmetric on both sides (S8S8), because that is what ONNX Runtime,
-OpenVINO and TensorRT all execute as int8. Only Gemm, MatMul and Conv with constant weights are
-quantised: they are the heavy part, and normalisation and scoring lose the most.
+OpenVINO and TensorRT all execute as int8. One scale a weight: one for each of its columns was no
+more exact on nets whose weights decay, and took longer. Only Gemm, MatMul and Conv with constant
+weights are quantised: they are the heavy part, and normalisation and scoring lose the most.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -31,7 +32,6 @@ def quantise(
     model: onnx.ModelProto,
     calibration: Floats,
     *,
-    per_channel: bool = True,
     widen: float = WIDEN,
     ranges: Mapping[str, float] | None = None,
     keep_fp32: Sequence[str] = (),
@@ -41,7 +41,6 @@ def quantise(
     Args:
         model: A float32 graph, as `models.graph` builds them.
         calibration: float32[n, d], inputs that cover what will be seen; NaN allowed.
-        per_channel: One weight scale per output column (as fast as one per tensor, more exact).
         widen: Factor by which the range seen in calibration grows. 1 clips at what was seen.
         ranges: Known largest magnitudes, by tensor name; they win over calibration.
         keep_fp32: Names of output tensors of nodes that stay float32.
@@ -79,9 +78,8 @@ def quantise(
                 placed[read] = f"{given.tensor}_{len(placed)}"
                 nodes.extend(build.activation(*read, placed[read]))
             node.input[0] = f"{placed[read]}_dq"
-            flat = len(weights[node.input[1]].dims) == 2 or node.op_type == "Conv"
-            shift = given.shift, lower.get(node.output[0], 0.0)
-            nodes.extend(build.weight(node, given.scale, per_channel and flat, *shift))
+            lowered = lower.get(node.output[0], 0.0)
+            nodes.extend(build.weight(node, given.scale, given.shift, lowered))
             made.add(node.output[0])
         if node.op_type == "Relu" and node.input[0] in made:
             # ONNX Runtime would fuse Gemm and Relu in float32 first, and int8 would be lost.

@@ -276,7 +276,6 @@ def int8_of(
         made = quantise(
             whole,
             x,
-            per_channel=False,
             ranges=dict.fromkeys(rounded, CLIP),
             keep_fp32=[
                 node.output[0]

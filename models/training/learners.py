@@ -206,7 +206,7 @@ def taught_value(z: Features, y: Floats, seed: int) -> Learner:
     seen = np.concatenate([z, *mixed])
     told = np.mean([each.predict(seen) for each in teachers], axis=0)
     told[: len(z)] = (told[: len(z)] + y) / 2
-    return _regressed(seen, told, (192, 96), 0.1, 10 * (1 + MIXTURES), seed)
+    return _regressed(seen, told, (256, 160), 0.1, 10 * (1 + MIXTURES), seed)
 
 
 def _mixed(z: Features, random: np.random.Generator) -> Features:
