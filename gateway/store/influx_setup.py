@@ -13,8 +13,8 @@ import urllib3
 from gateway.core.errors import ConfigError
 from gateway.core.secret import masked
 from gateway.store.config import InfluxConfig
-from gateway.store.influx import health_line
 from gateway.store.influx_answer import Verdict, judge
+from gateway.store.influx_delivery import health_line
 from gateway.store.influx_link import PlainLink, body_of, open_link
 
 
