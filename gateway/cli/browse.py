@@ -104,7 +104,7 @@ async def _explore(config: "Config", options: dict[str, Any]) -> "tuple[Found, b
     from gateway.core.source import SourceContext
     from protocols.opcua.explore import explore, to_toml
     from protocols.opcua.items import Item, read_server, resolve
-    from protocols.opcua.link import open_link
+    from protocols.opcua.opening import open_link
 
     with tempfile.TemporaryDirectory() as empty:
         context = SourceContext(

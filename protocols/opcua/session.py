@@ -15,7 +15,8 @@ from protocols.opcua.harvest import Harvest
 from protocols.opcua.history import GapFiller
 from protocols.opcua.intake import Intake
 from protocols.opcua.items import Item, Limits, read_server, resolve
-from protocols.opcua.link import Link, open_link
+from protocols.opcua.link import Link
+from protocols.opcua.opening import open_link
 from protocols.opcua.outbox import Outbox
 from protocols.opcua.poll import Poller
 from protocols.opcua.publish import PUBLISH_REQUESTS, Publisher

@@ -6,7 +6,7 @@ import pytest
 from asyncua import ua
 
 from protocols.opcua.items import read_server
-from protocols.opcua.link import open_link
+from protocols.opcua.opening import open_link
 from protocols.opcua.session import OpcUaSession
 
 from ..conformance import bench
