@@ -1,6 +1,7 @@
 """Takes what a gateway stored as a record to train on: from its own log, or from its InfluxDB."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Literal
@@ -13,13 +14,9 @@ from gateway.alarms.feedback import Episode, episodes, unhealthy
 from gateway.config import Config, load
 from gateway.core.alarm import Cause, Verdict
 from gateway.core.errors import ConfigError
-from gateway.store.readback import (
-    Table,
-    from_influx,
-    from_log,
-    intervals_from_influx,
-    intervals_from_log,
-)
+from gateway.store.influx_link import PlainLink
+from gateway.store.influx_readback import StoredInInflux
+from gateway.store.readback import Stored, StoredInLog, Table
 from gateway.store.reader import LogReader
 from gateway.store.schema import FILE_NAME
 from models.formula import Formula
@@ -58,10 +55,9 @@ def stored_record(
     start: str | None,
     end: str | None,
     signals: tuple[str, ...] = (),
-    step_s: float | None = None,
     corrected_s: float | None = None,
 ) -> Record:
-    """The healthy period of one asset, at even steps, holes as borders between sequences.
+    """The healthy period of one asset, in steps of its slowest signal; holes part sequences.
 
     What lies in an alarm of that asset is left out, unless an engineer judged it false or known. So
     is the time in which the machine stood still, where `running` tells.
@@ -73,7 +69,6 @@ def stored_record(
         start: ISO 8601; a week ago when None.
         end: ISO 8601; now when None.
         signals: Which of its signals; all when empty.
-        step_s: Between two rows; how often the slowest of the signals comes when None.
         corrected_s: Take also what was called a false alarm after `end`, and so much around it.
 
     Raises:
@@ -88,30 +83,15 @@ def stored_record(
     # The rule may need other signals than those to learn.
     wanted = None if rule else signals or None
 
-    influx = config.settings.influx
-    if source == "influx" and influx is None:
-        raise ConfigError(f"{path.name}: has no [influx] table to read from")
-
-    def take(step: float, start_ns: int, end_ns: int) -> Table:
-        if source == "influx":
-            assert influx is not None
-            return from_influx(influx, asset, start_ns, end_ns, signals=wanted, step_s=step)
-        return from_log(config.data_dir, asset, start_ns, end_ns, signals=wanted, step_s=step)
-
-    if source == "influx":
-        assert influx is not None
-        comes = intervals_from_influx(influx, asset, start_ns, end_ns, wanted)
-    else:
-        comes = intervals_from_log(config.data_dir, asset, start_ns, end_ns, wanted)
     told = _episodes(config.data_dir)
     spans = [(start_ns, end_ns)]
     if corrected_s is not None:
         spans += _called_false(told, asset, end_ns, round(corrected_s * 1e9))
-    notes: tuple[str, ...] = ()
-    if step_s is None:
-        values_hz = sum(end - start for start, end in spans) / 1e9 * len(comes)
-        step_s, notes = _step_s(comes, asset, values_hz)
-    table = _joined([take(step_s, *span) for span in spans])
+    with _stored(config, source, asset, wanted) as stored:
+        comes_s = stored.intervals_s(start_ns, end_ns)
+        values_hz = sum(end - start for start, end in spans) / 1e9 * len(comes_s)
+        step_s, notes = _step_s(comes_s, asset, values_hz)
+        table = _joined([stored.table(*span, step_s) for span in spans])
     runs = _ran(rule, table) if rule else np.ones(len(table.t_ns), dtype=bool)
     table = _chosen(table, signals, RUNNING if rule else "")
     kept = np.isfinite(table.value).any(axis=1) & runs
@@ -136,6 +116,20 @@ def stored_record(
         groups=tuple(str(i) for i in range(int(group[-1]) + 1)),
         notes=notes,
     )
+
+
+@contextmanager
+def _stored(
+    config: Config, source: Literal["log", "influx"], asset: str, signals: Sequence[str] | None
+) -> Iterator[Stored]:
+    if source == "log":
+        with closing(LogReader(config.data_dir / FILE_NAME)) as reader:
+            yield StoredInLog(reader, asset, signals)
+        return
+    if config.settings.influx is None:
+        raise ConfigError(f"{config.path.name}: has no [influx] table to read from")
+    with closing(PlainLink(config.settings.influx)) as link:
+        yield StoredInInflux(link, asset, signals)
 
 
 def running_rule(path: Path, asset: str) -> str:
@@ -165,12 +159,10 @@ def _called_false(
 
 def _joined(tables: Sequence[Table]) -> Table:
     """Tables of the same signals, one after the other."""
-    first = tables[0]
-    at = [[table.names.index(name) for name in first.names] for table in tables]
     return Table(
         np.concatenate([table.t_ns for table in tables]),
-        first.names,
-        np.concatenate([t.value[:, columns] for t, columns in zip(tables, at, strict=True)]),
+        tables[0].names,
+        np.concatenate([table.value for table in tables]),
     )
 
 
@@ -202,25 +194,25 @@ def _episodes(data_dir: Path) -> list[Episode]:
 
 
 def _step_s(
-    comes: Mapping[str, float], asset: str, values_hz: float
+    comes_s: Mapping[str, float], asset: str, values_hz: float
 ) -> tuple[float, tuple[str, ...]]:
     """How often the slowest signal comes; longer where memory would not hold so many rows.
 
     Args:
-        comes: Seconds from one sample of each signal to its next.
+        comes_s: From one sample of each signal to its next.
         asset: The machine.
         values_hz: Values that there are at one row a second.
     """
-    if not comes:
+    if not comes_s:
         raise ConfigError(f"asset {asset!r}: nothing usable is stored of that time")
     # A thousandth is left to the jitter of the clock.
-    step_s = float(f"{max(comes.values()):.3g}")
+    step_s = float(f"{max(comes_s.values()):.3g}")
     turns = int(-(-values_hz // (step_s * VALUES_MAX)))
     if turns <= 1:
         return step_s, ()
     longer_s = float(f"{turns * step_s:.6g}")
     note = (
-        f"{len(comes)} signals are too many to learn of each {step_s:g} s of that time; a row "
+        f"{len(comes_s)} signals are too many to learn of each {step_s:g} s of that time; a row "
         f"stands for {longer_s:g} s (take a shorter time for shorter rows)"
     )
     return longer_s, (note,)

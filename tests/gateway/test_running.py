@@ -189,7 +189,6 @@ def test_training_from_the_log_leaves_out_what_stood(tmp_path: Path) -> None:
             source="log",
             start="2023-11-20T00:00",
             end="2023-11-20T00:10",
-            step_s=1.0,
             signals=signals,
         )
         assert set(record.names) == set(signals or ("heat", "speed"))

@@ -24,10 +24,11 @@ from gateway.store import readback
 from gateway.store.blocks import Columns
 from gateway.store.config import InfluxConfig, TrendBounds
 from gateway.store.influx_link import PlainLink
+from gateway.store.influx_readback import PAGE_ROWS, StoredInInflux
 from gateway.store.line_protocol import Encoder
 from gateway.store.log import Log
 from gateway.store.quarantine import Quarantine, Refused
-from gateway.store.readback import PAGE_ROWS, from_influx, from_log, intervals_from_log
+from gateway.store.readback import StoredInLog
 from gateway.store.reader import LogReader
 from gateway.store.trends import Trends, take_in
 
@@ -82,17 +83,17 @@ async def test_the_log_comes_back_as_a_table(tmp_path: Path) -> None:
         fill(log)
         await log.flush()
         end_ns = T0_NS + 50 * SECOND_NS
-        table = from_log(tmp_path, "pump", T0_NS, end_ns)
+        table = StoredInLog(log._reader, "pump", None).table(T0_NS, end_ns, 0.1)
         assert table.names == ("vibration", "power")
         assert table.value.shape == (500, 2)
         assert table.value[:, 0].tolist() == list(range(500))
-        assert np.isfinite(table.value[:, 1]).sum() == 45
-        grid = from_log(tmp_path, "pump", T0_NS, end_ns, signals=["power"], step_s=1)
+        assert np.isfinite(table.value[:, 1]).sum() == 45 * 4, "each stands for three rows more"
+        grid = StoredInLog(log._reader, "pump", ["power"]).table(T0_NS, end_ns, 1.0)
         assert grid.value[:5, 0].tolist() == [0, 1, 2, 2, 4]  # The last usable one is held.
         with pytest.raises(ConfigError, match="has no signal torque; it has vibration, power"):
-            from_log(tmp_path, "pump", T0_NS, end_ns, signals=["torque"])
+            StoredInLog(log._reader, "pump", ["torque"])
         with pytest.raises(ConfigError, match="nothing is stored of it"):
-            from_log(tmp_path, "fan", T0_NS, end_ns)
+            StoredInLog(log._reader, "fan", None)
 
 
 async def test_a_long_log_is_laid_in_slices_and_asked_of_its_end_alone(
@@ -102,9 +103,10 @@ async def test_a_long_log_is_laid_in_slices_and_asked_of_its_end_alone(
         fill(log)
         await log.flush()
         end_ns = T0_NS + 100 * SECOND_NS
-        whole = from_log(tmp_path, "pump", T0_NS, end_ns, step_s=0.7)
-        comes = intervals_from_log(tmp_path, "pump", T0_NS, end_ns)
-        assert comes == {"vibration": 0.1, "power": 1.0}
+        stored = StoredInLog(log._reader, "pump", None)
+        whole = stored.table(T0_NS, end_ns, 0.7)
+        comes_s = stored.intervals_s(T0_NS, end_ns)
+        assert comes_s == {"vibration": 0.1, "power": 1.0}
         asked: list[tuple[int, int]] = []
         monkeypatch.setattr(readback, "SLICE_VALUES", 20)
         monkeypatch.setattr(readback, "INTERVAL_NS", 5 * SECOND_NS)
@@ -116,12 +118,12 @@ async def test_a_long_log_is_laid_in_slices_and_asked_of_its_end_alone(
             return samples(self, low_ns, high_ns, signals)
 
         monkeypatch.setattr(LogReader, "samples", seen)
-        sliced = from_log(tmp_path, "pump", T0_NS, end_ns, step_s=0.7)
+        sliced = stored.table(T0_NS, end_ns, 0.7)
         np.testing.assert_array_equal(sliced.value, whole.value)
         np.testing.assert_array_equal(sliced.t_ns, whole.t_ns)
         assert len(asked) == 15, "ten rows of two signals at a time"
         asked.clear()
-        assert intervals_from_log(tmp_path, "pump", T0_NS, end_ns) == comes
+        assert stored.intervals_s(T0_NS, end_ns) == comes_s
         assert [high - low for low, high in asked] == [5 * SECOND_NS, 20 * SECOND_NS]
 
 
@@ -136,14 +138,14 @@ async def test_influxdb_gives_the_same_table_page_by_page(tmp_path: Path) -> Non
             link = PlainLink(settings)
             for columns in log._reader.sample_blocks(T0_NS, 1 << 62):
                 assert link.write("\n".join(encoder.samples(columns)).encode()).status == 204
+            names, end_ns = ["vibration", "power"], T0_NS + 80 * 3600 * SECOND_NS  # Over 72 hours.
+            ours = StoredInLog(log._reader, "pump", names).table(T0_NS, end_ns, 0.1)
+            theirs = StoredInInflux(link, "pump", names).table(T0_NS, end_ns, 0.1)
             link.close()
-            end_ns = T0_NS + 80 * 3600 * SECOND_NS  # More than one range of 72 hours.
-            ours = from_log(tmp_path, "pump", T0_NS, end_ns, signals=["vibration", "power"])
-            theirs = from_influx(settings, "pump", T0_NS, end_ns, signals=["vibration", "power"])
     assert theirs.names == ours.names
     assert np.array_equal(theirs.t_ns, ours.t_ns)
     assert np.array_equal(theirs.value, ours.value, equal_nan=True)
-    assert len(ours.t_ns) == 2 * PAGE_ROWS + 70
+    assert np.isfinite(ours.value[:, 0]).sum() == 2 * PAGE_ROWS + 70 + 3
 
 
 def rows_of(text: str) -> list[dict[str, str]]:

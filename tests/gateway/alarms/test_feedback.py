@@ -71,7 +71,7 @@ def test_training_from_the_log_leaves_out_what_was_not_healthy(tmp_path: Path) -
     log.append(transition("gone", 400))
     log.close()
     span = {"start": "2023-11-20T00:00", "end": "2023-11-20T00:10"}
-    times = {"asset": "pump", "source": "log", "step_s": 1.0, **span}
+    times = {"asset": "pump", "source": "log", **span}
     record = stored_record(tmp_path / "forewarn.toml", **times)  # type: ignore[arg-type]
     seconds = np.asarray(record.time_s) - MONDAY_NS / 1e9
     assert not ((seconds >= 240) & (seconds <= 400)).any()
@@ -102,7 +102,6 @@ def test_a_correction_takes_the_baseline_and_the_false_alarm_and_nothing_in_betw
         source="log",
         start="2023-11-20T00:00",
         end="2023-11-20T00:05",
-        step_s=1.0,
         corrected_s=20.0,
     )
     seconds = np.round(np.asarray(record.time_s) - MONDAY_NS / 1e9)
