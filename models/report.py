@@ -39,13 +39,7 @@ def page(report: dict[str, Any], files: Sequence[Judged], ways: Sequence[str]) -
         ways: Ways of scoring, the one that counts first.
     """
     parts = [
-        "<!doctype html><html lang=en><meta charset=utf-8>",
-        "<meta name=viewport content='width=device-width'>",
-        f"<title>Forewarn evaluation</title><style>{_STYLE}</style>",
-        f"<script>{plotly_script()}</script>",
-        "<h1>Forewarn evaluation</h1>",
-        f"<p>{html.escape(report['protocol'])}</p>",
-        *(f"<p>{html.escape(note)}</p>" for note in report.get("notes", ())),
+        *_head(report),
         "<h2>Measures</h2>",
         _table(report["measures"], report["trivial"]),
         "<h2>Files</h2>",
@@ -66,15 +60,7 @@ def plain_page(report: dict[str, Any], figures: Sequence[dict[str, Any]]) -> str
         report: As `forewarn evaluate --kind … --json` prints it.
         figures: As `figure` makes them.
     """
-    parts = [
-        "<!doctype html><html lang=en><meta charset=utf-8>",
-        "<meta name=viewport content='width=device-width'>",
-        f"<title>Forewarn evaluation</title><style>{_STYLE}</style>",
-        f"<script>{plotly_script()}</script>",
-        "<h1>Forewarn evaluation</h1>",
-        f"<p>{html.escape(report['protocol'])}</p>",
-        *(f"<p>{html.escape(note)}</p>" for note in report["notes"]),
-    ]
+    parts = _head(report)
     for name, ways in report["measures"].items():
         parts += [f"<h2>{html.escape(name)}</h2>", _table(ways, {})]
     return "\n".join([*parts, _drawn(figures), "</html>"])
@@ -88,6 +74,18 @@ def figure(data: list[dict[str, Any]], title: str, across: str, up: str) -> dict
 def thinned(n: int) -> NDArray[np.int64]:
     """Which of `n` points of a line are drawn."""
     return np.unique(np.linspace(0, n - 1, min(n, POINTS_MAX)).astype(np.int64))
+
+
+def _head(report: dict[str, Any]) -> list[str]:
+    return [
+        "<!doctype html><html lang=en><meta charset=utf-8>",
+        "<meta name=viewport content='width=device-width'>",
+        f"<title>Forewarn evaluation</title><style>{_STYLE}</style>",
+        f"<script>{plotly_script()}</script>",
+        "<h1>Forewarn evaluation</h1>",
+        f"<p>{html.escape(report['protocol'])}</p>",
+        *(f"<p>{html.escape(note)}</p>" for note in report.get("notes", ())),
+    ]
 
 
 def _drawn(figures: Sequence[dict[str, Any]]) -> str:

@@ -102,7 +102,6 @@ def score(
     *,
     device: str = "cpu",
     precision: Literal["int8", "fp32"] = "int8",
-    hop: int | None = 1,
     follow: bool = False,
 ) -> Scored:
     """Score every row of a record.
@@ -112,7 +111,6 @@ def score(
         record: Must have the model's signals; other columns are ignored.
         device: As for `models.runtime.open_session`.
         precision: Which of the bundle's graphs runs.
-        hop: Cells from one assessment to the next; None for the model's own.
         follow: Follow slow healthy change as the gateway does, each sequence from a fresh start.
 
     Raises:
@@ -125,9 +123,7 @@ def score(
     fit_signals(manifest, record.names, record.units)
     plan = FeaturePlan.from_manifest(manifest)
     mine = record.select(plan.signals).without(manifest.detail.get("no_value", {}))
-    grid = grid_of(manifest)
-    if hop is not None:
-        grid = replace(grid, hop_cells=hop)
+    grid = replace(grid_of(manifest), hop_cells=1)
     if not grid.rows and mine.time_s is None:
         raise RecordError(
             f"{bundle.id}: windows are {grid.cells} x {grid.period_s} s, so the record needs a "

@@ -41,7 +41,7 @@ def test_a_shipped_bundle_is_quiet_in_health_and_finds_its_fault(kind: str) -> N
     assert made.manifest.limit
     assert made.manifest.limit.supported
     limit = made.manifest.limit.value
-    quiet = score(made, record_of(kind, healthy(kind, hours=4, seed=301)), hop=8).score
+    quiet = score(made, record_of(kind, healthy(kind, hours=4, seed=301))).score
     assert np.nanmax(quiet) < 0.9 * limit
     assert {"sensors", "follow", "operating"} <= set(made.manifest.detail)
     for seed in (311, 312):
