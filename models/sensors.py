@@ -41,6 +41,7 @@ class SensorFault(IntEnum):
     NOISY = 4
     LONELY = 5
     APART = 6
+    OUTVOTED = 7
 
 
 CHUNK_CELLS = 1 << 20

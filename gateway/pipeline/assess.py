@@ -15,6 +15,7 @@ from models.bundle import Bundle
 from models.ewma import Ewma
 from models.features.burst import base_of
 from models.features.plan import FeaturePlan
+from models.majority import Majority
 from models.manifest import Manifest
 from models.pairs import Pair, apart
 from models.runtime import Session
@@ -50,6 +51,7 @@ class Judge:
         alarms_at: Where a forecast alarms.
         following: The slow change of each asset; None for a bundle in shadow, or without bounds.
         pairs: Two signals each that tell each other best; none for a bundle that knows of none.
+        majority: Sensors of one quantity that outvote one that parts from them.
         unseen: What it has not seen for long.
     """
 
@@ -94,6 +96,9 @@ class Judge:
             manifest.detail.get("explained") or [0.0] * len(self.plan.signals)
         )
         self.pairs = tuple(map(Pair.unpack, manifest.detail.get("pairs", ())))
+        self.majority = Majority.unpack(manifest.detail.get("majority", ()))
+        column = {name: i for i, name in enumerate(self.plan.names)}
+        self._level_at = [column.get(f"{signal}:mean", -1) for signal in self.plan.signals]
         self.unseen = Unseen(self.plan, assets)
         self._ewma = Ewma.of(manifest)
         self._level = self._ewma.begin(n) if self._ewma is not None else np.empty(0)
@@ -178,13 +183,33 @@ class Judge:
         )
         if faults is not None:
             above = made.severity > 1
+            self._outvoted(made, followed, faults, above)
             alone = lonely(made.contribution, made.direction, self._explained, self._units)
             faults[alone & above[:, None] & (faults == SensorFault.NONE)] = SensorFault.LONELY
             parted = apart(made.contribution, made.direction, self.pairs)
+            for pair in self.pairs:
+                parted[:, pair.first] &= faults[:, pair.second] != SensorFault.OUTVOTED
             faults[parted & above[:, None] & (faults == SensorFault.NONE)] = SensorFault.APART
         if output is not None and not self.shadow:
             self._weigh_signals(made, windows.rows, features, row_s)
         return Judged(made, features, faults, severity, self.unseen.saw(windows, features, faults))
+
+    def _outvoted(
+        self,
+        made: Assessments,
+        features: NDArray[np.float32],
+        faults: NDArray[np.uint8],
+        above: NDArray[np.bool_],
+    ) -> None:
+        """Doubt a sensor that parts from others which go on agreeing."""
+        rows = np.flatnonzero(above)
+        if not len(rows) or not len(self.majority.at):
+            return
+        levels = features[rows][:, self._level_at].astype(np.float64)
+        odd = self.majority.strays(made.contribution[rows], made.direction[rows], levels)
+        faults[rows] = np.where(
+            odd & (faults[rows] == SensorFault.NONE), SensorFault.OUTVOTED, faults[rows]
+        )
 
     def _weigh_signals(
         self,

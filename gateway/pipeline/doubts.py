@@ -21,6 +21,7 @@ class Doubts:
     def __init__(self, judge: Judge) -> None:
         self._assets, self._signals = judge.assets, judge.plan.signals
         self._units = tuple(signal.unit for signal in judge.bundle.manifest.signals)
+        self._majority = judge.majority
         self._pairs = {pair.first: pair for pair in judge.pairs}
         self._names = judge.plan.names
         self._faulty = np.zeros((len(self._assets), len(self._signals)), dtype=np.uint8)
@@ -64,6 +65,9 @@ class Doubts:
         asset = judged.assessments.assets[row]
         if fault is SensorFault.NONE:
             return None
+        if fault is SensorFault.OUTVOTED:
+            others = [self._signals[k] for k in self._majority.witnesses(column)]
+            return wording.outvoted(asset, self._signals[column], others)
         if fault is not SensorFault.APART:
             return wording.sensor(asset, self._signals[column], fault)
         pair = self._pairs[column]

@@ -68,6 +68,11 @@ def sensor(asset: str, signal: str, fault: SensorFault) -> Phrase:
     return Phrase(f"sensor.{fault.name.lower()}", signal=signal, asset=asset)
 
 
+def outvoted(asset: str, signal: str, others: Sequence[str]) -> Phrase:
+    """That a sensor parts from others, which go on agreeing."""
+    return Phrase("sensor.outvoted", signal=signal, asset=asset, others=", ".join(others))
+
+
 def apart(asset: str, signals: Sequence[str], units: Sequence[str], gap: Gap) -> Phrase:
     """That two sensors no longer agree, and by how much."""
     by = abs(gap.by)

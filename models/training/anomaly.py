@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from models import majority, pairs
 from models.bundle import Golden
 from models.features.burst import base_of
 from models.features.catalogue import CATALOGUE
 from models.features.plan import FeaturePlan
 from models.manifest import Limit, Manifest, Signal, Window
-from models.pairs import find
 from models.quantise import golden_rows, run
 from models.record import Record
 from models.sensors import Sensors
@@ -106,7 +106,7 @@ def train(
             "follow": following(states, plan),
             "ewma": learned.ewma.pack() if learned.ewma else None,
             "explained": [round(float(v), 4) for v in explained(states, plan)],
-            "pairs": _pairs(plan, x, learned.screened.record),
+            **_neighbours(plan, x, learned.screened.record),
             "sensors": _sensors(learned.screened, grid).pack(),
             "independent": {
                 name: round(float(value), 1)
@@ -139,11 +139,15 @@ def _sensors(screened: Screened, grid: Grid) -> Sensors:
     return Sensors.learn(tables, grid.cells)
 
 
-def _pairs(plan: FeaturePlan, x: NDArray[np.float32], record: Record) -> list[dict[str, Any]]:
-    """The pairs of sensors that agree; parts of one waveform share its sensor, and are none."""
+def _neighbours(plan: FeaturePlan, x: NDArray[np.float32], record: Record) -> dict[str, Any]:
+    """Which sensors tell on each other; parts of one waveform share its sensor, and are none."""
     units = ["" if base_of(n) else u for n, u in zip(record.names, record.units, strict=True)]
     level = [plan.names.index(f"{signal}:mean") for signal in plan.signals]
-    return [pair.pack() for pair in find(x[:, level].astype(np.float64), units)]
+    levels = x[:, level].astype(np.float64)
+    return {
+        "pairs": [pair.pack() for pair in pairs.find(levels, units)],
+        "majority": majority.find(levels, units).pack(),
+    }
 
 
 def _healthy(plan: FeaturePlan, record: Record, x: NDArray[np.float32]) -> list[dict[str, object]]:

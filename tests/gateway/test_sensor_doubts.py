@@ -132,12 +132,13 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Judge:
     return Judge(bundle, open_session(bundle, "cpu"), ["press-1"], shadow=False)
 
 
-def bearings(n: int, seed: int) -> Record:
+def bearings(n: int, seed: int, sensors: int = 2) -> Record:
     one, random = healthy(n, seed), np.random.default_rng(seed + 1)
     heat = 60 + 3 * wander(random, n, 100)
-    front, rear = heat + random.normal(0, 0.05, n), 1.1 * heat - 4 + random.normal(0, 0.05, n)
-    values = np.column_stack([one.values, front, rear])
-    return Record(values, (*NAMES, "front", "rear"), (*UNITS, "°C", "°C"), time_s=one.time_s)
+    seen = heat[:, None] * (1.0, 1.1, 0.9)[:sensors] + (0.0, -4.0, 6.0)[:sensors]
+    values = np.column_stack([one.values, seen + random.normal(0, 0.05, seen.shape)])
+    names = (*NAMES, *("front", "rear", "oil")[:sensors])
+    return Record(values, names, (*UNITS, *["°C"] * sensors), time_s=one.time_s)
 
 
 @pytest.mark.parametrize(
@@ -174,3 +175,36 @@ def test_two_sensors_that_part_are_told_as_a_pair_and_neither_is_hidden(
     assert not says or re.match(says, str(doubted[0].text)), doubted[0].text
     ended = told(pair, doubts, good)
     assert [c.active for c in ended] == [False] * len(doubted)
+
+
+@pytest.fixture(scope="module")
+def three(tmp_path_factory: pytest.TempPathFactory) -> Judge:
+    """A machine of three bearings."""
+    trained = train(bearings(3000, 0, 3))
+    bundle = trained.write(tmp_path_factory.mktemp("three") / "m.fwm")
+    return Judge(bundle, open_session(bundle, "cpu"), ["press-1"], shadow=False)
+
+
+@pytest.mark.parametrize(
+    ("moved", "by", "alarms"),
+    [((4,), 1.5, ["front"]), ((5,), -1.5, ["rear"]), ((6,), 8.0, ["oil"]), ((4, 5, 6), 40.0, [])],
+)
+def test_one_of_three_that_parts_from_two_is_told_and_not_hidden(
+    three: Judge, moved: tuple[int, ...], by: float, alarms: list[str]
+) -> None:
+    middle = bearings(2000, 5, 3).values
+    at = int(np.argmin(np.abs(sliding_window_view(middle[:, 4], CELLS).mean(axis=1) - 60)))
+    value = middle[at : at + CELLS].T[None].copy()
+    doubts, good = Doubts(three), windows(value.copy())
+    assert told(three, doubts, good) == []
+    value[0, list(moved)] += by
+    judged = three.judge(windows(value), np.array([0.5]))
+    assert judged.assessments.severity[0] > 1
+    heat = [c for c in doubts.conditions(windows(value), judged) if "noisier" not in str(c.text)]
+    assert [c.alarm for c in heat] == [f"{name}.sensor" for name in alarms]
+    for doubt in heat:
+        assert "no longer agrees with" in str(doubt.text)
+        assert str(doubt.text).endswith(
+            ", which agree with each other (its sensor, or the machine?)"
+        )
+    assert np.isfinite(judged.features).all()
