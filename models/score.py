@@ -1,7 +1,7 @@
 """Replays a record through a bundle as the gateway would have: each row sees only rows up to it."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -123,7 +123,7 @@ def score(
     fit_signals(manifest, record.names, record.units)
     plan = FeaturePlan.from_manifest(manifest)
     mine = record.select(plan.signals).without(manifest.detail.get("no_value", {}))
-    grid = replace(grid_of(manifest), hop_cells=1)
+    grid = grid_of(manifest).every_cell()
     if not grid.rows and mine.time_s is None:
         raise RecordError(
             f"{bundle.id}: windows are {grid.cells} x {grid.period_s} s, so the record needs a "

@@ -1,7 +1,7 @@
 """Lays a record on a grid and cuts causal windows: a row's window holds only rows up to it."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -37,6 +37,10 @@ class Grid:
     hop_cells: int = 1
     stale_cells: int = 3
     held_cells: tuple[int, ...] = ()
+
+    def every_cell(self) -> "Grid":
+        """The same, with an assessment at each cell."""
+        return replace(self, hop_cells=1)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -102,7 +102,7 @@ def test_the_graphs_of_a_wide_machine_say_what_its_detector_says(tmp_path: Path)
     values[np.random.default_rng(1).random(values.shape) < 0.2] = np.nan
     values[400:600, 3] = np.nan
     gappy = replace(record, values=values)
-    _, x = some_features(gappy, learned.plan, replace(learned.grid, hop_cells=1), 1)
+    _, x = some_features(gappy, learned.plan, learned.grid.every_cell(), 1)
     assert np.isnan(x).any()
     made = run(graph_of(learned.states, learned.plan), x)
     want = learned.states.score(x)

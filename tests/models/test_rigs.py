@@ -34,7 +34,7 @@ def taught(name: str) -> tuple[Rig, Record, Learned]:
 
 def verdicts(learned: Learned, whole: Record, first: int) -> NDArray[np.bool_]:
     """Of every row after `first`, by the float32 detector."""
-    x, _ = features(whole, learned.plan, replace(learned.grid, hop_cells=1))
+    x, _ = features(whole, learned.plan, learned.grid.every_cell())
     score = learned.states.score(x).astype(np.float32)
     if learned.ewma is not None:
         score = learned.ewma.along(learned.ewma.begin(1), score)

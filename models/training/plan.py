@@ -1,0 +1,92 @@
+"""Chooses which features a detector takes of a record, and says how they belong together."""
+
+import warnings
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.features.plan import FeaturePlan
+from models.features.stack import recent_cells
+from models.record import Record
+from models.training.rates import own_cells
+from models.windows import Grid, some_features
+
+CELLS_SPREAD, CELLS_RECENT, SAMPLES_RECENT = 4, 16, 2
+"""Fewest cells of a window for a fluctuation, for a newest eighth that is worth the name, and of
+that eighth for its fluctuation; where a signal is sampled more seldom, of its own intervals."""
+WINDOWS_CHOOSING = 3000
+SURER = 0.6
+"""In plain noise, spread and steps are known equally well to a fifth; this is clear of that."""
+
+
+def plan_of(record: Record, grid: Grid) -> FeaturePlan:
+    """Mean and fluctuation of each signal, over the window and over its newest eighth."""
+    levels = [f"{signal}:mean" for signal in record.names]
+    wobble: list[str] = []
+    if grid.cells >= CELLS_SPREAD:
+        # A word's index has no spread that means anything; that it changes is in its mean.
+        every = dict(zip(record.names, own_cells(record, grid.period_s, grid.rows), strict=True))
+        wobbling = tuple(
+            name
+            for name in record.names
+            if name not in record.categories and grid.cells >= CELLS_SPREAD * every[name]
+        )
+        wobble = [f"{s}:{kind}" for s, kind in _fluctuations(record, grid, wobbling).items()]
+        lately = recent_cells(grid.cells)
+    names = levels + wobble
+    if grid.cells >= CELLS_RECENT:
+        names += [
+            f"{s}:recent_{kind}"
+            for s, _, kind in (n.rpartition(":") for n in names)
+            if kind == "mean" or lately >= SAMPLES_RECENT * every[s]
+        ]
+    return FeaturePlan(record.names, tuple(names), grid.period_s or 1.0, grid.cells, grid.hop_cells)
+
+
+def _fluctuations(record: Record, grid: Grid, signals: tuple[str, ...]) -> dict[str, str]:
+    """How each signal's fluctuation is measured: by its spread, or by its steps from cell to cell.
+
+    A signal that follows a load has a spread that is mostly the load's; its steps then tell noise
+    far more surely. What is known more surely, relative to its size, is taken.
+    """
+    kinds = ("spread", "roughness")
+    names = tuple(f"{signal}:{kind}" for kind in kinds for signal in signals)
+    if grid.cells < CELLS_RECENT:
+        return dict.fromkeys(signals, "spread")
+    plan = FeaturePlan(record.names, names, 1.0, grid.cells, grid.hop_cells)
+    every = max(1, len(record) // WINDOWS_CHOOSING)
+    _, x = some_features(record, plan, grid.every_cell(), every)
+    x = x[np.isfinite(x).any(axis=1)].astype(np.float64)
+    if not len(x):
+        return dict.fromkeys(signals, "spread")
+    with np.errstate(all="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        unsure = np.nanstd(x, axis=0) / np.nanmean(x, axis=0)
+    spread, steps = np.split(unsure, 2)
+    return {signal: kinds[int(steps[i] < SURER * spread[i])] for i, signal in enumerate(signals)}
+
+
+def blocks_of(plan: FeaturePlan) -> tuple[NDArray[np.bool_], ...]:
+    """Which features belong to the whole window, and which to its newest part."""
+    recent = np.array(
+        [name.rpartition(":")[2].startswith("recent_") for name in plan.names[: plan.measured]]
+    )
+    return (~recent, recent) if bool(recent.any()) else (~recent,)
+
+
+def signals_of(plan: FeaturePlan) -> NDArray[np.int64]:
+    """int64[d], which signal each feature is of."""
+    at = {name: index for index, name in enumerate(plan.signals)}
+    return np.array([at[name.rpartition(":")[0]] for name in plan.names[: plan.measured]])
+
+
+def floors(plan: FeaturePlan, step: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The least standard deviation of each feature: what rounding alone makes of it."""
+    at = {name: index for index, name in enumerate(plan.signals)}
+    out = np.empty(plan.measured)
+    for index, name in enumerate(plan.names[: plan.measured]):
+        signal, _, kind = name.rpartition(":")
+        cells = recent_cells(plan.cells) if kind.startswith("recent_") else plan.cells
+        # Rounding errors are uniform over a step; a mean over cells averages them out.
+        out[index] = step[at[signal]] / np.sqrt(12.0 * cells)
+    return np.maximum(out, 1e-12)
