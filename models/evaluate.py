@@ -29,6 +29,8 @@ class Judged:
         flag: Which way of scoring -> bool[n], its verdict.
         limit: Which way of scoring -> its limit.
         row_s: Seconds a row; None without a time.
+        drivers: The signals that carry the score of its middle verdict.
+        why: What the worst alarm on it says.
     """
 
     name: str
@@ -38,6 +40,7 @@ class Judged:
     limit: dict[str, float]
     row_s: float | None = None
     drivers: tuple[str, ...] = field(default=())
+    why: str = ""
 
 
 def measure(files: Sequence[Judged], way: str) -> dict[str, Any]:

@@ -44,6 +44,7 @@ def page(report: dict[str, Any], files: Sequence[Judged], ways: Sequence[str]) -
         _table(report["measures"], report["trivial"]),
         "<h2>Files</h2>",
         _files(report["files"]),
+        *_why(report["files"]),
         "<h2>Ranking</h2>",
     ]
     figures = [*_ranking(files, ways), *(_over_time(f, ways[0]) for f in files[:FILES_MAX])]
@@ -119,10 +120,17 @@ def _table(measures: dict[str, dict[str, Any]], trivial: dict[str, dict[str, Any
 
 
 def _files(rows: Sequence[dict[str, Any]]) -> str:
-    names = list(rows[0]) if rows else []
+    names = [name for name in rows[0] if name != "why"] if rows else []
     head = "".join(f"<th>{html.escape(name.replace('_', ' '))}" for name in names)
     body = "".join("<tr>" + "".join(f"<td>{_cell(row[n])}" for n in names) for row in rows)
     return f"<div style='overflow-x:auto'><table><tr>{head}{body}</table></div>"
+
+
+def _why(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """What the worst alarm on each file says."""
+    said = [(row["file"], row["why"]) for row in rows if row.get("why")]
+    lines = [f"<li>{html.escape(file)}: {html.escape(why)}" for file, why in said]
+    return ["<h2>What the alarms say</h2><ul>", *lines, "</ul>"] if lines else []
 
 
 def _cell(value: Any) -> str:

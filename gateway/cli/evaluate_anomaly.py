@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     Baseline = tuple[Callable[[Record], Any], float]
 
+FILES_TOLD = 8
+"""Files of which it is printed what their worst alarm says."""
 WAYS: tuple[Literal["int8", "fp32"], ...] = ("int8", "fp32")
 
 
@@ -145,6 +147,9 @@ def _judge(
     first: int,
     others: "dict[str, Baseline]",
 ) -> "Judged":
+    import numpy as np
+
+    from gateway.cli.verdicts import verdicts
     from models.evaluate import Judged
     from models.score import score
     from models.training.rates import sampling
@@ -153,6 +158,7 @@ def _judge(
     flags: dict[str, Any] = {}
     limits: dict[str, float] = {}
     drivers: tuple[str, ...] = ()
+    said: list[dict[str, Any]] = []
     for way in WAYS:
         made = score(bundle, record, precision=way)
         scores[way] = made.score[first:].astype(float)
@@ -161,10 +167,22 @@ def _judge(
         limits[way] = bundle.manifest.limit.value
         seen = flags[way].nonzero()[0]
         drivers = made.top(int(seen[len(seen) // 2]) + first) if len(seen) else drivers
+        if way == WAYS[0]:
+            rows = np.arange(len(record)) >= first
+            said = verdicts(bundle, record, made, made.anomalous & rows)
     for other, (rate, limit) in others.items():
         scores[other], limits[other] = rate(record)[first:], limit
         flags[other] = scores[other] > limit
-    return Judged(name, truth[first:], scores, flags, limits, sampling(record)[0], drivers)
+    return Judged(
+        name,
+        truth[first:],
+        scores,
+        flags,
+        limits,
+        sampling(record)[0],
+        drivers,
+        said[0]["why"] if said else "",
+    )
 
 
 def _baselines(bundle: "Bundle", heads: "list[Record]", seed: int) -> "dict[str, Baseline]":
@@ -226,6 +244,7 @@ def _report(
             else None,
             "first_sustained": sustained(file.flag[ways[0]], rows[file.name]),
             "drivers": ", ".join(file.drivers),
+            "why": file.why,
         })  # fmt: skip
     return {
         "protocol": (
@@ -263,3 +282,8 @@ def _show(report: dict[str, Any]) -> None:
             *("" if c is None else f"{c:.3f}" if isinstance(c, float) else str(c) for c in cells),
         )
     console.print(table)
+    told = [file for file in report["files"] if file["why"]]
+    for file in told[:FILES_TOLD]:
+        say(f"{file['file']}: {file['why']}")
+    if len(told) > FILES_TOLD:
+        say(f"and {len(told) - FILES_TOLD} more files: --json and --out tell of all")

@@ -48,7 +48,8 @@ def command(
 
     A row's score uses only rows up to it. Rows before the first full window hold empty cells.
     `anomalous` is the verdict by the model's limit; it is taken back 20 % below it. Whether the
-    gateway may alarm on it is the bundle's state. With --follow, levels are corrected step by step
+    gateway may alarm on it is the bundle's state. Of the five worst stretches it prints what the
+    gateway's alarm would say. With --follow, levels are corrected step by step
     for the slow change that a gateway would have followed by then.
 
     \b
@@ -104,7 +105,14 @@ def command(
         told = {"bundle": bundle.id, "rows": len(record), **summary, "notes": notes}
         click.echo(json.dumps(told, ensure_ascii=False))
     else:
+        told = summary.pop("verdicts", ())
         say(f"{out}: {len(record)} rows" + "".join(f", {k} {v}" for k, v in summary.items()))
+        for one in told:
+            group = f"{one['group']}: " if one["group"] else ""
+            say(
+                f"{group}{one['from']} to {one['to']}, {one['rows']} rows, "
+                f"{one['severity']:.1f} times its limit: {one['why']}"
+            )
 
 
 def _foreign(bundle: "Bundle", record: "Record") -> list[str]:
@@ -153,6 +161,7 @@ def _scored(
         return _heads(bundle, record, device, precision)
     import numpy as np
 
+    from gateway.cli.verdicts import verdicts
     from models.score import score
 
     made = score(bundle, record, device=device, precision=precision, follow=follow)
@@ -176,6 +185,7 @@ def _scored(
             "judged": int(judged.sum()),
             "anomalous": int(anomalous.sum()),
             "state": bundle.manifest.state,
+            "verdicts": verdicts(bundle, record, made, anomalous),
         },
     )
 

@@ -13,7 +13,7 @@ from gateway.pipeline.assess import Judge, Judged
 from gateway.pipeline.doubts import Doubts
 from gateway.pipeline.past import Past, signature
 from gateway.pipeline.windows import Windows
-from models.explain import drivers, healthy_of, rotor_fault
+from models.explain import healthy_of
 from models.operating import Operating
 
 SEVERITY_HIGH = 3.0
@@ -162,11 +162,6 @@ class Findings:
     def drivers(self, judged: Judged, row: int) -> tuple[Contribution, ...]:
         """What drives the score of one window, strongest first."""
         a = judged.assessments
-        features = judged.features[row]
-        share = dict(zip(a.signals, a.contribution[row].tolist(), strict=True))
-        driven = drivers(a.contribution[row], a.direction[row], a.signals, features, self._healthy)
-        said = {each.signal: wording.driver(each) for each in driven}
-        if found := rotor_fault(driven, features, self._healthy):
-            order, fault = found
-            said[order.signal] = wording.rotor(order, fault)
-        return tuple(Contribution(signal, share[signal], text) for signal, text in said.items())
+        return wording.drivers(
+            a.contribution[row], a.direction[row], a.signals, judged.features[row], self._healthy
+        )

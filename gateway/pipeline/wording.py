@@ -3,9 +3,13 @@
 import math
 from collections.abc import Sequence
 
+import numpy as np
+from numpy.typing import NDArray
+
 from gateway.core.alarm import Contribution
 from gateway.core.texts import Phrase, as_said
-from models.explain import Driven
+from models import explain
+from models.explain import Driven, Healthy
 from models.features.burst import base_of
 from models.features.catalogue import CATALOGUE
 from models.features.rotor import ORDERS
@@ -30,6 +34,23 @@ def anomaly(asset: str, where: str, why: Sequence[Contribution], similar: Phrase
 def because(why: Sequence[Contribution]) -> Phrase | str:
     """What drives a finding, as its sentence ends with it; "" where nothing does."""
     return Phrase("anomaly.why", drivers=tuple(each.text for each in why)) if why else ""
+
+
+def drivers(
+    contribution: NDArray[np.float32],
+    direction: NDArray[np.int8],
+    signals: Sequence[str],
+    features: NDArray[np.float32],
+    healthy: Sequence[Healthy],
+) -> tuple[Contribution, ...]:
+    """What drives the score of one window, strongest first; see `models.explain.drivers`."""
+    share = dict(zip(signals, contribution.tolist(), strict=True))
+    driven = explain.drivers(contribution, direction, signals, features, healthy)
+    said = {each.signal: driver(each) for each in driven}
+    if found := explain.rotor_fault(driven, features, healthy):
+        order, fault = found
+        said[order.signal] = rotor(order, fault)
+    return tuple(Contribution(signal, share[signal], text) for signal, text in said.items())
 
 
 def rotor(order: Driven, fault: str) -> Phrase:

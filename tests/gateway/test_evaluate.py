@@ -50,6 +50,13 @@ def test_a_folder_becomes_a_page_and_all_measures(
         abs(told["measures"]["int8"]["auroc_mean"] - told["measures"]["fp32"]["auroc_mean"]) < 0.01
     )
     assert told["files"][1]["drivers"].startswith("vibration")
+    assert told["files"][1]["why"].startswith("vibration ")
+    assert (
+        ", high (usually" in told["files"][1]["why"]
+        or ", high for these" in told["files"][1]["why"]
+    )
+    page = (tmp_path / "r.html").read_text("utf-8")
+    assert f"<li>run1.csv: {told['files'][1]['why']}" in page
     assert [f["rows"] for f in told["files"]] == [600] * 3
     assert ("autoencoder" in told["measures"]) == bool(more)
     assert (tmp_path / "r.html").stat().st_size > 1_000_000

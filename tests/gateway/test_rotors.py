@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -128,7 +129,10 @@ def test_a_bundle_keeps_its_keyphasor_and_has_its_units(bundle: Path) -> None:
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_rotors_fault_is_told_at_any_speed(bundle: Path, tmp_path: Path, fault: str) -> None:
     data = save(tmp_path / "bad.npz", FAULTS[fault], "keyphasor")
-    run(f"score {bundle} --data {data} --out {tmp_path / 's.csv'}")
+    told = json.loads(run(f"score {bundle} --data {data} --out {tmp_path / 's.csv'} --json"))
+    (one,) = told["verdicts"]
+    assert (one["from"], one["to"], one["rows"]) == ("11.264", "39.936", 29)
+    assert re.search(f", in keeping with .*{fault}", one["why"]), one["why"]
     with (tmp_path / "s.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["anomalous"] for row in rows] == [""] * 11 + ["1"] * 29
@@ -138,4 +142,5 @@ def test_a_good_rotor_at_any_speed_is_silent(bundle: Path, tmp_path: Path) -> No
     fresh = save(tmp_path / "fresh.npz", rotors.bursts(100, seed=1), "keyphasor")
     told = json.loads(run(f"score {bundle} --data {fresh} --out {tmp_path / 's.csv'} --json"))
     assert told["anomalous"] == 0
+    assert told["verdicts"] == []
     assert told["judged"] == 89

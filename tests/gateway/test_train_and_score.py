@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +54,7 @@ def test_train_then_score_writes_one_row_per_row(plant: Path, tmp_path: Path) ->
         "score", tmp_path / "m.fwm", "--data", plant / "bad.csv", "--out", tmp_path / "s.csv"
     )
     assert scored.exit_code == 0, scored.output
+    assert re.search(r"times its limit: vibration [\d.]+, high", scored.output), scored.output
     rows = table(tmp_path / "s.csv")
     assert list(rows[0]) == [
         "time", "group", "score", "limit", "anomalous", "coverage", "top_signals",
