@@ -96,6 +96,23 @@ function show(message) {
   for (const [key, html] of Object.entries(message.put)) put(key, html);
   if (message.order) order(message.order);
   applyFilter();
+  beyond();
+}
+
+// Nobody scrolls a wall: who needs attention and finds no place on it is counted, the worst named.
+
+function beyond() {
+  const bar = document.getElementById("beyond");
+  if (!bar) return;
+  bar.hidden = true;
+  const below = (edge) => [...document.querySelectorAll(".tile.needs")].filter((tile) => tile.getBoundingClientRect().bottom > edge + 1);
+  if (!below(innerHeight).length) return;
+  bar.hidden = false;
+  const missed = below(bar.getBoundingClientRect().top);
+  const severity = Math.max(...missed.map((tile) => Number.parseFloat(tile.querySelector(".tile-sevnum b")?.textContent ?? "0")));
+  bar.textContent = bar.dataset.text.replace("{n}", missed.length).replace("{severity}", severity);
+  const shape = missed.map((tile) => tile.querySelector(".shape")).filter(Boolean).sort((a, b) => a.textContent.trim() - b.textContent.trim())[0];
+  if (shape) bar.prepend(shape.cloneNode(true));
 }
 
 // Whatever is pressed stays where it is until it has been clicked: what arrives meanwhile waits.
@@ -319,6 +336,8 @@ document.addEventListener("submit", async (event) => {
 
 dress(document);
 tick();
+beyond();
+addEventListener("resize", beyond);
 setInterval(tick, 1000);
 // A browser keeps six connections to a gateway: a page that nobody looks at gives its own back.
 if (document.body.dataset.live) {

@@ -498,6 +498,42 @@ def test_a_wall_of_many_alarms_names_every_machine(
         expect(page.locator(f'[data-key="tile:press-{n}"]')).to_be_in_viewport(ratio=1)
 
 
+@pytest.mark.parametrize(("machines", "alarms"), [(100, 20), (40, 20), (20, 20), (9, 9)])
+def test_a_small_wall_shows_every_alarm(
+    start: Start, visit: Callable[..., Visit], machines: int, alarms: int
+) -> None:
+    """At 1280 x 720: 16 of 20 were in sight of a hundred machines, and four of twenty."""
+    console = start(plant=FakePlant([(f"press-{n}", "press", "line 1") for n in range(machines)]))
+    for n in range(alarms):
+        console.call(partial(console.plant.fail, f"press-{n}"))
+    page = visit(console, viewport={"width": 1280, "height": 720}).sign_in("vera")
+    page.goto(f"{console.url}/?wall=1")
+    expect(page.locator(".tile.s-alarm")).to_have_count(alarms)
+    for n in (0, alarms // 2, alarms - 1):
+        expect(page.locator(f'[data-key="tile:press-{n}"]')).to_be_in_viewport(ratio=1)
+    expect(page.locator("#beyond")).to_be_hidden()
+
+
+def test_what_finds_no_place_on_a_wall_is_counted_and_the_urgent_come_first(
+    start: Start, visit: Callable[..., Visit]
+) -> None:
+    console = start(plant=FakePlant([(f"press-{n}", "press", "line 1") for n in range(20)]))
+    for n in range(20):
+        priority = Priority.HIGH if n == 19 else Priority.MEDIUM
+        console.call(partial(console.plant.fail, f"press-{n}", 1.5 + n / 10, priority))
+    v = visit(console, viewport={"width": 640, "height": 360})
+    page = v.sign_in("vera")
+    page.goto(f"{console.url}/?wall=1")
+    bar = page.locator("#beyond")
+    expect(bar).to_contain_text(
+        re.compile(r"Out of sight: \d+ more that need attention, the worst 3")
+    )
+    expect(bar.get_by_role("img", name="medium priority")).to_be_visible()
+    expect(page.locator('[data-key="tile:press-19"]')).to_be_in_viewport()
+    page.set_viewport_size({"width": 1280, "height": 720})
+    expect(bar).to_be_hidden()
+
+
 def test_a_plant_without_machines_is_not_called_well(
     start: Start, visit: Callable[..., Visit]
 ) -> None:
