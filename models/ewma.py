@@ -27,8 +27,8 @@ class Ewma:
     Attributes:
         cells: After so many cells of the grid what was weighs e times less.
         usual: Score at which a machine begins, the median of its healthy record.
-        most: No score is remembered as higher, the limit: what passes it is told at once, and must
-            not make a machine suspect for long after.
+        most: The limit. What passes it is told at once and not remembered: it must not make a
+            machine suspect for long after, while the window still holds what is over.
         stretch: How much further the limit lies from the usual than the limit of the average does,
             as a ratio of logarithms; above 1.
 
@@ -79,12 +79,13 @@ class Ewma:
         """float32[n], the scores with what is remembered of each machine.
 
         Args:
-            level: float64[n], the machines' averages; one that has no score keeps its own.
+            level: float64[n], the machines' averages; one that has no score, or one above the
+                limit, keeps its own.
             score: float32[n], the next score of each; NaN where there is none.
             cells: From one score to the next.
         """
-        keep, known = np.exp(-cells / self.cells), np.isfinite(score)
-        level[known] = keep * level[known] + (1.0 - keep) * self._log(score[known])
+        keep, heard = np.exp(-cells / self.cells), score <= self.most
+        level[heard] = keep * level[heard] + (1.0 - keep) * self._log(score[heard])
         return self._with(level, score)
 
     def along(
@@ -97,21 +98,19 @@ class Ewma:
             score: float32[n].
             cells: As for `next`.
         """
-        known = np.isfinite(score)
-        if not known.any():
-            return score
-        past = average(self._log(score[known]), np.exp(-cells / self.cells), level[0])
+        heard = score <= self.most
+        past = average(self._log(score[heard]), np.exp(-cells / self.cells), level[0])
+        # Each score counts with the average as it was left by the last one that was heard.
+        past = np.concatenate([level, past])
         level[0] = past[-1]
-        out = score.copy()
-        out[known] = self._with(past, score[known])
-        return out
+        return self._with(past[np.cumsum(heard)], score)
 
     def _with(self, level: Floats, score: NDArray[np.float32]) -> NDArray[np.float32]:
         lasting = np.minimum(score, np.exp(level).astype(np.float32)) / np.float32(self.usual)
         return np.maximum(score, np.float32(self.usual) * lasting ** np.float32(self.stretch))
 
     def _log(self, score: NDArray[np.float32]) -> Floats:
-        return np.log(np.clip(score.astype(np.float64), LEAST * self.most, self.most))
+        return np.log(np.maximum(score.astype(np.float64), LEAST * self.most))
 
 
 def average(x: Floats, keep: float, start: float) -> Floats:
