@@ -18,7 +18,7 @@ from models.quantise import golden_rows, run
 from models.record import Record
 from models.sensors import Sensors
 from models.training.detail import explained, following, operating
-from models.training.detector_graph import int8_of
+from models.training.detector_int8 import int8_of
 from models.training.grid import judged_cells
 from models.training.learn import learn
 from models.training.limits import Say, nobody
@@ -59,9 +59,7 @@ def train(
     plan, grid, states, chosen = learned.plan, learned.grid, learned.states, learned.limit
     x = np.concatenate(learned.sequences)
     say("comparing int8 with float32")
-    fp32, int8, parity = int8_of(
-        states, plan, learned.sequences, chosen.value, precision, seed, learned.ewma, learned.cells
-    )
+    fp32, int8, parity = int8_of(learned, precision=precision, seed=seed)
     healthy = _healthy(plan, learned.screened.record, x)
     golden = _golden(fp32, int8, x, seed)
     manifest = Manifest(

@@ -1,4 +1,4 @@
-"""Turns a learned detector into its graph, and the graph into int8 that decides the same."""
+"""Turns a learned detector into its graph."""
 
 from collections.abc import Sequence
 
@@ -6,15 +6,11 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from models.errors import ModelError
-from models.ewma import Ewma
 from models.features.plan import FeaturePlan
 from models.graph import Graph
-from models.quantise import quantise
 from models.training.company import CLIP, Company
 from models.training.conditions import Conditions
 from models.training.detector import POWER, Detector
-from models.training.parity import Parity, measure
 from models.training.sheets import by_signal, deal, even, gather_in, one_of
 
 EXPLAINING, KNOWN = "explaining", "known"
@@ -234,73 +230,3 @@ def _direction(graph: Graph, residual: str, fourth: str, plan: FeaturePlan) -> s
     noise = by_signal(graph, fourth, wobble)
     says = graph.node("GreaterOrEqual", loud, noise)
     return graph.node("Where", says, graph.node("Sign", mean), graph.constant(0.0))
-
-
-def int8_of(
-    states: Conditions,
-    plan: FeaturePlan,
-    sequences: Sequence[NDArray[np.float32]],
-    limit: float,
-    precision: str,
-    seed: int,
-    ewma: Ewma | None = None,
-    cells: float = 1.0,
-) -> tuple[bytes, bytes, Parity]:
-    """The fp32 graph, the int8 graph that agrees with it best, and how far it does.
-
-    Args:
-        states: The detector.
-        plan: Its features.
-        sequences: float32[n_i, d] each, healthy windows.
-        limit: Of the score.
-        precision: `int8`; or `fp32`, which puts the same graph into both places.
-        seed: Of the faults that are invented to compare both.
-        ewma: What the model remembers.
-        cells: From one window of a sequence to the next.
-
-    Raises:
-        ModelError: No int8 graph agrees well enough.
-    """
-    fp32 = graph_of(states, plan)
-    plain = fp32.SerializeToString()
-    if precision == "fp32":
-        return plain, plain, Parity(0.0, 0.0, "fp32 as asked")
-    if not any(bool(np.any(c.expected)) for part in states.parts for c in part.companies):
-        return plain, plain, Parity(0.0, 0.0, "nothing to quantise: one signal has no others")
-    x = np.concatenate(sequences)[: 1 << 14]
-    best: tuple[Parity, bytes] | None = None
-    for how, rounded in WAYS:
-        if best is not None and best[0].worst <= ENOUGH:
-            break
-        whole = graph_of(states, plan, rounded=rounded)
-        made = quantise(
-            whole,
-            x,
-            ranges=dict.fromkeys(rounded, CLIP),
-            keep_fp32=[
-                node.output[0]
-                for node in whole.graph.node
-                if node.op_type == "MatMul" and node.input[0] not in rounded
-            ],
-        ).SerializeToString()
-        seen = measure(plain, made, sequences, states.whole.scale, limit, how=how, seed=seed,
-                       ewma=ewma, cells=cells)  # fmt: skip
-        if best is None or seen.worst < best[0].worst:
-            best = seen, made
-    assert best is not None
-    if best[0].worst > 1:
-        raise ModelError(
-            f"int8: must lose at most 0.01 AUROC and 1 % of decisions on the worst sequence, was "
-            f"{best[0].auroc_loss:.4f} and {best[0].decisions_changed:.2%}; train with --precision"
-            " fp32"
-        )
-    return plain, best[1], best[0]
-
-
-WAYS = (
-    ("both products", (KNOWN, EXPLAINING)),
-    ("what stands in for the missing; float32 for what the others explain", (KNOWN,)),
-)
-ENOUGH = 0.75
-"""Share of the allowed loss below which both products are int8; features that follow each other
-closely need more than 8 bits, which as several int8 products take longer than one of float32."""

@@ -1,13 +1,13 @@
 """Measures int8 against fp32 on the worst sequence: ranking and decisions, healthy and faulty."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from models.ewma import Ewma
 from models.quantise import run
+from models.training.learn import Learned
 
 AUROC_LOSS_MAX = 0.01
 DECISIONS_MAX = 0.01
@@ -47,31 +47,18 @@ class Parity:
         }
 
 
-def measure(
-    fp32: bytes,
-    int8: bytes,
-    sequences: Sequence[NDArray[np.float32]],
-    scale: NDArray[np.float64],
-    limit: float,
-    *,
-    how: str,
-    seed: int,
-    ewma: Ewma | None = None,
-    cells: float = 1.0,
-) -> Parity:
-    """Compare two graphs.
+def measure(fp32: bytes, int8: bytes, learned: Learned, *, how: str, seed: int) -> Parity:
+    """Compare two graphs; what lasts as well, on the longest sequence, where the model remembers.
 
     Args:
         fp32: The reference.
         int8: The other.
-        sequences: float32[n_i, d] healthy features each.
-        scale: float64[d], healthy standard deviation of each feature.
-        limit: Of the score.
+        learned: The detector whose graphs they are.
         how: Kept in the result.
         seed: Of the invented faults.
-        ewma: What lasts is compared as well, on the longest sequence, where the model remembers it.
-        cells: From one window of a sequence to the next.
     """
+    sequences, scale = learned.sequences, learned.states.whole.scale
+    limit, ewma = learned.limit.value, learned.ewma
     loss, changed = 0.0, 0.0
     for index, sequence in enumerate(sequences[:SEQUENCES_MAX]):
         random = np.random.default_rng([seed, index])
@@ -87,7 +74,8 @@ def measure(
         if ewma is not None and len(sequence) == max(map(len, sequences)):
             for fault in _lasting(x, scale, random):
                 one, two = (
-                    ewma.along(ewma.begin(1), run(graph, fault)["score"], cells * step) > limit
+                    ewma.along(ewma.begin(1), run(graph, fault)["score"], learned.cells * step)
+                    > limit
                     for graph in (fp32, int8)
                 )
                 changed = max(changed, float(np.mean(one != two)))

@@ -10,7 +10,7 @@ from models.errors import ModelError, RecordError
 from models.explain import drivers, healthy_of
 from models.record import Record, join
 from models.score import held, score
-from models.training import anomaly, detector_graph, limits
+from models.training import anomaly, detector_int8, limits
 from models.training.anomaly import train
 from models.training.companies import Members
 from models.training.company import Form
@@ -248,7 +248,7 @@ def test_a_bundle_for_other_signals_or_units_is_refused_with_the_difference(
 def test_int8_that_decides_otherwise_is_not_written(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("models.training.parity.DECISIONS_MAX", 1e-12)
     monkeypatch.setattr("models.training.parity.AUROC_LOSS_MAX", 1e-12)
-    monkeypatch.setattr("models.training.detector_graph.WAYS", detector_graph.WAYS[:1])
+    monkeypatch.setattr("models.training.detector_int8.WAYS", detector_int8.WAYS[:1])
     with pytest.raises(ModelError, match="worst sequence"):
         train(healthy(2000))
 
