@@ -88,20 +88,8 @@ def _cut(held: Table, columns: Columns, *, many: bool) -> Record:
 def _record(
     held: Table, columns: Columns, words: dict[str, tuple[str, ...]], *, many: bool
 ) -> Record:
+    _check_named(held, columns)
     time = columns.time or find_time(held, columns)
-    named = {
-        "--time": (columns.time,) if columns.time else (),
-        "--group": (columns.group,) if columns.group else (),
-        "--label": tuple(label_column(held.names, label) for label in columns.labels),
-        columns.wanted_by: tuple(s for s in columns.signals if s not in _made(columns)),
-    }
-    for option, wanted in named.items():
-        missing = [name for name in wanted if name not in held.names]
-        if missing:
-            raise RecordError(
-                f"{held.path}: {option}: no column {', '.join(missing)}; there are "
-                f"{', '.join(held.names)}"
-            )
     time_s, texts, note = time_of(held, time, columns.day_first)
     notes = [*held.notes, note]
     machine = columns.group or machines(held, columns, time, time_s)
@@ -113,19 +101,10 @@ def _record(
         for name, column in zip(held.names, held.columns, strict=True)
         if name not in taken and (share(column) > NUMERIC_SHARE or name in words)
     ]
-    read: dict[str, Floats] = {}
-    no_value: dict[str, tuple[float, ...]] = {}
-    for name in names:
-        if name in words:
-            read[name] = coded(held, name, words[name])
-            continue
-        read[name], none = measured(numbers(held, name))
-        if none:
-            no_value[name] = none
-            told_none = ", ".join(f"{each:g}" for each in none)
-            notes.append(
-                f"{name}: {told_none} lies apart from all others and means that there is none"
-            )
+    read, no_value = _read(held, names, words)
+    for name, none in no_value.items():
+        told_none = ", ".join(f"{each:g}" for each in none)
+        notes.append(f"{name}: {told_none} lies apart from all others and means that there is none")
     labels = {name: truth(held, name) for name in columns.labels}
     if not columns.signals and not columns.few_words:
         if wordy := [n for n in held.names if n not in taken and n not in read]:
@@ -162,14 +141,52 @@ def _record(
     if columns.events or columns.failures:
         record = _with_events(record, held, columns)
     if columns.rows is not None:
-        record = record.rows(slice(*columns.rows))
-        if not len(record):
-            start, end = columns.rows
-            raise RecordError(
-                f"{held.path}: --rows {start or 0}:{'' if end is None else end} leaves none of its "
-                f"{len(held)} rows"
-            )
+        record = _some_rows(record, held, columns.rows)
     return oldest_first(spread(record))
+
+
+def _check_named(held: Table, columns: Columns) -> None:
+    """Every column that an option names is there."""
+    named = {
+        "--time": (columns.time,) if columns.time else (),
+        "--group": (columns.group,) if columns.group else (),
+        "--label": tuple(label_column(held.names, label) for label in columns.labels),
+        columns.wanted_by: tuple(s for s in columns.signals if s not in _made(columns)),
+    }
+    for option, wanted in named.items():
+        missing = [name for name in wanted if name not in held.names]
+        if missing:
+            raise RecordError(
+                f"{held.path}: {option}: no column {', '.join(missing)}; there are "
+                f"{', '.join(held.names)}"
+            )
+
+
+def _read(
+    held: Table, names: Sequence[str], words: dict[str, tuple[str, ...]]
+) -> tuple[dict[str, Floats], dict[str, tuple[float, ...]]]:
+    """The columns as numbers, and of each that has such, the numbers that mean "no value"."""
+    read: dict[str, Floats] = {}
+    no_value: dict[str, tuple[float, ...]] = {}
+    for name in names:
+        if name in words:
+            read[name] = coded(held, name, words[name])
+            continue
+        read[name], none = measured(numbers(held, name))
+        if none:
+            no_value[name] = none
+    return read, no_value
+
+
+def _some_rows(record: Record, held: Table, rows: tuple[int | None, int | None]) -> Record:
+    some = record.rows(slice(*rows))
+    if not len(some):
+        start, end = rows
+        raise RecordError(
+            f"{held.path}: --rows {start or 0}:{'' if end is None else end} leaves none of its "
+            f"{len(held)} rows"
+        )
+    return some
 
 
 def _unnamed_labels(
