@@ -8,7 +8,7 @@ import numpy as np
 
 from gateway.cli.cells import MISSING, is_date, number
 from gateway.cli.shaft import Orders
-from gateway.cli.tables import NUMERIC_SHARE, Floats, Table, share
+from gateway.cli.tables import NUMERIC_SHARE, Floats, Table, share, some
 from models.events import Facts, Failures, Log
 from models.formula import Formula
 
@@ -101,6 +101,10 @@ def _has_few_words(tables: Sequence[Table], name: str) -> bool:
     """Whether a text column, in every file, says a few words over and over: a type, a product."""
     here = [t.columns[t.names.index(name)] for t in tables if name in t.names]
     if len(here) < len(tables) or any(column.dtype == np.float64 for column in here):
+        return False
+    # A look at some of the cells spares all of them in a column of numbers.
+    glance = {str(cell).lower() for column in here for cell in some(column)}
+    if len(glance - MISSING) > FEW_WORDS:
         return False
     seen = Counter(str(cell) for column in here for cell in column)
     known = {word: count for word, count in seen.items() if word.lower() not in MISSING}

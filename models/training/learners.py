@@ -36,6 +36,8 @@ WEIGHT_MIN = 1e-12
 FOREST_TREES = 100
 FOREST_SAMPLES_MAX = 8_000
 """Rows that one tree sees; of windows that overlap, more say little."""
+FOREST_COLUMNS_MAX = 32
+"""Columns that a split chooses among: of a wide table half of all cost minutes and tell no more."""
 
 
 class Learner(Protocol):
@@ -135,7 +137,7 @@ def _forest(z: Features, y: Floats, seed: int, trees: int) -> Any:
     model = RandomForestClassifier(
         trees,
         max_leaf_nodes=64,
-        max_features=0.5,
+        max_features=min(0.5, FOREST_COLUMNS_MAX / z.shape[1]),
         max_samples=FOREST_SAMPLES_MAX if len(z) > FOREST_SAMPLES_MAX else None,
         random_state=seed,
         n_jobs=1,
