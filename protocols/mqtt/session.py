@@ -122,7 +122,11 @@ class MqttSession:
         self._messages.at(self._context.clock.wall_ns())
         while messages and messages[0].dup == self._again:
             message = messages.popleft()
-            topic, payload = message.topic, bytes(message.payload)
+            try:
+                topic, payload = message.topic, bytes(message.payload)
+            except UnicodeDecodeError:
+                self._context.meter.errors["payload"] += 1
+                continue
             if tap.open:
                 tap.received(payload, topic)
             self._messages.feed(topic, payload, retained=message.retain)
