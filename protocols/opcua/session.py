@@ -11,8 +11,8 @@ from gateway.core.source import Session, Source, SourceContext
 from protocols.opcua.address import parse_field
 from protocols.opcua.crew import Crew
 from protocols.opcua.expiry import watch_expiry
+from protocols.opcua.gaps import GapFiller
 from protocols.opcua.harvest import Harvest
-from protocols.opcua.history import GapFiller
 from protocols.opcua.intake import Intake
 from protocols.opcua.items import Item, Limits, read_server, resolve
 from protocols.opcua.link import Link
