@@ -12,7 +12,7 @@ from gateway.cli.bursts import by_burst, recording_of
 from gateway.cli.cells import unit_of
 from gateway.cli.columns import Columns, by_number, coded, words_of
 from gateway.cli.moments import time_of
-from gateway.cli.signs import label_column, label_in, measured, truth
+from gateway.cli.signs import label_column, label_in, measured, no_value_note, truth
 from gateway.cli.tables import NUMERIC_SHARE, Floats, Table, numbers, share, table
 from gateway.cli.times import find_time, joined
 from models.errors import RecordError
@@ -102,9 +102,7 @@ def _record(
         if name not in taken and (share(column) > NUMERIC_SHARE or name in words)
     ]
     read, no_value = _read(held, names, words)
-    for name, none in no_value.items():
-        told_none = ", ".join(f"{each:g}" for each in none)
-        notes.append(f"{name}: {told_none} lies apart from all others and means that there is none")
+    notes += (no_value_note(name, none) for name, none in no_value.items())
     labels = {name: truth(held, name) for name in columns.labels}
     if not columns.signals and not columns.few_words:
         if wordy := [n for n in held.names if n not in taken and n not in read]:

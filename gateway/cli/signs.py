@@ -95,6 +95,12 @@ def truth(held: Table, label: str) -> Floats:
     return np.array([np.nan if not c else float(c not in HEALTHY and c != "0") for c in fold])
 
 
+def no_value_note(name: str, codes: Sequence[float]) -> str:
+    """That a signal has numbers that mean none."""
+    told = ", ".join(f"{each:g}" for each in codes)
+    return f"{name}: {told} lies apart from all others and means that there is none"
+
+
 def measured(values: Floats) -> tuple[Floats, tuple[float, ...]]:
     """The column with NaN for numbers that mean none, and which these were.
 

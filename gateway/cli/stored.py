@@ -1,5 +1,6 @@
 """Takes what a gateway stored as a record to train on: from its own log, or from its InfluxDB."""
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
@@ -11,9 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gateway.alarms.feedback import Episode, episodes, unhealthy
+from gateway.cli.signs import measured, no_value_note
 from gateway.config import Config, load
 from gateway.core.alarm import Cause, Verdict
 from gateway.core.errors import ConfigError
+from gateway.flow.memory import NO_VALUE
 from gateway.store.influx_link import PlainLink
 from gateway.store.influx_readback import StoredInInflux
 from gateway.store.readback import Stored, StoredInLog, Table
@@ -92,6 +95,8 @@ def stored_record(
         values_hz = sum(end - start for start, end in spans) / 1e9 * len(comes_s)
         step_s, notes = _step_s(comes_s, asset, values_hz)
         table = _joined([stored.table(*span, step_s) for span in spans])
+    table, no_value = _measured(table, _derived(config, asset), _no_values(config, asset))
+    notes += tuple(no_value_note(*told) for told in no_value.items() if told[0] != RUNNING)
     runs = _ran(rule, table) if rule else np.ones(len(table.t_ns), dtype=bool)
     table = _chosen(table, signals, RUNNING if rule else "")
     kept = np.isfinite(table.value).any(axis=1) & runs
@@ -115,7 +120,50 @@ def stored_record(
         group=group.astype(np.int64),
         groups=tuple(str(i) for i in range(int(group[-1]) + 1)),
         notes=notes,
+        no_value={name: told for name, told in no_value.items() if name in table.names},
     )
+
+
+def _measured(
+    table: Table, derived: Sequence[Formula], known: Mapping[str, Sequence[float]]
+) -> tuple[Table, dict[str, tuple[float, ...]]]:
+    """The table with NaN for numbers that mean none, and which these are, signal by signal.
+
+    Args:
+        table: As it was stored: until a model knew of such a number it was logged like others.
+        derived: What was computed of it, which means nothing where such a number went into it.
+        known: What earlier models took for none; since then the log has no more of them.
+    """
+    value, told = table.value.copy(), dict[str, tuple[float, ...]]()
+    for at, name in enumerate(table.names):
+        value[:, at], found = measured(value[:, at])
+        value[np.isin(value[:, at], known.get(name, ())), at] = np.nan
+        if codes := tuple(dict.fromkeys((*known.get(name, ()), *found))):
+            told[name] = codes
+    none = np.isnan(value) & ~np.isnan(table.value)
+    for formula in derived:
+        if formula.name in table.names:
+            needs = [table.names.index(n) for n in formula.needs(table.names).values()]
+            none[:, table.names.index(formula.name)] |= none[:, needs].any(axis=1)
+    return Table(table.t_ns, table.names, np.where(none, np.nan, value)), told
+
+
+def _derived(config: Config, asset: str) -> list[Formula]:
+    return [
+        Formula.parse(f"{each.signal} = {each.expression}")
+        for each in config.settings.derive
+        if each.asset == asset
+    ]
+
+
+def _no_values(config: Config, asset: str) -> dict[str, list[float]]:
+    """Which numbers the gateway takes for none of each signal, as its log remembers."""
+    path = config.data_dir / FILE_NAME
+    if not path.exists():
+        return {}
+    with closing(LogReader(path)) as reader:
+        kept = reader.state(NO_VALUE).get(asset)
+    return {} if kept is None else json.loads(kept)
 
 
 @contextmanager

@@ -80,6 +80,7 @@ class Flow:
         self._memory.hand_over(self.posts, posts)
         self.posts = tuple(posts)
         self._no_values.learn(posts)
+        self._memory.no_values(posts)
         self.latest.forget(posts)
         bundles = {post.judge.bundle.id for post in posts}
         for condition in self._device_faults.forget(bundles, self._clock.wall_ns()):

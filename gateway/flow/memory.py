@@ -17,6 +17,9 @@ from gateway.store.log import Log
 
 _events = structlog.get_logger()
 
+NO_VALUE = "no_value"
+"""Where the log keeps, for each asset, signal -> numbers that mean none."""
+
 
 class Memory:
     """How strange machines have been, what of them is not seen, slow change, earlier anomalies."""
@@ -48,6 +51,19 @@ class Memory:
                     state = self._log.state_get("follow", f"{bundle}/{asset}")
                     if state is not None:
                         judge.following.restore(asset, state)
+
+    def no_values(self, posts: Sequence[Post]) -> None:
+        """Keep which numbers mean none: a log that is rid of them teaches the next model none."""
+        for post in posts:
+            learned = post.judge.bundle.manifest.detail.get("no_value") or {}
+            for asset in post.judge.assets if learned else ():
+                state = self._log.state_get(NO_VALUE, asset)
+                known: dict[str, list[float]] = {} if state is None else json.loads(state)
+                all_of = {
+                    n: sorted({*known.get(n, ()), *learned.get(n, ())}) for n in {*known, *learned}
+                }
+                if all_of != known:
+                    self._log.state_put(NO_VALUE, asset, json.dumps(all_of).encode())
 
     def saw(
         self, post: Post, windows: Windows, judged: Judged, ails: Callable[[str], bool]

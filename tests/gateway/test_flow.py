@@ -1,6 +1,7 @@
 """The flow over a real log and a shipped bundle: no window is missed, whatever changes places."""
 
 import asyncio
+import json
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple, replace
@@ -19,6 +20,7 @@ from gateway.demo.configuration import shipped_bundles
 from gateway.demo.record import healthy
 from gateway.flow.annunciator import Annunciator
 from gateway.flow.flow import Flow
+from gateway.flow.memory import NO_VALUE
 from gateway.pipeline.config import AssetConfig
 from gateway.pipeline.derive import Derive
 from gateway.pipeline.events import Events
@@ -151,6 +153,9 @@ def test_what_a_bundle_learned_to_be_no_value_is_bad_from_the_log_on(tmp_path: P
         assert signal[bad].tolist() == [bench.numbers[1]] * 11
         assert np.isnan(value[bad]).all()
         assert (value[signal == bench.numbers[0]] == -9999.0).sum() == 5, "of another signal"
+        kept = bench.log.state_get(NO_VALUE, "lathe-1")
+        assert kept is not None
+        assert json.loads(kept) == {named: [-9999.0, 1e31]}, "for the next training from this log"
         bench.log.close()
 
     asyncio.run(main())

@@ -20,6 +20,7 @@ from gateway.core.batch import make_batch
 from gateway.core.clock import SystemClock
 from gateway.core.errors import ConfigError
 from gateway.core.signals import Signal
+from gateway.flow.memory import NO_VALUE
 from gateway.store import readback
 from gateway.store.blocks import Columns
 from gateway.store.config import InfluxConfig, TrendBounds
@@ -31,6 +32,7 @@ from gateway.store.quarantine import Quarantine, Refused
 from gateway.store.readback import StoredInLog
 from gateway.store.reader import LogReader
 from gateway.store.trends import Trends, take_in
+from models.bundle import read
 
 from ..servers import influxd
 from .storing import SECOND_NS, T0_NS, assessments, opened, transition
@@ -256,6 +258,36 @@ async def test_train_takes_its_period_from_the_gateways_own_log(tmp_path: Path) 
     assert len(record) == 1006  # The last value is held for three steps more.
     assert record.groups == ("0", "1")
     assert record.units == ("mm/s", "")  # As configured.
+
+
+async def test_a_code_for_no_value_is_learned_from_the_log_and_a_known_one_is_carried_on(
+    tmp_path: Path,
+) -> None:
+    file = config(tmp_path)
+    twice = '[[derive]]\nasset = "pump"\nsignal = "twice"\nexpression = "vibration * 2"\n'
+    file.write_text(file.read_text() + twice)
+    n, random = 600, np.random.default_rng(1)
+    vibration = 10 + random.normal(size=n)
+    vibration[100:120] = -9999.0
+    columns = (vibration, 10 + random.normal(size=n), 2 * vibration)
+    async with opened(tmp_path / "data") as log:
+        for name in ("power", "twice"):
+            log.signals.intern(Signal("pump", name, ""))
+        for number, value in enumerate(columns):
+            numbers, t_ns = np.full(n, number, np.int32), T0_NS + np.arange(n) * SECOND_NS
+            log.append(make_batch("s", numbers, t_ns, value, np.zeros(n, np.uint8), T0_NS))
+        # What a model took for none the log has no more of.
+        log.state_put(NO_VALUE, "pump", b'{"power": [-32768.0]}')
+        await log.flush()
+        record = stored_record(file, asset="pump", source="log", start=FROM, end=TO)
+        words = ["--data", str(file), "--asset", "pump", "--from", FROM, "--to", TO]
+        words += ["--out", str(tmp_path / "pump.fwm"), "--window", "30s"]
+        result = CliRunner().invoke(train, words)
+    assert result.exit_code == 0, result.output
+    assert np.isnan(record.values).sum(axis=0).tolist() == [20, 0, 20]
+    assert np.nanmin(record.values) > 0
+    learned = read(tmp_path / "pump.fwm").manifest.detail["no_value"]
+    assert learned == {"vibration": [-9999.0], "power": [-32768.0]}
 
 
 async def test_more_values_than_memory_holds_are_taken_at_longer_steps_and_it_is_said(
