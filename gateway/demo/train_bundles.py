@@ -159,8 +159,8 @@ def train_failures(kind: str, *, seed: int) -> Trained:
         nameplate=_nameplate(
             kind, "-failure", f"{FAILING} simulated failures of each mode and {CALM} calm machines"
         ),
-        # Trees alone: they lose nothing in int8, and the file stays small.
-        learn=("boosted",),
+        # Of the teachers boosted trees alone, which are learned soonest.
+        learn=("boosted", failure.NET),
     )
 
 

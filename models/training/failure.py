@@ -12,7 +12,7 @@ from models.features import regimes as conditions
 from models.graph import Graph
 from models.record import Record
 from models.training import grid as grids
-from models.training import judged, learners, mixture, rates
+from models.training import judged, learners, mixture, rates, taught
 from models.training import label as labels_of
 from models.training.finish import manifest, members
 from models.training.inputs import Features, Inputs, choose, pair_candidates
@@ -27,6 +27,8 @@ CELLS_READ_MAX = 4_000_000
 """Rows times signals to learn from: the time of training grows with both."""
 NETS_ROWS_MAX = 30_000
 """Above this many rows and labels together, nets cost more minutes than they are worth."""
+NET = "net"
+"""One net for all labels, in place of the learners that taught it."""
 KEPT_SHARE = 0.25
 """A product or difference must weigh so much of what the strongest one does."""
 CELLS_MAX = 256
@@ -47,7 +49,7 @@ def train(
     seed: int = 0,
     precision: str = "int8",
     nameplate: Nameplate = NAMELESS,
-    learn: Sequence[str] = tuple(learners.CLASSIFIERS),
+    learn: Sequence[str] = (*learners.CLASSIFIERS, NET),
     named: Sequence[str] = (),
 ) -> Trained:
     """Train on labelled rows.
@@ -59,7 +61,7 @@ def train(
         seed: Of everything random.
         precision: `int8`, or `fp32` where int8 is not wanted.
         nameplate: What the bundle is to say of itself.
-        learn: Learners to try.
+        learn: Learners to try, and `net` if one net may be taught by them.
         named: Signals that the user asked for by name; they stay, even if they look like labels.
 
     Raises:
@@ -81,33 +83,37 @@ def train(
     inputs = inputs.fitted(x)
     inputs = _choose_pairs(inputs, x, y, folds if even is None else even, seed, notes)
     z = inputs.standard(x)
-    candidates = {each: learners.CLASSIFIERS[each] for each in learn}
+    candidates = {each: fit for each, fit in learners.CLASSIFIERS.items() if each in learn}
     if len(z) * len(labels) > NETS_ROWS_MAX:
         candidates.pop("nets", None)
-    graph = Graph("failure", len(inputs.plan.names))
-    prepared = inputs.emit(graph)
-    columns, metrics, known_better = [], {}, list[bool]()
     offset = float(np.log(rate))
+    found = [
+        mixture.mix(candidates, z, column, folds, task="classify", seed=seed, calibrate=even)
+        for column in y.T
+    ]
+    split = folds if even is None else even
+    net = _one_net(found, inputs, x, y, split, seed, notes) if NET in learn else None
+    metrics, known_better = {}, list[bool]()
     for i, label in enumerate(labels):
-        mixed, said, told = mixture.mix(
-            candidates,
-            z,
-            y[:, i],
-            folds,
-            task="classify",
-            seed=seed,
-            offset=offset,
-            calibrate=even,
-        )
-        columns.append(mixed.emit(graph, prepared))
-        metrics[label] = judged.judge(y[:, i], said, told, mixed, rate)
+        said, told, shares = found[i].unseen, found[i].by_learner, found[i].mix.shares()
+        if net is not None:
+            said, shares = net.unseen[:, i], {NET: 1.0}
+            told = told | {NET: said}
+        metrics[label] = judged.judge(y[:, i], said + offset, told, shares, rate)
         notes.append(f"{label}: {judged.told(metrics[label])}")
         runs = labels_of.run_length(y[:, [i]], group)
-        known_better.append(judged.gain(y[:, i], said - offset) >= judged.GAIN_MIN * max(1.0, runs))
+        known_better.append(judged.gain(y[:, i], said) >= judged.GAIN_MIN * max(1.0, runs))
     if not any(known_better):
         notes.append("on rows not seen no better than chance, so in shadow: shown, but no alarms")
-    joined = graph.node("Concat", *columns, axis=1) if len(columns) > 1 else columns[0]
-    graph.output(graph.node("Sigmoid", joined), "probability", ["n", len(labels)])
+    graph = Graph("failure", len(inputs.plan.names))
+    prepared = inputs.emit(graph)
+    if net is not None:
+        logits = net.net.emit(graph, prepared, offset)
+    else:
+        shift = np.array([offset])
+        columns = [each.mix.emit(graph, prepared, shift) for each in found]
+        logits = graph.node("Concat", *columns, axis=1) if len(columns) > 1 else columns[0]
+    graph.output(graph.node("Sigmoid", logits), "probability", ["n", len(labels)])
     thresholds = {label: metrics[label]["threshold"] for label in labels}
     told_of = manifest(
         inputs,
@@ -132,9 +138,12 @@ def train(
     trained = Trained(told_of, *members(graph, x, precision=precision, seed=seed), tuple(notes))
     trained = _with_parity(trained, x, y, labels)
     lost = max(trained.manifest.parity["average_precision_lost"].values())
-    if lost > LOST_MAX and "nets" in candidates:
-        # Trees lose nothing in int8; nets are left out where they lose what they bring.
-        rest = [each for each in learn if each != "nets"]
+    # Trees lose nothing in int8; nets are left out where they lose what they bring.
+    used = {each for label in labels for each in metrics[label]["learners"]}
+    for each in (NET, "nets"):
+        if lost <= LOST_MAX or each not in used:
+            continue
+        rest = [other for other in learn if other != each]
         return train(
             record,
             labels,
@@ -146,6 +155,27 @@ def train(
             named=named,
         )
     return trained
+
+
+def _one_net(
+    found: Sequence[mixture.Found],
+    inputs: Inputs,
+    x: Features,
+    y: Floats,
+    folds: NDArray[np.int64],
+    seed: int,
+    notes: list[str],
+) -> taught.Taught | None:
+    """One net in place of the learners, if it says as much of unseen rows."""
+    net = taught.learn(found, inputs, x, y, folds, seed)
+    if net is None:
+        return None
+    good = net.more <= mixture.EARNED_MIN
+    notes.append(
+        f"{'one net, taught by trees, in their place' if good else 'trees, and not a net'}: log "
+        f"loss on unseen rows {net.more:+.1%} by the net"
+    )
+    return net if good else None
 
 
 def _sample(

@@ -7,8 +7,6 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, precision_recall_curve
 
-from models.training import mixture
-
 GAIN_MIN = 5.0
 """Log likelihood that a failure-long stretch of rows must gain over the mere share of failures:
 weights of three learners, fitted to chance, gain 5.7 once in a hundred times."""
@@ -20,7 +18,7 @@ def judge(
     y: Floats,
     said: Floats,
     told: dict[str, Floats],
-    mixed: mixture.Mix,
+    learners: dict[str, float],
     rate: float,
 ) -> dict[str, Any]:
     """What is known of one label's head from rows that it had not seen."""
@@ -45,7 +43,7 @@ def judge(
         "share": float(np.average(true, weights=weight)),
         "found_at_half": float(alarm[true].mean()),
         "false_at_half": float(alarm[~true].mean()),
-        "learners": dict(zip(mixed.names, map(float, mixed.weight), strict=True)),
+        "learners": learners,
         "brier": float(np.average((probability - true) ** 2, weights=weight)),
         "reliability": _reliability(true, probability, weight),
     }

@@ -18,7 +18,7 @@ from sklearn.neural_network import MLPClassifier, MLPRegressor
 from threadpoolctl import threadpool_limits
 
 from models.graph import Graph
-from models.training.trees import Trees, of_boosting, of_forest
+from models.training.trees import NEVER, Trees, of_boosting, of_forest
 
 Floats = NDArray[np.float64]
 Features = NDArray[np.float32]
@@ -34,6 +34,8 @@ MIXTURES = 2
 WEIGHT_MIN = 1e-12
 """A smaller weight of a net is written as 0."""
 FOREST_TREES = 100
+SELDOM = -6.0
+"""The logit where no row to learn from fails."""
 FOREST_SAMPLES_MAX = 8_000
 """Rows that one tree sees; of windows that overlap, more say little."""
 FOREST_COLUMNS_MAX = 32
@@ -119,6 +121,27 @@ class _Grown:
         logit = graph.node("Sub", graph.node("Log", up), graph.node("Log", down))
         weighed = graph.node("Mul", logit, graph.constant(weight))
         return graph.node("Add", weighed, graph.constant(bias))
+
+
+def never() -> Learner:
+    """Says that nothing fails, as is learned from rows where nothing does."""
+    still = Trees(
+        np.zeros((1, 1), np.int64),
+        np.full((1, 1), NEVER),
+        np.zeros((1, 1, 1)),
+        np.zeros((1, 1)),
+        np.zeros((1, 1, 1)),
+        np.full(1, SELDOM),
+    )
+    return _Grown(still)
+
+
+def splits(learner: Learner) -> tuple[NDArray[np.int64], Floats]:
+    """Of all splits of a learner's trees: the feature and the value; none of other learners."""
+    if not isinstance(learner, _Grown):
+        return np.zeros(0, np.int64), np.zeros(0)
+    live = learner.trees.threshold < NEVER
+    return learner.trees.feature[live], learner.trees.threshold[live]
 
 
 def forest(z: Features, y: Floats, seed: int) -> Learner:

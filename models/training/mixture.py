@@ -4,7 +4,7 @@ None wins everywhere, so a non-negative combination is kept, which calibrates as
 that takes too little off the error is left out: each costs the time of all the others together.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 
 from models.graph import Graph
-from models.training.learners import Features, Fit, Floats, Learner
+from models.training.learners import Features, Fit, Floats, Learner, never
 
 Task = Literal["classify", "regress"]
 
@@ -39,6 +39,10 @@ class Mix:
             out += weight * learner.predict(z)
         return out
 
+    def shares(self) -> dict[str, float]:
+        """Each learner's weight."""
+        return dict(zip(self.names, map(float, self.weight), strict=True))
+
     def emit(self, graph: Graph, z: str, shift: Floats | None = None) -> str:
         """Name of float32[n, m]: the logit or value, plus each of `m` shifts (one of 0 if None)."""
         first = self.bias + (np.zeros(1) if shift is None else shift)
@@ -49,19 +53,44 @@ class Mix:
         return terms[0] if len(terms) == 1 else graph.node("Sum", *terms)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Found:
+    """A mix, and how it does.
+
+    Attributes:
+        mix: Fitted on all rows.
+        unseen: float64[n], what it says of rows that it was not fitted on.
+        by_learner: The same of each candidate.
+        parts: By fold, the mix that said so of the fold's rows.
+    """
+
+    mix: Mix
+    unseen: Floats
+    by_learner: dict[str, Floats]
+    parts: dict[int, Mix]
+
+
 def unseen(
     fit: Fit, z: Features, y: Floats, folds: NDArray[np.int64], seed: int, task: Task
 ) -> Floats:
     """float64[n], what a learner says of rows that it was not fitted on."""
+    return _unseen(fit, z, y, folds, seed, task)[0]
+
+
+def _unseen(
+    fit: Fit, z: Features, y: Floats, folds: NDArray[np.int64], seed: int, task: Task
+) -> tuple[Floats, dict[int, Learner]]:
+    """And by fold, who said it."""
     out = np.zeros(len(z))
+    said_by: dict[int, Learner] = {}
     for fold in np.unique(folds):
         held = folds == fold
         rest = y[~held]
-        if task == "classify" and not 0 < (rest > 0.5).sum() < len(rest):
-            out[held] = -6.0
-            continue
-        out[held] = fit(z[~held], rest, seed).predict(z[held])
-    return out
+        some = task == "regress" or 0 < (rest > 0.5).sum() < len(rest)
+        learner = fit(z[~held], rest, seed) if some else never()
+        out[held] = learner.predict(z[held])
+        said_by[int(fold)] = learner
+    return out, said_by
 
 
 def mix(
@@ -72,10 +101,9 @@ def mix(
     *,
     task: Task,
     seed: int,
-    offset: float = 0.0,
     earned_min: Mapping[str, float] | None = None,
     calibrate: NDArray[np.int64] | None = None,
-) -> tuple[Mix, Floats, dict[str, Floats]]:
+) -> Found:
     """Fit the candidates, weigh them by what they say of rows not seen, keep what helps.
 
     Args:
@@ -85,7 +113,6 @@ def mix(
         folds: int64[n], which rows are held out together.
         task: What `y` is.
         seed: Of every learner.
-        offset: Added to the logit, for negatives that were left out.
         earned_min: What a learner that costs more than others must take off, instead of
             `EARNED_MIN`.
         calibrate: int64[n], other folds for the last step, from the mix to a probability. Learners
@@ -93,24 +120,28 @@ def mix(
             is learned on rows spread evenly.
 
     Returns:
-        The mix fitted on all rows; what it says of rows not seen, float64[n]; and the same of each
-        candidate, always on `folds`.
+        `by_learner` always on `folds`, `unseen` and `parts` on `calibrate` if there is one.
     """
-    told = {name: unseen(fit, z, y, folds, seed, task) for name, fit in candidates.items()}
-    names = tuple(told)
-    columns = np.stack([told[name] for name in names], axis=1)
-    least = dict.fromkeys(names, EARNED_MIN) | dict(earned_min or {})
-    keep = _earning(columns, y, task, [least[name] for name in names])
-    weight, bias, _ = _weigh(columns[:, keep], y, task)
-    kept = tuple(names[i] for i in keep)
+    told = {name: _unseen(fit, z, y, folds, seed, task) for name, fit in candidates.items()}
+    by_learner = {name: said for name, (said, _) in told.items()}
+    least = dict.fromkeys(told, EARNED_MIN) | dict(earned_min or {})
+    columns = np.stack(list(by_learner.values()), axis=1)
+    keep = _earning(columns, y, task, [least[name] for name in told])
+    weight, bias, _ = weigh(columns[:, keep], y, task)
+    names = tuple(list(told)[i] for i in keep)
     if calibrate is not None:
-        evenly = [unseen(candidates[name], z, y, calibrate, seed, task) for name in kept]
-        columns, keep = np.stack(evenly, axis=1), list(range(len(kept)))
-        scale, bias, _ = _weigh((columns @ weight)[:, None], y, task)
+        told |= {name: _unseen(candidates[name], z, y, calibrate, seed, task) for name in names}
+        columns = np.stack([told[name][0] for name in names], axis=1)
+        scale, bias, _ = weigh((columns @ weight)[:, None], y, task)
         weight = weight * scale[0]
-    learners = tuple(candidates[name](z, y, seed) for name in kept)
-    out = Mix(kept, learners, weight, bias + offset)
-    return out, columns[:, keep] @ weight + bias + offset, told
+
+    def mixed(learners: Iterable[Learner]) -> Mix:
+        return Mix(names, tuple(learners), weight, bias)
+
+    fitted = mixed(candidates[name](z, y, seed) for name in names)
+    parts = {fold: mixed(told[name][1][fold] for name in names) for fold in told[names[0]][1]}
+    said = np.stack([told[name][0] for name in names], axis=1) @ weight + bias
+    return Found(fitted, said, by_learner, parts)
 
 
 def _earning(columns: Floats, y: Floats, task: Task, least: Sequence[float]) -> list[int]:
@@ -124,9 +155,9 @@ def _earning(columns: Floats, y: Floats, task: Task, least: Sequence[float]) -> 
     """
     keep = list(range(columns.shape[1]))
     while len(keep) > 1:
-        loss = _weigh(columns[:, keep], y, task)[2]
+        loss = weigh(columns[:, keep], y, task)[2]
         without = {i: [j for j in keep if j != i] for i in keep}
-        missed = {i: _weigh(columns[:, rest], y, task)[2] for i, rest in without.items()}
+        missed = {i: weigh(columns[:, rest], y, task)[2] for i, rest in without.items()}
         bar = {i: (1 - least[i]) * missed[i] for i in keep}
         worst = min(bar, key=lambda i: bar[i])
         if loss < bar[worst]:
@@ -135,7 +166,7 @@ def _earning(columns: Floats, y: Floats, task: Task, least: Sequence[float]) -> 
     return keep
 
 
-def _weigh(columns: Floats, y: Floats, task: Task) -> tuple[Floats, float, float]:
+def weigh(columns: Floats, y: Floats, task: Task) -> tuple[Floats, float, float]:
     """Non-negative weights and a bias: logistic or least squares, weakly held to the mean; and the
     loss that is left."""
     k = columns.shape[1]

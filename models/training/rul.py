@@ -93,20 +93,20 @@ def train(
     inputs = inputs.fitted(x[ready])
     z, y, group = inputs.standard(x[ready]), left[ready], record.group[ready]
     folds = mixture.folds_of(group, whole=True)
-    mixed, unseen, by_learner = mixture.mix(
+    learned = mixture.mix(
         learners.REGRESSORS, z, y, folds, task="regress", seed=seed, earned_min=EARNED_MIN
     )
-    unseen = np.clip(unseen, 0, chosen_cap)
+    unseen = np.clip(learned.unseen, 0, chosen_cap)
     band = _band(unseen, y, group, chosen_cap)
     graph = Graph("rul", len(inputs.plan.names))
-    _emit(graph, mixed, inputs, band, chosen_cap)
+    _emit(graph, learned.mix, inputs, band, chosen_cap)
     metrics: dict[str, Any] = {
         "unseen_rmse": _rmse(unseen, y),
         "unseen_rmse_by_learner": {
-            each: _rmse(np.clip(s, 0, chosen_cap), y) for each, s in by_learner.items()
+            each: _rmse(np.clip(s, 0, chosen_cap), y) for each, s in learned.by_learner.items()
         },
         "unseen_covered": _covered(unseen, y, band),
-        "learners": dict(zip(mixed.names, map(float, mixed.weight), strict=True)),
+        "learners": learned.mix.shares(),
         "sequences": len(lengths),
         "rows": len(y),
         "split": f"whole sequences, {len(np.unique(folds))} folds",

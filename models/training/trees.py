@@ -17,7 +17,7 @@ from models.graph import Graph
 
 Floats = NDArray[np.float64]
 HEAVY_SPLITS = 32
-_NEVER = 3.0e38
+NEVER = 3.0e38
 """Threshold of a split that pads a small tree: everything lies below it."""
 
 
@@ -91,7 +91,7 @@ class Trees:
         """Each split that differs once, and one that always holds: feature and threshold; and
         int64[t, k + 1], which of them a tree asks, the last always holding."""
         asked = np.stack([self.feature.ravel(), _below(self.threshold).ravel()], axis=1)
-        asked = np.concatenate([asked, [[0.0, -_NEVER]]])
+        asked = np.concatenate([asked, [[0.0, -NEVER]]])
         unique, at = np.unique(asked, axis=0, return_inverse=True)
         at = at.ravel()
         t, k = self.feature.shape
@@ -210,7 +210,7 @@ def _pad(parts: list[_Part], base: Floats) -> Trees:
     m = parts[0][4].shape[1]
     out = Trees(
         np.zeros((t, k), np.int64),
-        np.full((t, k), _NEVER),
+        np.full((t, k), NEVER),
         np.zeros((t, k, leaves)),
         np.full((t, leaves), float(k + 2)),
         np.zeros((t, leaves, m)),

@@ -39,8 +39,8 @@ def _kept(
     candidates = {str(i): _fit(i) for i in range(columns.shape[1])}
     folds = np.arange(len(y)) % mixture.FOLDS
     z = columns.astype(np.float32)
-    mixed, _, _ = mixture.mix(candidates, z, y, folds, task=task, seed=0, earned_min=earned_min)
-    return mixed.names
+    found = mixture.mix(candidates, z, y, folds, task=task, seed=0, earned_min=earned_min)
+    return found.mix.names
 
 
 @pytest.mark.parametrize("task", ["regress", "classify"])

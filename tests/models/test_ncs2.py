@@ -18,6 +18,7 @@ from models.runtime import oip
 from models.training import failure
 from tests.models import bundles, peers
 
+ARTIFACTS = Path(__file__).parents[2] / "models" / "artifacts"
 WORKER = Path(__file__).parents[2] / "docker" / "ncs2"
 
 
@@ -26,11 +27,13 @@ def stick_python() -> Path:
     return peers.python_of("ncs2", "python3.9", "openvino==2021.4.2", "numpy==1.19.5")
 
 
-@pytest.fixture(scope="module", params=["net", "trees"])
+@pytest.fixture(scope="module", params=["net", "trees", "taught"])
 def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> bundle.Bundle:
     path = tmp_path_factory.mktemp("ncs2") / "m.fwm"
     if request.param == "net":
         return bundles.make(path)
+    if request.param == "taught":
+        return bundle.read(ARTIFACTS / "conveyor-failure.fwm")
     random = np.random.default_rng(4)
     values = random.normal(size=(300, 4)) * [1, 1000, 1, 1] + [0, 1e5, 0, 0]
     heavy = (values[:, 0] * values[:, 2] > 0.6).astype(float)

@@ -65,6 +65,20 @@ def test_trees_lose_nothing(tmp_path: Path) -> None:
     np.testing.assert_allclose(got, quantise.run(held.int8, x)["probability"], atol=1e-4)
 
 
+def test_the_shipped_failure_model(tmp_path: Path) -> None:
+    held = bundle.read(ARTIFACTS / "conveyor-failure.fwm")
+    file = _export(held, tmp_path)
+    golden = held.golden.x
+    random = np.random.default_rng(6)
+    some = golden[random.integers(len(golden), size=200)]
+    x = (some + 0.3 * np.nanstd(golden, axis=0) * random.normal(size=some.shape)).astype(np.float32)
+    (got,) = _run(file, x)
+    want = quantise.run(held.int8, x)["probability"]
+    sure = np.abs(want - 0.5) > 0.1
+    assert ((got > 0.5) == (want > 0.5))[sure].all()
+    assert np.abs(got - want).mean() < 0.01
+
+
 @pytest.mark.parametrize("name", ["pump", "compressor", "conveyor", "lathe"])
 def test_the_shipped_anomaly_models(name: str, tmp_path: Path) -> None:
     held = bundle.read(ARTIFACTS / f"{name}.fwm")
