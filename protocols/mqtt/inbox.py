@@ -13,6 +13,8 @@ UNTOLD_MAX = 10
 """Half of what mosquitto sends before it waits for an acknowledgement; all that RabbitMQ does."""
 TELL_S_MAX = 0.2
 """Longest time for which messages gather before the log is asked to be quick about them."""
+SLOW_S = 5.0
+"""A log that takes longer is not waited for: mosquitto keeps 1,000 messages, and loses the next."""
 CLOSE_S_MAX = 1.0
 
 
@@ -23,8 +25,9 @@ class Inbox:
     killed gateway had in memory is sent again. It sends only so many before it waits, so the log
     is asked to commit as soon as `UNTOLD_MAX` wait.
 
-    Another learns it once whoever reads has passed the message on. Few may wait for that, or the
-    broker would send no more while the log is slow, and would lose uncounted what we can hold.
+    Another, and each while the log is slow, learns it once whoever reads has passed the message
+    on. Few may wait for that, or the broker would send no more, and would lose uncounted what we
+    can hold.
 
     Attributes:
         messages: Not yet taken.
@@ -41,6 +44,7 @@ class Inbox:
         self._messages_max = messages_max
         self._errors = errors
         self._kept = kept
+        self._early = not kept
 
     def put(self, message: MQTTMessage) -> None:
         """Take what the broker sent."""
@@ -49,16 +53,16 @@ class Inbox:
             self._errors["dropped"] += 1
         self.messages.append(message)
         self._untold.append(message)
-        if not self._kept:
+        if self._early:
             self._tell(len(self._untold) - UNTOLD_MAX)
         self.changed.set()
 
     def passed_on(self) -> None:
         """Whatever was taken has been passed on."""
         n = self._passed()
-        if not self._kept:
+        if self._early:
             self._tell(n)
-        elif n:
+        elif n > 0:
             self._some.set()
             if n >= UNTOLD_MAX:
                 self._many.set()
@@ -70,7 +74,14 @@ class Inbox:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(TELL_S_MAX):
                     await self._many.wait()
-            await self._settle(logged)
+            try:
+                async with asyncio.timeout(SLOW_S):
+                    await self._settle(logged)
+            except TimeoutError:
+                self._early = True
+                self._tell(self._passed())
+                await logged.settled()
+                self._early = not self._kept
 
     async def close(self, logged: Logged) -> None:
         """Tell the broker what was passed on and no more, on a link that is up."""

@@ -17,7 +17,7 @@ from gateway.store.config import StoreConfig
 from gateway.store.log import Log
 from gateway.store.past import Past
 from protocols import as_source
-from protocols.mqtt import Config
+from protocols.mqtt import Config, inbox
 
 from ..conformance import bench
 from ..eventually import eventually
@@ -72,6 +72,23 @@ async def test_a_message_that_is_not_on_the_disk_is_sent_again(
     assert "Received PUBACK from gw" not in running.log()
     async with config.open(world.context) as session:
         assert (await session.read()).value.tolist() == [1]
+
+
+async def test_a_slow_log_holds_no_broker_up(
+    hall: tuple[Broker, Publisher], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inbox, "SLOW_S", 0.1)
+    running, publisher = hall
+    context = replace(bench("hall", "mqtt", tmp_path).context, logged=Full())
+    values: list[float] = []
+    async with keeping(running.port).open(context) as session:
+        # Three times what mosquitto sends before it waits.
+        for n in range(60):
+            await say(publisher, str(n))
+        async with asyncio.timeout(30):
+            while len(values) < 60:
+                values += (await session.read()).value.tolist()
+    assert values == list(range(60))
 
 
 @asynccontextmanager
