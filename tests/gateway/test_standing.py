@@ -8,8 +8,11 @@ from gateway.app import Gateway
 from gateway.config import parse
 from gateway.console.views import AssetState
 from gateway.core.alarm import Cause, Command, Condition, Verb
+from gateway.core.assessment import ModelKind
 from gateway.core.batch import make_batch
 from gateway.core.texts import as_said
+from gateway.latest import Verdict
+from gateway.pipeline.unseen import Gone
 
 TEXT = """
 [[source]]
@@ -87,6 +90,32 @@ async def test_what_is_made_of_events_is_no_life_of_a_machine(tmp_path: Path) ->
         machine = gateway.view.asset("press-1")
         assert machine is not None
         assert {s.signal for s in machine.signals} == {"speed", "repair.belt", "repair.belt.ago_h"}
+    finally:
+        gateway.trends.close()
+        gateway.log.close()
+
+
+async def test_what_is_not_seen_for_long_makes_a_machine_judged_in_part(tmp_path: Path) -> None:
+    gateway = Gateway(parse(TEXT, tmp_path / "forewarn.toml"))
+    try:
+        numbers = {signal.name: number for number, signal in gateway.parts.signals_of("press-1")}
+        now_ns, since_ns = gateway.clock.wall_ns(), 5 * 10**9
+        signal, stamp = np.array([numbers["speed"]], np.int32), np.array([now_ns], np.int64)
+        batch = make_batch("hall", signal, stamp, np.ones(1), np.zeros(1, np.uint8), now_ns)
+        gateway.flow.latest.take(batch, len(gateway.log.signals))
+        verdict = Verdict(ModelKind.ANOMALY, "b", shadow=False, severity=0.3, coverage=0.75)
+        gateway.flow.latest.verdicts["press-1"] = {"b": verdict}
+        (tile,) = gateway.view.assets()
+        assert (tile.state, tile.unseen, tile.since_ns) == (AssetState.OK, (), 0)
+        # A repair that nobody has told of yet is not missing.
+        gone = [Gone(name, since_ns, "missing") for name in ("heat", "repair.belt.ago_h")]
+        verdict.unseen = (*gone, Gone("speed", 2 * since_ns, "stuck"))
+        (tile,) = gateway.view.assets()
+        assert (tile.state, tile.since_ns) == (AssetState.PARTIAL, since_ns)
+        assert [(u.signal, u.why, u.text) for u in tile.unseen] == [
+            ("heat", "missing", "no usable samples"),
+            ("speed", "stuck", "does not move any more"),
+        ]
     finally:
         gateway.trends.close()
         gateway.log.close()
