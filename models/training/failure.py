@@ -37,6 +37,15 @@ LOST_MAX = 0.01
 GAIN_MIN = 0.01
 """Average precision on unseen rows that a longer window or derived features must bring."""
 
+LOOSE = (
+    "rows are judged each alone, as nothing tells that they follow each other; if they do, name"
+    " --time or --group, or give --window"
+)
+SORTED = (
+    "rows are sorted by their labels, so every fourth was held out in turn, which flatters where"
+    " neighbours resemble each other"
+)
+
 Floats = NDArray[np.float64]
 Chosen = tuple[Inputs, Features, NDArray[np.bool_], list[str]]
 
@@ -78,8 +87,11 @@ def train(
     at = np.flatnonzero(ready)
     x, y, group = x[at], target[at], record.group[at]
     alone = inputs.grid.cells == 1 and record.time_s is None
-    folds = mixture.folds_of(group)
     even = np.arange(len(group)) % mixture.FOLDS if alone else None
+    in_order = even is not None and labels_of.sorted_by_label(record, target)
+    folds = even if even is not None and in_order else mixture.folds_of(group)
+    if in_order:
+        notes.append(SORTED)
     inputs = inputs.fitted(x)
     inputs = _choose_pairs(inputs, x, y, folds if even is None else even, seed, notes)
     z = inputs.standard(x)
@@ -101,7 +113,7 @@ def train(
             told = told | {NET: said}
         metrics[label] = judged.judge(y[:, i], said + offset, told, shares, rate)
         notes.append(f"{label}: {judged.told(metrics[label])}")
-        runs = labels_of.run_length(y[:, [i]], group)
+        runs = 1.0 if in_order else labels_of.run_length(y[:, [i]], group)
         known_better.append(judged.gain(y[:, i], said) >= judged.GAIN_MIN * max(1.0, runs))
     if not any(known_better):
         notes.append("on rows not seen no better than chance, so in shadow: shown, but no alarms")
@@ -128,7 +140,7 @@ def train(
             "labels": metrics,
             "rows": len(z),
             "negatives_used": rate,
-            "split": _split(group, alone),
+            "split": "every fourth row" if in_order else _split(group, alone),
         },
         detail={
             "thresholds": thresholds,
@@ -213,7 +225,7 @@ def _choose_window(
     else:
         longest = max(len(rows) for _, rows in record.sequences())
         lengths = [1]
-        if run >= labels_of.RUN_MIN:
+        if run >= labels_of.RUN_MIN and not labels_of.loose(record):
             lengths = [int(np.clip(run * times, 2, min(CELLS_MAX, longest))) for times in (1, 3)]
         windows = [Grid(True, period_s, cells, 1, 3) for cells in dict.fromkeys(lengths)]
     found = None
@@ -229,6 +241,8 @@ def _choose_window(
         if worth > best + GAIN_MIN:
             best, made = worth, tried
     inputs, x, ready, notes = made
+    if window is None and run >= labels_of.RUN_MIN and labels_of.loose(record):
+        notes.append(LOOSE)
     if len(windows) > 1:
         notes.append(
             f"window of {inputs.plan.cells} rows: the label holds for {run:g} rows at a time"

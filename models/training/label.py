@@ -22,8 +22,23 @@ COUNTED_MIN = 20
 POSITIVES_MIN = 5
 RUN_MIN = 3.0
 """A label that holds for so many rows at a time speaks of a stretch of time: windows are needed."""
+STRETCHES_MIN = 8
+"""In fewer stretches than that, blocks of rows would hold one kind of row each."""
 
 Floats = NDArray[np.float64]
+
+
+def loose(record: Record) -> bool:
+    """Whether nothing tells that rows follow each other: they may be sorted by what they are."""
+    return record.time_s is None and len(np.unique(record.group)) == 1
+
+
+def sorted_by_label(record: Record, target: Floats) -> bool:
+    """Whether loose rows lie in so few stretches of a label that order tells what they are."""
+    if not loose(record):
+        return False
+    stretches = [runs(column[:, None], record.group) for column in target.T]
+    return any(len(each) < STRETCHES_MIN and np.median(each) >= RUN_MIN for each in stretches)
 
 
 def targets(record: Record, labels: Sequence[str]) -> Floats:
@@ -70,11 +85,13 @@ def without_labels(
     """The record without signals that are labels in disguise, and what to tell of them.
 
     Such a signal has few values, or one that most rows have, and leaves it almost only where
-    something fails, or is there almost only then. It stays away as long as the failure does; an
-    event that announces a failure is shorter.
+    something fails, or is there almost only then. Where rows follow each other it stays away as
+    long as the failure does; an event that announces a failure is shorter.
     """
     failing = np.asarray((target > 0.5).any(axis=1), bool)
     holds = run_length(failing[:, None].astype(float), record.group)
+    if sorted_by_label(record, target):
+        holds = 0.0
     suspects = []
     for name, column in zip(record.names, record.values.T, strict=True):
         there = ~np.isnan(column)
@@ -89,11 +106,11 @@ def without_labels(
             len(values) > LABEL_VALUES_MAX and counts.max() < USUAL_SHARE * len(column)
         ):
             continue
-        runs = run_length(away[:, None].astype(float), record.group)
+        stays = run_length(away[:, None].astype(float), record.group)
         if (
             away.sum() >= POSITIVES_MIN
             and failing[away].mean() >= LABEL_SHARE
-            and runs >= holds / 2
+            and stays >= holds / 2
         ):
             suspects.append(name)
     suspects += [name for name in _sisters(record, failing) if name not in suspects]
@@ -183,20 +200,26 @@ def horizons_s(record: Record, target: Floats, labels: Sequence[str]) -> dict[st
     if record.time_s is None:
         return {}
     period_s, _ = rates.sampling(record)
-    runs = {
+    holds = {
         label: run_length(column[:, None], record.group)
         for label, column in zip(labels, target.T, strict=True)
     }
-    return {label: run * period_s for label, run in runs.items() if period_s and run >= RUN_MIN}
+    return {label: run * period_s for label, run in holds.items() if period_s and run >= RUN_MIN}
 
 
 def run_length(target: Floats, group: NDArray[np.int64]) -> float:
     """Median length, in rows, of the stretches in which a label holds."""
-    runs: list[int] = []
+    every = runs(target, group)
+    return float(np.median(every)) if every else 0.0
+
+
+def runs(target: Floats, group: NDArray[np.int64]) -> list[int]:
+    """The length, in rows, of each stretch in which a label holds."""
+    out: list[int] = []
     for column in (target > 0.5).T:
         change = np.flatnonzero(np.diff(column.astype(int), prepend=0, append=0) != 0)
         edges = np.union1d(change, np.flatnonzero(np.diff(group)) + 1)
         starts = [i for i in edges if i < len(column) and column[i]]
         ends = np.append(edges, len(column))
-        runs += [int(ends[np.searchsorted(ends, start, side="right")] - start) for start in starts]
-    return float(np.median(runs)) if runs else 0.0
+        out += [int(ends[np.searchsorted(ends, start, side="right")] - start) for start in starts]
+    return out

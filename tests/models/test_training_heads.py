@@ -393,6 +393,24 @@ def test_rows_left_out_count_in_what_is_said_of_unseen_ones() -> None:
     assert told["share"] == pytest.approx(50 / 1050)
 
 
+def test_rows_sorted_by_their_label_are_learned_each_alone() -> None:
+    """As tables of failures come: blocks and windows of such rows would hold one kind each."""
+    plain = _milling(800, 1)
+    fails = np.maximum(plain.labels["power"], plain.labels["heat"])
+    order = np.argsort(fails, kind="stable")
+    record = Record(
+        np.column_stack([plain.values, plain.labels["power"], plain.labels["heat"]])[order],
+        (*plain.names, "power", "heat"),
+        labels={"fails": fails[order]},
+    )
+    made = failure.train(record, learn=["boosted"])
+    assert {signal.name for signal in made.manifest.signals}.isdisjoint({"power", "heat"})
+    assert made.manifest.window.cells == 1
+    assert made.manifest.state == "active"
+    assert made.manifest.metrics["split"] == "every fourth row"
+    assert {failure.LOOSE, failure.SORTED} <= set(made.notes)
+
+
 def test_an_event_that_announces_a_stretch_is_no_label() -> None:
     """It is seen before failures only, but for one row of the stretch that the label holds."""
     random = np.random.default_rng(4)
