@@ -120,7 +120,7 @@ def train(
     graph = Graph("failure", len(inputs.plan.names))
     prepared = inputs.emit(graph)
     if net is not None:
-        logits = net.net.emit(graph, prepared, offset)
+        logits = net.net.emit(graph, prepared, len(inputs.scale), offset)
     else:
         shift = np.array([offset])
         columns = [each.mix.emit(graph, prepared, shift) for each in found]

@@ -24,6 +24,9 @@ RAMPS = 256
 FEATURES_MAX = 32
 WIDTH_MIN = 0.01
 """Of a ramp, in standard deviations: a stick that computes in half precision must see it."""
+GATHERED_MIN = 2
+"""To pick a column takes as long as to multiply it by all ramps: where there are fewer than so
+many for each that is used, zeros are multiplied."""
 HIDDEN = (256, 64)
 QUESTIONS = 30_000
 ROUNDS = 15
@@ -68,15 +71,18 @@ class Net:
         layer = (last * weight).astype(np.float32), (level * weight + bias).astype(np.float32)
         return replace(self, layers=[*self.layers[:-1], layer])
 
-    def emit(self, graph: Graph, z: str, offset: float) -> str:
-        """Name of float32[n, m], the logits plus `offset`."""
+    def emit(self, graph: Graph, z: str, columns: int, offset: float) -> str:
+        """Name of float32[n, m], the logits plus `offset`; z is the name of float32[n, columns]."""
         slope, level = self._line()
-        used, at = np.unique(self.column, return_inverse=True)
+        used = np.unique(self.column)
+        if columns > GATHERED_MIN * len(used):
+            z = graph.node("Gather", z, graph.constant(used, np.int64), axis=1)
+        else:
+            used = np.arange(columns)
         rise = np.zeros((len(used), len(slope)))
-        rise[at, np.arange(len(slope))] = slope
-        few = graph.node("Gather", z, graph.constant(used, np.int64), axis=1)
+        rise[np.searchsorted(used, self.column), np.arange(len(slope))] = slope
         weights = graph.constant(rise), graph.constant(level)
-        raised = graph.node("Gemm", few, *weights, name=graph.name_exact())
+        raised = graph.node("Gemm", z, *weights, name=graph.name_exact())
         h = graph.node("Clip", raised, graph.constant(OFF), graph.constant(1.0))
         graph.ranges[h] = 1.0
         for weight, bias in self.layers[:-1]:

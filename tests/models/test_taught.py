@@ -74,7 +74,8 @@ def test_where_no_tree_is_left_nothing_teaches() -> None:
     assert list(made.manifest.metrics["labels"]["hot"]["learners"]) == ["nets"]
 
 
-def test_the_graph_says_what_the_net_says() -> None:
+@pytest.mark.parametrize("columns", [4, 40])
+def test_the_graph_says_what_the_net_says(columns: int) -> None:
     sizes = (5, 8, 6, 2)
     layers = [
         (RANDOM.normal(size=(a, b)).astype(np.float32), RANDOM.normal(size=b).astype(np.float32))
@@ -82,17 +83,17 @@ def test_the_graph_says_what_the_net_says() -> None:
     ]
     column = np.array([0, 0, 3, 3, 3])
     net = taught.Net(column, np.array([-1.0, 0.5, -2.0, 0.0, 1.0]), np.full(5, 0.75), layers)
-    graph = Graph("failure", 4)
-    graph.output(net.emit(graph, graph.x, 0.5), "logit", ["n", 2])
-    x = RANDOM.normal(size=(500, 4)).astype(np.float32)
+    graph = Graph("failure", columns)
+    graph.output(net.emit(graph, graph.x, columns, 0.5), "logit", ["n", 2])
+    x = RANDOM.normal(size=(500, columns)).astype(np.float32)
     fp32 = quantise.run(graph.model(), x)["logit"]
     np.testing.assert_allclose(fp32, net.predict(x) + 0.5, atol=1e-4)
     # Ramps are cut by int8 itself, so far beyond their ends nothing moves.
     int8 = quantise.quantise(graph.model(), x, ranges=graph.ranges)
     assert "Clip" not in {node.op_type for node in int8.graph.node}
-    far = np.array([[-9, 0, -9, 0], [9, 0, 9, 0]], np.float32)
-    near = np.array([[-1, 0, -2, 0], [1.5, 0, 2, 0]], np.float32)
-    far[:, 3], near[:, 3] = far[:, 2], near[:, 2]
+    far, near = np.zeros((2, columns), np.float32), np.zeros((2, columns), np.float32)
+    far[:, [0, 3]] = np.array([[-9, -9], [9, 9]])
+    near[:, [0, 3]] = np.array([[-1, -2], [1.5, 2]])
     first, second = (quantise.run(int8, each)["logit"] for each in (far, near))
     np.testing.assert_array_equal(first, second)
 
