@@ -27,7 +27,7 @@ WIDTH_MIN = 0.01
 GATHERED_MIN = 2
 """To pick a column takes as long as to multiply it by all ramps: where there are fewer than so
 many for each that is used, zeros are multiplied."""
-HIDDEN = (256, 160)
+HIDDEN = (256, 256)
 QUESTIONS = 30_000
 ROUNDS = 15
 BATCH = 256
