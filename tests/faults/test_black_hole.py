@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from gateway.core.meter import LinkState
-from protocols.serial import Config, wire
+from protocols.serial import Config, port
 
 from ..eventually import eventually
 from ..protocols.mqtt_broker import broker
@@ -30,7 +30,7 @@ async def test_a_device_that_speaks_by_itself_behind_a_serial_server(
 ) -> None:
     """We send it nothing, and it may be silent for as long as it likes: only TCP can tell."""
     soon_s = ((socket.TCP_KEEPIDLE, 1), (socket.TCP_KEEPINTVL, 1), (socket.TCP_KEEPCNT, 2))
-    monkeypatch.setattr(wire, "KEEPALIVE", soon_s)
+    monkeypatch.setattr(port, "KEEPALIVE", soon_s)
     server = Ser2net(tmp_path, "tcp" if scheme == "socket" else "telnet(rfc2217),tcp")
     config = Config.model_validate(
         {

@@ -21,7 +21,7 @@ from gateway.core.channel import Channel, WhenFull
 from gateway.core.errors import LinkError, LinkRefused
 from gateway.core.source import Session, Source
 from gateway.pipeline.supervise import Supervisor
-from protocols.opcua import Config, link
+from protocols.opcua import Config, opening
 from protocols.opcua.certificates import first_certificate, pin
 from protocols.opcua.discover import endpoints_of
 from protocols.opcua.items import Item, Limits
@@ -194,7 +194,7 @@ async def test_the_keys_of_a_link_that_lives_on_are_renewed(
     peer: NodePeer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The server ends a channel whose keys have grown too old; here within two seconds."""
-    monkeypatch.setattr(link, "CHANNEL_LIFETIME_S", 2.0)
+    monkeypatch.setattr(opening, "CHANNEL_LIFETIME_S", 2.0)
     renewed: list[bool] = []
     open_channel = Client.open_secure_channel
 
