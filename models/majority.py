@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from models.neighbours import neighbours
 from models.sensors import EXPLAINED_MIN, LONELY_SHARE
 
 WITNESSES_MAX = 3
@@ -20,9 +21,6 @@ PART_TIMES = 2.0
 """The one lies so many times further from each than it used to, and than they lie apart now."""
 GAP_MIN = 0.005
 """Of what two levels lie apart, in standard deviations of a level; less is not believed."""
-ROWS_MAX = 4000
-"""Windows by which witnesses are found."""
-
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
@@ -132,33 +130,21 @@ def find(levels: Floats, units: Sequence[str]) -> Majority:
         units: The `k` units; "" where unknown, and then there is no neighbour.
     """
     rows: list[dict[str, Any]] = []
-    for unit in sorted(set(units) - {""}):
-        at = np.flatnonzero(np.array(units) == unit)
-        seen = levels[:, at]
-        seen = seen[np.isfinite(seen).all(axis=1)]
-        seen = seen[:: max(1, len(seen) // ROWS_MAX)]
-        spread = np.asarray(seen.std(axis=0)) if len(seen) > 1 else np.zeros(len(at))
-        at, seen, spread = at[spread > 0], seen[:, spread > 0], spread[spread > 0]
-        if len(at) < 3:
-            continue
-        centre = seen.mean(axis=0)
-        z = (seen - centre) / spread
-        alike = z.T @ z / len(z)
-        usual = np.quantile(seen, [0.01, 0.99], axis=0).T
-        for one in range(len(at)):
-            asked = _witnesses(alike, one)
+    for these in neighbours(levels, units, least=3):
+        for one in range(len(these.at)):
+            asked = _witnesses(these.alike, one)
             if len(asked) < 3:
                 continue
-            signs = np.sign(alike[one, asked])
-            signed = z[:, asked] * signs
+            signs = np.sign(these.alike[one, asked])
+            signed = these.z[:, asked] * signs
             gap = np.zeros((len(asked), len(asked)))
             for i, j in combinations(range(len(asked)), 2):
                 gap[i, j] = gap[j, i] = np.quantile(np.abs(signed[:, i] - signed[:, j]), 0.99)
             rows.append({
-                "signals": at[asked],
-                "centre": centre[asked],
-                "spread": spread[asked] * signs,
-                "usual": usual[asked],
+                "signals": these.at[asked],
+                "centre": these.centre[asked],
+                "spread": these.spread[asked] * signs,
+                "usual": these.usual[asked],
                 "gap": np.maximum(gap, GAP_MIN),
             })  # fmt: skip
     return Majority.unpack(rows)

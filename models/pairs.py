@@ -11,13 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from models.neighbours import neighbours
 from models.sensors import EXPLAINED_MIN, LONELY_SHARE
 
 PART_MIN = 0.1
 """Each of the two carries as much of the score; else one strays alone."""
-
-ROWS_MAX = 4000
-"""Windows by which pairs are found."""
 
 Floats = NDArray[np.float64]
 
@@ -93,25 +91,15 @@ def find(levels: Floats, units: Sequence[str]) -> tuple[Pair, ...]:
         units: The `k` units; "" where unknown, and then there is no neighbour.
     """
     out = []
-    for unit in sorted(set(units) - {""}):
-        at = np.flatnonzero(np.array(units) == unit)
-        rows = levels[:, at]
-        rows = rows[np.isfinite(rows).all(axis=1)]
-        rows = rows[:: max(1, len(rows) // ROWS_MAX)]
-        spread = np.asarray(rows.std(axis=0)) if len(rows) > 1 else np.zeros(len(at))
-        at, rows, spread = at[spread > 0], rows[:, spread > 0], spread[spread > 0]
-        if len(at) < 2:
-            continue
-        middle = np.asarray(rows.mean(axis=0))
-        alike = (rows - middle).T @ (rows - middle) / len(rows) / np.outer(spread, spread)
+    for these in neighbours(levels, units, least=2):
+        at, alike, usual = these.at.tolist(), these.alike, these.usual.tolist()
         best = np.argmax(np.abs(alike) - 2 * np.eye(len(at)), axis=1)
-        usual = np.quantile(rows, [0.01, 0.99], axis=0).T.tolist()
         for i, j in enumerate(best.tolist()):
             if i < j and best[j] == i and alike[i, j] ** 2 >= EXPLAINED_MIN:
                 # The line between both regressions: the same whichever of the two strays.
-                slope = float(np.sign(alike[i, j]) * spread[i] / spread[j])
-                offset = float(middle[i] - slope * middle[j])
-                out.append(Pair(int(at[i]), int(at[j]), slope, offset, (usual[i], usual[j])))
+                slope = float(np.sign(alike[i, j]) * these.spread[i] / these.spread[j])
+                offset = float(these.centre[i] - slope * these.centre[j])
+                out.append(Pair(at[i], at[j], slope, offset, (usual[i], usual[j])))
     return tuple(out)
 
 
