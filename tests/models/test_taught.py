@@ -67,6 +67,7 @@ def test_what_int8_would_lose_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(failure, "LOST_MAX", -1.0)
     made = failure.train(_press(600, 1), ["hot"], learn=("boosted", failure.NET))
     assert list(made.manifest.metrics["labels"]["hot"]["learners"]) == ["boosted"]
+    assert made.notes[0].endswith("of average precision with it: net")
 
 
 def test_where_no_tree_is_left_nothing_teaches() -> None:
