@@ -68,6 +68,25 @@ def test_train_then_score_writes_one_row_per_row(plant: Path, tmp_path: Path) ->
         assert (float(row["score"]) > float(row["limit"])) == (row["anomalous"] == "1")
 
 
+def test_the_worst_stretch_is_told_first(plant: Path, tmp_path: Path) -> None:
+    model, twice = tmp_path / "m.fwm", tmp_path / "twice.csv"
+    assert call("train", "--data", plant / "good.csv", "--out", model).exit_code == 0
+    rows = table(plant / "good.csv")
+    for more, start in ((2.0, 400), (6.0, 1000)):
+        for row in rows[start : start + 200]:
+            row["vibration"] = f"{float(row['vibration']) + more:.6g}"
+    with twice.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    scored = call("score", model, "--data", twice, "--out", tmp_path / "s.csv", "--json")
+    told = json.loads(scored.stdout.splitlines()[-1])["verdicts"]
+    assert len(told) == 2
+    assert told[0]["severity"] > told[1]["severity"] > 1
+    assert float(told[0]["from"]) > float(told[1]["to"])
+    assert all(each["why"].startswith("vibration") for each in told)
+
+
 def test_several_files_after_one_data_option_and_json(plant: Path, tmp_path: Path) -> None:
     made = call(
         "train", "--data", plant / "good.csv", plant / "bad.csv", "--rows", "0:900",

@@ -99,6 +99,14 @@ def test_the_graph_says_what_the_net_says(columns: int) -> None:
     np.testing.assert_array_equal(first, second)
 
 
+def test_a_ramp_rises_between_its_threshold_and_the_next() -> None:
+    net = taught.Net(np.array([1, 1]), np.array([-1.0, 0.5]), np.array([1.5, 2.0]), [])
+    z = np.array([[9, -1], [9, -0.25], [9, 0.5], [9, 2.5]], np.float32)
+    low, middle = taught.OFF, (1 + taught.OFF) / 2
+    want = np.array([[low, low], [middle, low], [1, low], [1, 1]])
+    np.testing.assert_allclose(net.ramps(z), want, atol=1e-6)
+
+
 def test_slopes_are_those_of_the_cross_entropy() -> None:
     layers = [
         (RANDOM.normal(size=(a, b)), RANDOM.normal(size=b)) for a, b in pairwise((4, 7, 5, 2))
