@@ -1,4 +1,4 @@
-"""The same from InfluxDB, by InfluxQL: on version 1, on 2 (by its DBRP mapping) and on 3.
+"""Reads stored samples back from InfluxDB, by InfluxQL: version 1, 2 (by its DBRP mapping) and 3.
 
 Ranges are cut to 72 hours and pages to so many rows, because version 3 refuses more and memory has
 a bound.
