@@ -76,7 +76,7 @@ def _alarms(config: Config) -> AlarmsConfig:
             suppress=[
                 f"{asset}/{name}"
                 for asset in sorted({s.asset for s in source.signals})
-                for name in ("*.sensor", "model.drift")
+                for name in ("*.sensor", "*.missing", "model.drift")
             ],
         )
         for source in config.sources

@@ -159,6 +159,11 @@ class Engine:
         keys = self._in_alarm.get(asset, ())
         return any(self._records[key].cause in OF_THE_MACHINE for key in keys)
 
+    def stands(self, asset: str, alarm: str) -> bool:
+        """Whether an alarm is active, whoever put it aside."""
+        record = self._records.get((asset, alarm))
+        return record is not None and record.life in ACTIVE
+
     def find(self, asset: str, alarm: str, mono_ns: int) -> AlarmView | None:
         """One alarm, whatever its state; None if it never alarmed."""
         record = self._records.get((asset, alarm))

@@ -14,6 +14,7 @@ from gateway.core.clock import Clock
 from gateway.core.event import Event
 from gateway.flow.annunciator import Annunciator
 from gateway.flow.memory import Memory
+from gateway.flow.missing import Missing
 from gateway.flow.no_values import NoValues
 from gateway.flow.warm_up import abreast, needed_from
 from gateway.latest import Latest
@@ -69,6 +70,7 @@ class Flow:
         self._keep_ns = 0
         self._counters = WindowCounters()
         self._no_values = NoValues()
+        self._missing = Missing(annunciator.engine, clock)
         annunciator.listeners.append(self._memory.heard)
         self._recall_events()
         self.station(posts)
@@ -83,7 +85,9 @@ class Flow:
         self._memory.no_values(posts)
         self.latest.forget(posts)
         bundles = {post.judge.bundle.id for post in posts}
-        for condition in self._device_faults.forget(bundles, self._clock.wall_ns()):
+        over = self._device_faults.forget(bundles, self._clock.wall_ns())
+        over += self._missing.station(posts, self.stages, self._log.signals)
+        for condition in over:
             self._annunciator.report(condition)
         watches = [post.watch for post in posts]
         self.builder = WindowBuilder(watches, len(self._log.signals), self._counters)
@@ -200,6 +204,7 @@ class Flow:
         standing = self._annunciator.standing()
         for post in self.posts if standing else ():
             post.findings.recall(standing)
+        self._missing.recall(standing)
         state = self._log.state_get("pipeline", "ends")
         if state is None or not self.posts:
             return 0
@@ -237,6 +242,8 @@ class Flow:
             judges = (each.judge for each in self.posts)
             conditions += self._device_faults.look(post.judge, judges, self._clock.wall_ns())
             conditions += self._assessed(post, windows, judged)
+        judged_now = {asset for n, _ in cut for asset in self.posts[n].judge.assets}
+        conditions += self._missing.conditions(judged_now, self.latest.verdicts)
         if cut:
             self._log.state_put("pipeline", "ends", json.dumps(self.builder.ends_ns()).encode())
         self._annunciator.update(conditions)

@@ -6,7 +6,7 @@ import numpy as np
 
 from gateway.core.batch import Batch, Quality
 
-SILENT = ("*.low", "*.low_low", "*.sensor", "model.drift")
+SILENT = ("*.low", "*.low_low", "*.sensor", "*.missing", "model.drift")
 """Alarms that mean nothing while a machine stands: low speed, low pressure, signals that do not
 move. What is too high stays an alarm, and so does what stood when the machine stopped: it may have
 stopped because of that."""

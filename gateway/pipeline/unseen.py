@@ -12,8 +12,8 @@ from models.features.burst import base_of
 from models.features.plan import ERRORS, FeaturePlan
 from models.sensors import MASKED, SensorFault
 
-MISSING = "missing"
-"""No usable samples, or too few of them; other reasons are faults of the sensor."""
+MISSING, SPARSE = "missing", "sparse"
+"""No usable sample in the window, or too few of them; other reasons are faults of the sensor."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,7 @@ class Gone:
     Attributes:
         signal: Its name; a waveform's where all that describes it is gone.
         since_ns: UTC ns, the end of the first window without it.
-        why: `missing`; or `stuck` or `no_value`, for which it is hidden.
+        why: `missing`, `sparse`; or `stuck` or `no_value`, for which it is hidden.
     """
 
     signal: str
@@ -86,13 +86,20 @@ class Unseen:
         long = (since_ns > 0) & (end_ns - since_ns >= self._span_ns)
         return tuple(
             self._named(
-                since_ns[row], np.flatnonzero(long[row]), None if faults is None else faults[row]
+                since_ns[row],
+                np.flatnonzero(long[row]),
+                looked[row] & (windows.coverage[row] > 0),
+                None if faults is None else faults[row],
             )
             for row in range(len(long))
         )
 
     def _named(
-        self, since_ns: NDArray[np.int64], at: NDArray[np.int64], faults: NDArray[np.uint8] | None
+        self,
+        since_ns: NDArray[np.int64],
+        at: NDArray[np.int64],
+        came: NDArray[np.bool_],
+        faults: NDArray[np.uint8] | None,
     ) -> tuple[Gone, ...]:
         """What is gone of one machine; a waveform of which all parts are is gone itself."""
         whole = {
@@ -101,7 +108,8 @@ class Unseen:
         out: dict[str, Gone] = {}
         for k in at.tolist():
             fault = SensorFault.NONE if faults is None else SensorFault(faults[k])
-            why = fault.name.lower() if fault in MASKED else MISSING
+            nothing = SPARSE if came[k] else MISSING
+            why = fault.name.lower() if fault in MASKED else nothing
             name = self._bases[k] if self._bases[k] in whole else self._signals[k]
             out.setdefault(name, Gone(name, int(since_ns[k]), why))
         return tuple(out.values())

@@ -14,7 +14,7 @@ from gateway.alarms.engine import Engine
 from gateway.alarms.limits import Limits
 from gateway.core.assessment import Abstained
 from gateway.core.batch import Batch, Quality
-from gateway.core.clock import SystemClock
+from gateway.core.clock import Clock, SystemClock
 from gateway.core.signals import Signal, SignalTable
 from gateway.demo.configuration import shipped_bundles
 from gateway.demo.record import healthy
@@ -52,8 +52,9 @@ def stages(table: SignalTable, sources: Mapping[Signal, str]) -> Stages:
 class Bench:
     """A lathe's healthy record, poured into a flow by hand."""
 
-    def __init__(self, folder: Path) -> None:
-        self.log = Log.open(folder, StoreConfig(), SystemClock())
+    def __init__(self, folder: Path, clock: Clock | None = None) -> None:
+        self.clock = clock or SystemClock()
+        self.log = Log.open(folder, StoreConfig(), self.clock)
         path = shipped_bundles()["lathe"][0]
         self.manifest = read(path).manifest
         keys = [Signal("lathe-1", s.name, s.unit) for s in self.manifest.signals]
@@ -68,9 +69,9 @@ class Bench:
         return muster(self.wanted, self.sources, self.log.signals)
 
     def _flow(self, posts: Sequence[Post]) -> Flow:
-        self.annunciator = Annunciator(Engine(AlarmsConfig()), self.log, SystemClock())
+        self.annunciator = Annunciator(Engine(AlarmsConfig()), self.log, self.clock)
         return Flow(
-            clock=SystemClock(),
+            clock=self.clock,
             log=self.log,
             annunciator=self.annunciator,
             stages=stages(self.log.signals, self.sources),

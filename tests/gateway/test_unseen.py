@@ -56,7 +56,8 @@ def test_a_signal_that_is_missing_for_long_is_named_and_one_that_was_away_is_not
     # An eighth of the window leaves it out; for long is a window's length from then on.
     first, last = 216, 441
     for end, said in told.items():
-        missing = (Gone("vibration", first * SECOND_NS, "missing"),)
+        why = "missing" if end <= 400 else "sparse"
+        missing = (Gone("vibration", first * SECOND_NS, why),)
         assert said == (missing if first + CELLS <= end <= last else ()), end
     passing = healthy(600, 5).values.copy()
     passing[200:212, VIBRATION] = np.nan
