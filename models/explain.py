@@ -1,12 +1,13 @@
 """Turns contributions into what an operator is told of: which signal, how far, which way."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from models.features.bearing import DEFECTS, STANDS_OUT, named
 from models.features.burst import base_of
 from models.features.rotor import ORDERS, in_keeping_with
 
@@ -90,6 +91,33 @@ def drivers(
     )
 
 
+def bearing_fault(
+    driven: Sequence[Driven], features: NDArray[np.float32], healthy: Sequence[Healthy]
+) -> tuple[Driven, str] | None:
+    """The order of a bearing's defect that stands out furthest, and the part that is damaged.
+
+    Args:
+        driven: The drivers, the strongest first.
+        features: float32[d], of the window, in the order of `healthy`.
+        healthy: The `d` ranges.
+
+    Returns:
+        The order, as a driver, and the part, as `models.features.bearing` calls it; None where none
+        stands out of the floor and far above its own healthy range.
+    """
+    for base in dict.fromkeys(base_of(each.signal) for each in driven):
+        high = {
+            part: order
+            for part, order in _orders(base, DEFECTS, features, healthy).items()
+            if order.beyond >= FAR
+        }
+        part = named({name: order.value for name, order in high.items()}, STANDS_OUT)
+        if part:
+            lead = max(high, key=lambda name: high[name].value)
+            return _driver(f"{base} {lead}", 1, features, high[lead].ranges), part
+    return None
+
+
 def rotor_fault(
     driven: Sequence[Driven], features: NDArray[np.float32], healthy: Sequence[Healthy]
 ) -> tuple[Driven, str] | None:
@@ -108,20 +136,43 @@ def rotor_fault(
         is far above.
     """
     for base in dict.fromkeys(base_of(each.signal) for each in driven):
-        above: dict[str, float] = {}
-        ranges: dict[str, list[tuple[int, Healthy]]] = {order: [] for order in ORDERS}
-        for at, range_ in enumerate(healthy):
-            subject, _, feature = range_.feature.rpartition(":")
-            order = subject.removeprefix(f"{base} ")
-            if base and order in ORDERS and feature in LEVELS and math.isfinite(features[at]):
-                ranges[order].append((at, range_))
-                beyond = (float(features[at]) - range_.high) / _width(range_)
-                above[order] = max(beyond, above.get(order, 0.0))
-        high = [order for order, beyond in above.items() if beyond >= FAR]
+        orders = _orders(base, ORDERS, features, healthy)
+        high = [name for name, order in orders.items() if order.beyond >= FAR]
         if high:
-            lead = max(high, key=lambda order: above[order])
-            return _driver(f"{base} {lead}", 1, features, ranges[lead]), in_keeping_with(high)
+            lead = max(high, key=lambda name: orders[name].beyond)
+            fault = in_keeping_with(high)
+            return _driver(f"{base} {lead}", 1, features, orders[lead].ranges), fault
     return None
+
+
+@dataclass(frozen=True, slots=True)
+class _Order:
+    """One order of one vibration: how far above its healthy range at most, its value there (widths
+    of the range, and its own unit), and its features that say how high it is."""
+
+    beyond: float
+    value: float
+    ranges: tuple[tuple[int, Healthy], ...]
+
+
+def _orders(
+    base: str,
+    names: Collection[str],
+    features: NDArray[np.float32],
+    healthy: Sequence[Healthy],
+) -> dict[str, _Order]:
+    found: dict[str, list[tuple[int, Healthy]]] = {}
+    for at, range_ in enumerate(healthy):
+        subject, _, feature = range_.feature.rpartition(":")
+        name = subject.removeprefix(f"{base} ")
+        if base and name in names and feature in LEVELS and math.isfinite(features[at]):
+            found.setdefault(name, []).append((at, range_))
+    out = {}
+    for name, ranges in found.items():
+        beyond = [(float(features[at]) - range_.high) / _width(range_) for at, range_ in ranges]
+        best = int(np.argmax(beyond))
+        out[name] = _Order(beyond[best], float(features[ranges[best][0]]), tuple(ranges))
+    return out
 
 
 def _driver(

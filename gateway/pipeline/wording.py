@@ -10,6 +10,7 @@ from gateway.core.alarm import Contribution
 from gateway.core.texts import Phrase, as_said
 from models import explain
 from models.explain import Driven, Healthy
+from models.features.bearing import DEFECTS
 from models.features.burst import base_of
 from models.features.catalogue import CATALOGUE
 from models.features.rotor import ORDERS
@@ -47,15 +48,19 @@ def drivers(
     share = dict(zip(signals, contribution.tolist(), strict=True))
     driven = explain.drivers(contribution, direction, signals, features, healthy)
     said = {each.signal: driver(each) for each in driven}
-    if found := explain.rotor_fault(driven, features, healthy):
+    # A worn bearing shakes the shaft too; a shaft out of balance wears no bearing at once.
+    if found := explain.bearing_fault(driven, features, healthy):
+        order, part = found
+        said[order.signal] = _keeping(order, Phrase("driver.damage", part=_part(part)))
+    elif found := explain.rotor_fault(driven, features, healthy):
         order, fault = found
-        said[order.signal] = rotor(order, fault)
+        said[order.signal] = _keeping(order, Phrase(f"rotor.{fault}"))
     return tuple(Contribution(signal, share[signal], text) for signal, text in said.items())
 
 
-def rotor(order: Driven, fault: str) -> Phrase:
-    """How far an order of a shaft is from healthy, and what it is in keeping with."""
-    return Phrase("driver.keeping", driver=driver(order), fault=Phrase(f"rotor.{fault}"))
+def _keeping(order: Driven, fault: Phrase) -> Phrase:
+    """How far an order is from healthy, and what it is in keeping with."""
+    return Phrase("driver.keeping", driver=driver(order), fault=fault)
 
 
 def driver(driven: Driven) -> Phrase:
@@ -81,7 +86,16 @@ def _subject(signal: str) -> str | Phrase:
     """A signal as it is called in a sentence: `vibration at 1x of the shaft`."""
     base = base_of(signal)
     order = signal.removeprefix(f"{base} ")
-    return Phrase("driver.order", signal=base, order=order) if base and order in ORDERS else signal
+    if base and order in ORDERS:
+        return Phrase("driver.order", signal=base, order=order)
+    if base and order in DEFECTS:
+        return Phrase("driver.knocks", signal=base, part=_part(order))
+    return signal
+
+
+def _part(defect: str) -> Phrase:
+    """A part of a bearing by its name."""
+    return Phrase(f"bearing.{defect.replace(' ', '_')}")
 
 
 def sensor(asset: str, signal: str, fault: SensorFault) -> Phrase:

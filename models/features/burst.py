@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 
 from models.errors import RecordError
 from models.features import rotor, waveform
-from models.features.bearing import Bearing, diagnose
+from models.features.bearing import DEFECTS, Bearing, diagnose
 
 Floats = NDArray[np.float64]
 
@@ -19,13 +19,10 @@ PARTS = (
     "velocity [mm/s]",
     "speed [rpm]",
     *rotor.ORDERS,
-    "outer race",
-    "inner race",
-    "roller",
-    "cage",
+    *DEFECTS,
 )
 """Every part that a burst of a signal may be described by: `vibration rms`, `vibration band 3`…"""
-NO_UNIT = ("crest factor", "kurtosis", "outer race", "inner race", "roller", "cage")
+NO_UNIT = ("crest factor", "kurtosis", *DEFECTS)
 
 
 def described(

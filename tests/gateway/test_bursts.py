@@ -20,6 +20,7 @@ from models.bundle import read as read_bundle
 from models.errors import RecordError
 from models.features.bearing import bearing
 from tests.models import motors
+from tests.real_data import folder
 
 ORDERS = ("outer race", "inner race", "roller", "cage")
 
@@ -187,6 +188,20 @@ def test_a_bundle_keeps_its_bearing_for_score(tmp_path: Path) -> None:
     scored = CliRunner().invoke(group, f"score {bundle} --data {healthy} --out {out}".split())
     assert scored.exit_code == 0, scored.output
     assert len(out.read_text().splitlines()) == 101
+
+
+def test_score_says_which_race_of_a_real_bearing_is_damaged(tmp_path: Path) -> None:
+    data, bundle = folder("cwru"), tmp_path / "m.fwm"
+    options = f"train --data {data / 'normal_0hp.npz'} --bearing 6205 --out {bundle}"
+    made = CliRunner().invoke(group, options.split())
+    assert made.exit_code == 0, made.output
+    for race in ("inner", "outer"):
+        file = data / f"{race}_race_007_0hp.npz"
+        options = f"score {bundle} --data {file} --out {tmp_path / 's.csv'} --json"
+        scored = CliRunner().invoke(group, options.split())
+        assert scored.exit_code == 0, scored.output
+        (verdict,) = json.loads(scored.stdout)["verdicts"]
+        assert f"in keeping with damage to the {race} race of the bearing" in verdict["why"]
 
 
 @pytest.mark.parametrize("module", [cells, shaft])

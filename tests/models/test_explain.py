@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from models.explain import Driven, Healthy, drivers, healthy_of, rotor_fault
+from models.explain import Driven, Healthy, bearing_fault, drivers, healthy_of, rotor_fault
+from models.features.bearing import DEFECTS
 
 RANGES = (
     Healthy("vibration:mean", "mm/s", 1.8, 2.6),
@@ -90,3 +91,32 @@ def test_no_order_is_told_that_is_barely_high_low_or_of_another_vibration() -> N
     assert rotor_fault((Driven("pump_g rms", "mean", "high"),), high, ROTOR) is None
     spreads = tuple(Healthy(f"fan_g {order}:spread", "g", 0.1, 0.3) for order in ORDERS)
     assert rotor_fault(SHAKES, high, spreads) is None
+
+
+BEARING = tuple(Healthy(f"fan_g {part}:mean", "", 1.2, 2.2) for part in DEFECTS)
+
+
+@pytest.mark.parametrize(
+    ("prominence", "lead", "part"),
+    [
+        ((9.0, 2.0, 2.0, 1.5), "outer race", "outer race"),
+        ((2.0, 4.5, 2.0, 1.5), "inner race", "inner race"),
+        ((2.0, 2.0, 6.0, 5.0), "roller", "roller"),
+        ((9.0, 7.0, 2.0, 4.5), "outer race", "roller"),
+        ((1.5, 1.5, 1.5, 6.0), "cage", "cage"),
+    ],
+)
+def test_a_bearings_part_is_told_whatever_carries_the_score(
+    prominence: tuple[float, ...], lead: str, part: str
+) -> None:
+    found = bearing_fault(SHAKES, np.array(prominence, np.float32), BEARING)
+    assert found is not None
+    order, said = found
+    assert (order.signal, order.how, said) == (f"fan_g {lead}", "high", part)
+
+
+def test_no_part_is_told_by_chance_by_habit_or_where_two_stand_out_alike() -> None:
+    for prominence in ((3.9, 2.0, 2.0, 1.5), (9.0, 7.0, 2.0, 1.5), (np.nan,) * 4):
+        assert bearing_fault(SHAKES, np.array(prominence, np.float32), BEARING) is None
+    noisy = tuple(Healthy(f"fan_g {part}:mean", "", 1.2, 9.0) for part in DEFECTS)
+    assert bearing_fault(SHAKES, np.array((9.5, 2.0, 2.0, 1.5), np.float32), noisy) is None

@@ -147,6 +147,38 @@ def test_noise_and_the_shaft_itself_name_no_defect() -> None:
         assert diagnose(shaft, RATE_HZ, 1800.0, geometry).defect == ""
 
 
+def struck(at_s: Floats, force: Floats, *, seed: int) -> Floats:
+    """Ten seconds of noise in which a resonance is struck at these times, with these forces."""
+    rng = np.random.default_rng(seed)
+    strikes = np.zeros(int(10 * RATE_HZ))
+    at = (at_s * RATE_HZ).astype(int)
+    inside = (at >= 0) & (at < len(strikes))
+    np.add.at(strikes, at[inside], force[inside])
+    t = np.arange(200) / RATE_HZ
+    rung = np.convolve(strikes, np.exp(-t * 800) * np.sin(2 * np.pi * 3000 * t))[: len(strikes)]
+    return np.asarray(rung / rung.std() + rng.normal(size=len(strikes)))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_loose_shaft_damages_no_bearing_whose_orders_lie_near_whole_ones(seed: int) -> None:
+    """Of a 6203 the roller's order is 1.99, that of the inner race 4.95."""
+    rng = np.random.default_rng(seed)
+    once_a_turn = np.arange(301) / 30.0 + rng.normal(0, 0.002 / 30, 301)
+    burst = struck(once_a_turn, np.ones(301), seed=seed)
+    assert diagnose(burst, RATE_HZ, 1800.0, bearing("6203")).defect == ""
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_roller_that_strikes_both_races_is_named(seed: int) -> None:
+    """Twice in each of its turns, and harder where the cage carries it through the load."""
+    rng = np.random.default_rng(seed)
+    orders = bearing("6205").orders
+    turns = np.cumsum(1 + rng.normal(0, 0.006, 1500)) / (2 * orders["roller"])
+    force = np.maximum(0.05, 0.35 + np.cos(2 * np.pi * orders["cage"] * turns))
+    burst = struck(turns / 30.0, force * rng.lognormal(0, 0.25, 1500), seed=seed)
+    assert diagnose(burst, RATE_HZ, 1800.0, bearing("6205")).defect == "roller"
+
+
 def test_a_short_burst_or_an_unknown_number_is_refused_with_what_to_do() -> None:
     with pytest.raises(RecordError, match="at least 20 turns"):
         diagnose(np.zeros(1200), RATE_HZ, 600.0, bearing("6205"))

@@ -31,6 +31,7 @@ from gateway.core.texts import Phrase, as_said, english, fields, languages, load
 from gateway.learning.progress import Stage
 from gateway.learning.trial import unsupported
 from gateway.pipeline.unseen import MISSING
+from models.features.bearing import DEFECTS
 from models.features.catalogue import CATALOGUE
 from models.features.rotor import FAULTS
 from models.follow import Held
@@ -131,6 +132,7 @@ def test_every_word_of_the_vocabulary_has_its_text() -> None:
         *product(["past"], [*Verdict, "none"]),
         *product(["driver"], ("high", "low", "high_here", "low_here", "unusual_here")),
         *product(["rotor"], FAULTS.values()),
+        *product(["bearing"], (part.replace(" ", "_") for part in DEFECTS)),
         *product(["feature"], (name for name in CATALOGUE if name not in ("last", "mean"))),
         *product(["lesson", "learning"], Stage),
         *product(["system"], ("influx_held", "influx_down", "influx_refused")),
