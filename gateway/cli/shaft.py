@@ -1,6 +1,6 @@
 """What tells the orders of a shaft from a file: its speed or a tachometer, and its bearing."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from gateway.cli.cells import unit_of
 from models.errors import RecordError
-from models.features.bearing import Bearing, bearing
+from models.features.bearing import DEFECTS, Bearing, bearing
 from models.features.burst import order_parts, orders_of
 from models.features.rotor import ORDERS
 
@@ -167,3 +167,17 @@ def is_speed(name: str) -> bool:
     """
     plain = name.lower()
     return plain == "rpm" or plain.endswith("_rpm") or unit_of(plain) == "rpm"
+
+
+def without_bearing(names: Collection[str]) -> tuple[str, ...]:
+    """A note where orders of a shaft were learned and none of its bearing.
+
+    >>> without_bearing(["drive_end_g rms", "drive_end_g 1x"])
+    ('drive_end_g: its shaft is known; with --bearing NUMBER its bearing would be told of too',)
+    >>> without_bearing(["drive_end_g 1x", "drive_end_g outer race"])
+    ()
+    """
+    bases = [name.removesuffix(" 1x") for name in names if name.endswith(" 1x")]
+    bare = [base for base in bases if f"{base} {DEFECTS[0]}" not in names]
+    told = "its shaft is known; with --bearing NUMBER its bearing would be told of too"
+    return tuple(f"{base}: {told}" for base in bare[:1])

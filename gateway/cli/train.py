@@ -113,7 +113,7 @@ def command(
     from gateway.cli.columns import Columns
     from gateway.cli.event_tables import check, with_tables
     from gateway.cli.files import read, settled
-    from gateway.cli.shaft import Orders
+    from gateway.cli.shaft import Orders, without_bearing
     from gateway.cli.stored import running_rule
     from models.formula import Formula
     from models.record import RUNNING, while_running
@@ -165,7 +165,7 @@ def command(
             lambda s: status.update(f"{doing}: {s}"),
         )
         made = trained.write(out)
-    notes = (*record.notes, *trained.notes)
+    notes = (*record.notes, *trained.notes, *without_bearing(record.names))
     if as_json:
         click.echo(json.dumps(_report(made, notes), ensure_ascii=False))
     else:

@@ -75,10 +75,12 @@ BEARINGS = {
     "6203": Bearing(8, 6.746, 28.50),
     "6205": Bearing(9, 7.940, 39.04),
     "6804": Bearing(13, 3.500, 25.60),
+    "UER204": Bearing(8, 7.920, 34.55),
+    "ZA-2115": Bearing(16, 8.400, 71.50, 15.17),
 }
 """By number. The balls' size and circle are the makers' choice; these are those of the test rigs
-whose data sheets we have (Case Western Reserve: SKF 6203, 6205; FEMTO-ST: NSK 6804). Give the
-geometry of any other."""
+whose data sheets are known (Case Western Reserve: SKF 6203, 6205; FEMTO-ST: NSK 6804; XJTU-SY: LDK
+UER204; Cincinnati's IMS: Rexnord ZA-2115). Give the geometry of any other."""
 
 
 def bearing(number: str) -> Bearing:
