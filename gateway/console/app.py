@@ -30,7 +30,7 @@ STATIC = {
     "plotly.css": "text/css",
     "console.js": "text/javascript",
     "charts.js": "text/javascript",
-    "theme.js": "text/javascript",
+    "first.js": "text/javascript",
     "wire.js": "text/javascript",
     "icon.svg": "image/svg+xml",
 }

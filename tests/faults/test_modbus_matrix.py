@@ -29,6 +29,7 @@ from tests.faults.modbus_device import (
 from tests.faults.modbus_faults import FAULTS, Effect, Fault
 from tests.faults.test_modbus_link import supervised
 from tests.protocols.modbus_peers import make_config, make_context
+from tests.sim.loop import PatientLoop
 
 TRANSPORTS: dict[str, Framing] = {
     "tcp": "mbap",
@@ -181,7 +182,8 @@ def outcomes(transport: str) -> dict[str, BaseException | None]:
             for name in (name for t, name in CELLS if t == transport):
                 tasks.create_task(one(name), name=name)
 
-    asyncio.run(every())
+    with asyncio.Runner(loop_factory=PatientLoop) as runner:
+        runner.run(every())
     return found
 
 

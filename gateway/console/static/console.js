@@ -117,7 +117,7 @@ function beyond() {
 
 // Whatever is pressed stays where it is until it has been clicked: what arrives meanwhile waits.
 
-const PRESS_MS_MAX = 3000;
+const PRESS_MS_MAX = 15000;
 let waiting = null;
 let pressTimer = 0;
 
@@ -134,6 +134,8 @@ function releaseIn(ms) {
 
 addEventListener("pointerdown", () => { waiting ??= []; releaseIn(PRESS_MS_MAX); }, true);
 for (const end of ["pointerup", "pointercancel"]) addEventListener(end, () => releaseIn(50), true);
+// Let go outside of the window: nobody says so.
+addEventListener("pointermove", (event) => { if (waiting && !event.buttons) releaseIn(50); }, true);
 
 let quietTimer = 0;
 
@@ -347,3 +349,4 @@ if (document.body.dataset.live) {
   addEventListener("pageshow", (event) => { if (event.persisted) follow(); });
   follow();
 }
+dispatchEvent(new Event("console"));

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, Request, expect, sync_playwright
+from playwright.sync_api import Browser, Page, Request, Route, expect, sync_playwright
 
 from gateway.console.render import moment
 from gateway.console.views import AssetState, UnseenView
@@ -301,14 +301,60 @@ def test_a_press_is_not_lost_to_an_update(start: Start, visit: Callable[..., Vis
     expect(tile).to_have_attribute("data-state", "alarm")
 
 
-def test_a_press_without_an_end_holds_nothing_up(start: Start, visit: Callable[..., Visit]) -> None:
+@pytest.mark.parametrize("moves", [True, False])
+def test_a_press_without_an_end_holds_nothing_up(
+    start: Start,
+    visit: Callable[..., Visit],
+    moves: bool,
+) -> None:
+    """It ended outside of the window: a move without a button says so, or time does."""
     console = start()
-    page = visit(console).sign_in("eva")
+    v = visit(console)
+    v.page.add_init_script(f"({HEARING})()")
+    page = v.sign_in("eva")
     name = page.locator(".tile-name").last.inner_text()
+    page.wait_for_function("() => heard > 0")
+    page.clock.install()
     page.locator("h1").hover()
     page.mouse.down()
     console.call(lambda: console.plant.fail(name))
-    expect(page.locator(f'[data-key="tile:{name}"]')).to_have_attribute("data-state", "alarm")
+    tile = page.locator(f'[data-key="tile:{name}"]')
+    page.wait_for_function("() => heard > 1")
+    expect(tile).to_have_attribute("data-state", "ok")
+    if moves:
+        page.locator("h1").dispatch_event("pointermove", {"buttons": 0})
+        page.clock.run_for(50)
+    else:
+        page.clock.run_for(15_000)
+    expect(tile).to_have_attribute("data-state", "alarm")
+
+
+def test_a_press_before_the_script_is_there_waits_for_it(
+    start: Start, visit: Callable[..., Visit]
+) -> None:
+    console = start()
+    page = visit(console).sign_in("eva")
+    console.call(lambda: console.plant.fail("pump-1"))
+    under_way: list[Route] = []
+    page.route("**/console.js*", lambda route: under_way.append(route))  # noqa: PLW0108 - no bound builtin
+
+    def go(path: str) -> None:
+        """To a page of which the script is under way."""
+        with page.expect_request("**/console.js*"):
+            page.goto(console.url + path, wait_until="commit")
+
+    go("/alarms")
+    page.get_by_role("button", name="Acknowledge", exact=True).click()
+    under_way.pop().continue_()
+    expect(page.locator(".alarm")).to_have_attribute("data-state", "active_acked")
+    go("/settings")
+    form = page.locator('[data-form="/api/v1/users/add"]')
+    form.get_by_label("Name").fill("olga")
+    form.get_by_label("Password").fill("a few unrelated words")
+    form.get_by_role("button").click()
+    under_way.pop().continue_()
+    expect(page.get_by_role("cell", name="olga", exact=True)).to_be_visible()
+    assert "password" not in page.url
 
 
 VISIBLE = """() => {
