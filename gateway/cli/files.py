@@ -12,11 +12,12 @@ from gateway.cli.bursts import by_burst, recording_of
 from gateway.cli.cells import unit_of
 from gateway.cli.columns import Columns, by_number, coded, words_of
 from gateway.cli.moments import time_of
-from gateway.cli.signs import label_column, label_in, measured, no_value_note, truth
+from gateway.cli.signs import label_column, label_in, no_value_note, truth
 from gateway.cli.tables import NUMERIC_SHARE, Floats, Table, numbers, share, table
 from gateway.cli.times import find_time, joined
 from models.errors import RecordError
 from models.events import Log, Rows
+from models.no_values import measured
 from models.record import Record, join
 
 

@@ -36,10 +36,6 @@ HEALTHY = frozenset(
     }
 )
 """Words of a label that say what 0 says."""
-NONE = (-99_999.0, -32_768.0, -9999.0, -999.25, -999.0)
-"""What loggers write among numbers where they have none."""
-HUGE, HUGE_MAX = 1e30, 4
-"""Larger numbers are none either; so many different ones are remembered."""
 
 
 def label_in(name: str, values: Floats) -> str:
@@ -99,25 +95,3 @@ def no_value_note(name: str, codes: Sequence[float]) -> str:
     """That a signal has numbers that mean none."""
     told = ", ".join(f"{each:g}" for each in codes)
     return f"{name}: {told} lies apart from all others and means that there is none"
-
-
-def measured(values: Floats) -> tuple[Floats, tuple[float, ...]]:
-    """The column with NaN for numbers that mean none, and which these were.
-
-    Such a number lies further below all others than these lie apart.
-
-    >>> measured(np.array([20.0, 21.0, -9999.0, 1e31]))
-    (array([20., 21., nan, nan]), (1e+31, -9999.0))
-    >>> measured(np.array([20.0, -999.0, 900.0]))[1]
-    ()
-    """
-    huge = np.abs(values) >= HUGE
-    told = np.unique(values[huge])[:HUGE_MAX].tolist()
-    values = np.where(huge, np.nan, values)
-    for none in NONE:
-        here = values == none
-        others = values[~here & np.isfinite(values)]
-        if here.any() and len(others) and others.min() - none > np.ptp(others):
-            told.append(none)
-            values = np.where(here, np.nan, values)
-    return values, tuple(told)

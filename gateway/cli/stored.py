@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gateway.alarms.feedback import Episode, episodes, unhealthy
-from gateway.cli.signs import measured, no_value_note
+from gateway.cli.signs import no_value_note
 from gateway.config import Config, load
 from gateway.core.alarm import Cause, Verdict
 from gateway.core.errors import ConfigError
@@ -23,6 +23,7 @@ from gateway.store.readback import Stored, StoredInLog, Table
 from gateway.store.reader import LogReader
 from gateway.store.schema import FILE_NAME
 from models.formula import Formula
+from models.no_values import measured
 from models.record import RUNNING, Record
 
 VALUES_MAX = 20_000_000

@@ -14,7 +14,8 @@ from gateway.pipeline.config import AssetConfig
 from gateway.store.trends import Trends
 from models.bundle import read
 from models.errors import ModelError
-from models.training.readiness import Lack, Readiness, readiness
+from models.no_values import hold_none
+from models.training.readiness import Lack, Readiness, readiness, unseen
 
 POINTS_MAX = 2000
 CORRECTED_WINDOWS = 4
@@ -28,8 +29,8 @@ def gathered(
     start_ns: int,
     end_ns: int,
     needed_s: float,
-) -> Readiness:
-    """How far collecting has come, by the bucket means of every signal.
+) -> tuple[Readiness, tuple[Phrase, ...]]:
+    """How far collecting has come, by the bucket means of every signal; and which do not come.
 
     Args:
         trends: Where they are.
@@ -47,13 +48,21 @@ def gathered(
     t_ns = np.unique(np.concatenate([s.t_ns for s in series])) if series else np.empty(0)
     mean = np.full((len(t_ns), len(series)), np.nan)
     for column, one in enumerate(series):
-        mean[np.searchsorted(t_ns, one.t_ns), column] = one.mean
+        # A bucket that holds a number that means none says nothing: its mean is of both.
+        kept = ~hold_none(one.least, one.greatest)
+        mean[np.searchsorted(t_ns, one.t_ns[kept]), column] = one.mean[kept]
     if running is not None:
         # Only what it did while it ran all through says how it runs.
         state = trends.series(running, start_ns, end_ns, POINTS_MAX)
         mean[~np.isin(t_ns, state.t_ns[state.least > 0])] = np.nan
     names = [signal.name for _, signal in signals]
-    return readiness(mean, names, width_s=width_s, needed_s=needed_s)
+    silent = tuple(
+        Phrase("lack.unseen", signal=names[column], at=_minute(int(t_ns[row])))
+        if row >= 0
+        else Phrase("lack.never_seen", signal=names[column])
+        for column, row in unseen(mean).items()
+    )
+    return readiness(mean, names, width_s=width_s, needed_s=needed_s), silent
 
 
 def lacking(lack: Lack) -> Phrase:
@@ -84,6 +93,10 @@ async def train(
         margin_s = CORRECTED_WINDOWS * _window_s(out.with_name(progress.bundle))
         arguments += ["--corrected", f"{margin_s:g}"]
     return await run_low(arguments)
+
+
+def _minute(t_ns: int) -> str:
+    return f"{datetime.fromtimestamp(t_ns / 1e9, UTC):%Y-%m-%d %H:%M}"
 
 
 def _iso(t_ns: int) -> str:

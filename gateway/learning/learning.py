@@ -223,7 +223,7 @@ class Learning:
         needed_s = pupil.learn.collect_s * pupil.progress.needed_factor
         end_ns = self._clock.wall_ns()
         try:
-            seen = await asyncio.to_thread(
+            seen, silent = await asyncio.to_thread(
                 baseline.gathered,
                 self._trends,
                 self._recorded.of(pupil.config.id, pupil.signals),
@@ -236,7 +236,8 @@ class Learning:
             # The trends are not there yet, or their disk fails: nothing is known, so nothing moves.
             pupil.progress = replace(pupil.progress, missing=(as_said(error),))
             return
-        missing = tuple(map(baseline.lacking, seen.missing))
+        # Signals that do not come are told, and not waited for: some come only when they change.
+        missing = (*map(baseline.lacking, seen.missing), *silent)
         pupil.progress = replace(pupil.progress, share=round(seen.share, 3), missing=missing)
         if seen.ready:
             self._step(pupil, Event.ENOUGH)

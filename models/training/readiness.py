@@ -94,6 +94,21 @@ def readiness(
     return Readiness(1.0 if not missing else min(share, 0.99), tuple(missing), covered_s)
 
 
+def unseen(mean: NDArray[np.float64]) -> dict[int, int]:
+    """Signals that the last third of a record does not hold, and the row that last did; -1: none.
+
+    Args:
+        mean: float64[n, k], as for `readiness`. Rows without any signal do not count.
+    """
+    rows = np.flatnonzero(np.isfinite(mean).any(axis=1))
+    if len(rows) < ROWS_MIN:
+        return {}
+    seen = np.isfinite(mean[rows])
+    last = np.where(seen.any(axis=0), len(rows) - 1 - seen[::-1].argmax(axis=0), -1)
+    silent = np.flatnonzero(last < 2 * len(rows) // 3).tolist()
+    return {column: int(rows[last[column]]) if last[column] >= 0 else -1 for column in silent}
+
+
 def _reached(values: NDArray[np.float64], low: float, high: float) -> float:
     """Share of [low, high] that lies within what the first two thirds saw."""
     early = values[: 2 * len(values) // 3]

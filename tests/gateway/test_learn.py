@@ -3,6 +3,7 @@
 import itertools
 import re
 import shlex
+from datetime import UTC, datetime
 from pathlib import Path
 
 import click
@@ -13,12 +14,18 @@ from hypothesis import strategies as st
 
 from gateway.cli import group
 from gateway.config import parse
+from gateway.core.batch import make_batch
+from gateway.core.clock import SystemClock
 from gateway.core.errors import DataError
+from gateway.core.signals import Signal
 from gateway.learning import progress as progress_module
-from gateway.learning.baseline import lacking
+from gateway.learning.baseline import gathered, lacking
 from gateway.learning.progress import TABLE, Event, Progress, Stage
 from gateway.pipeline.config import LearnConfig
+from gateway.store.config import TrendBounds
+from gateway.store.trends import Trends, take_in
 from models.training.readiness import readiness
+from tests.gateway.storing import SECOND_NS, T0_NS, opened
 
 ANY = {Event.REBASELINE: Stage.COLLECTING, Event.ROLL_BACK: Stage.ACTIVE}
 PATH = {
@@ -112,6 +119,35 @@ def test_nothing_recorded_is_not_ready() -> None:
     share, missing = look(np.full((700, 1), np.nan), ["a"])
     assert share == 0.0
     assert missing
+
+
+async def test_what_is_stored_tells_which_signals_do_not_come_and_codes_count_for_nothing(
+    tmp_path: Path,
+) -> None:
+    """Of a speed, a heat that ended, a pressure that never came, and a load with codes in it."""
+    seconds, random = 3600, np.random.default_rng(0)
+    speed, load = random.normal(800, 5, seconds), random.normal(40, 1, seconds)
+    load[3000::60] = -9999.0
+    async with opened(tmp_path) as log:
+        keys = [Signal("pump", name) for name in ("speed", "heat", "pressure", "load")]
+        signals = [(log.signals.intern(key), key) for key in keys]
+        for at, column, until in ((0, speed, seconds), (1, speed / 10, 1200), (3, load, seconds)):
+            t_ns = T0_NS + np.arange(until, dtype=np.int64) * SECOND_NS
+            number = np.full(until, signals[at][0], np.int32)
+            log.append(make_batch("s", number, t_ns, column[:until], np.zeros(until, np.uint8), 0))
+        await log.flush()
+        trends = Trends(log, TrendBounds(), SystemClock())
+        file = trends._open()
+        take_in(log.cursor("trends"), file)
+        file.close()
+        end_ns = T0_NS + seconds * SECOND_NS
+        seen, silent = gathered(trends, signals, None, T0_NS, end_ns, 600.0)
+        assert seen.ready, seen.missing
+        at = f"{datetime.fromtimestamp(T0_NS / 1e9 + 1190, UTC):%Y-%m-%d %H:%M} UTC"
+        heat, pressure = map(str, silent)
+        assert heat == f"heat: not seen since {at}; a model made now knows it only until then"
+        assert pressure == "pressure: not seen yet; a model made now will not know it"
+        trends.close()
 
 
 PAGE = Path(progress_module.__file__).with_name("learning.md").read_text(encoding="utf-8")

@@ -105,6 +105,12 @@ def test_a_machine_of_which_a_part_is_not_seen_is_not_called_healthy(start: Star
     assert machine["unseen"] == [asdict(gone)]
     said = 'forewarn_asset_signals_unseen{asset="pump-1"} 1.0'
     assert said in client.get("/metrics").text
+    views["pump-1"] = replace(
+        views["pump-1"], state=AssetState.LEARNING, learning_text="watching only", since_ns=0
+    )
+    tile = console.client("otto").get("/").text.split('data-key="tile:pump-1"')[1].split("</a>")[0]
+    assert "watching only · Without vibration" in " ".join(tile.split())
+    assert since in tile
 
 
 def test_history_pages_and_export(console: Running) -> None:
