@@ -143,9 +143,9 @@ async def test_what_is_stored_tells_which_signals_do_not_come_and_codes_count_fo
         end_ns = T0_NS + seconds * SECOND_NS
         seen, silent = gathered(trends, signals, None, T0_NS, end_ns, 600.0)
         assert seen.ready, seen.missing
-        at = f"{datetime.fromtimestamp(T0_NS / 1e9 + 1190, UTC):%Y-%m-%d %H:%M} UTC"
+        ended = f"{datetime.fromtimestamp(T0_NS / 1e9 + 1190, UTC):%Y-%m-%d %H:%M} UTC"
         heat, pressure = map(str, silent)
-        assert heat == f"heat: not seen since {at}; a model made now knows it only until then"
+        assert heat == f"heat: not seen since {ended}; a model made now knows it only until then"
         assert pressure == "pressure: not seen yet; a model made now will not know it"
         trends.close()
 
