@@ -15,6 +15,10 @@ from models.record import Record
 EVEN = 0.01
 """A burst whose length by the clock differs by more, as a share, has a gap."""
 
+RATE_HZ_MIN, STRETCH, OFF_ZERO_MAX = 1000.0, 4096, 0.2
+"""A column of so many rows a second is a waveform if it swings about zero, off by this share of its
+spread at most, in each stretch of so many rows."""
+
 Floats = NDArray[np.float64]
 
 
@@ -129,3 +133,30 @@ def means(values: Floats) -> Floats:
     count = known.sum(axis=1)
     total = np.where(known, values, 0.0).sum(axis=1)
     return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+
+
+def taken_as_rows(record: Record) -> tuple[str, ...]:
+    """That columns which are waveforms are learned row by row, and what shows more of them."""
+    if record.time_s is None or len(record) < STRETCH:
+        return ()
+    step_s = float(np.median(np.diff(record.time_s)))
+    if not 0 < step_s <= 1.001 / RATE_HZ_MIN:
+        return ()
+    stretches = record.values[: len(record) // STRETCH * STRETCH].reshape(
+        -1, STRETCH, len(record.names)
+    )
+    spread, off = stretches.std(axis=1), np.abs(stretches.mean(axis=1))
+    # NaN compares as false, so a column with gaps is left alone.
+    swings = np.all((spread > 0) & (off < OFF_ZERO_MAX * spread), axis=0)
+    waves = [record.names[i] for i in np.flatnonzero(swings)]
+    if not waves:
+        return ()
+    rate_hz = float(f"{1 / step_s:.4g}")
+    axes = f", {len(waves)}" if len(waves) > 1 else ""
+    note = (
+        f"{', '.join(waves)}: swings about zero at {rate_hz:g} rows a second, a waveform? Rows "
+        "show little of it. Bursts show its RMS, crest factor, kurtosis and bands: save it by "
+        f"numpy.savez as an array [bursts, {STRETCH}{axes}] beside rate_hz={rate_hz:g}, then "
+        "`forewarn train --data bursts.npz --out model.fwm` (models/vibration.md)"
+    )
+    return (note,)

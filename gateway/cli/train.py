@@ -110,6 +110,7 @@ def command(
     """
     from rich.console import Console
 
+    from gateway.cli.bursts import taken_as_rows
     from gateway.cli.columns import Columns
     from gateway.cli.event_tables import check, with_tables
     from gateway.cli.files import read, settled
@@ -166,6 +167,7 @@ def command(
         )
         made = trained.write(out)
     notes = (*record.notes, *trained.notes, *without_bearing(record.names))
+    notes += taken_as_rows(record) if kind == "anomaly" else ()
     if as_json:
         click.echo(json.dumps(_report(made, notes), ensure_ascii=False))
     else:

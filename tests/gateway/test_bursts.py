@@ -3,6 +3,7 @@
 import csv
 import doctest
 import json
+import re
 from dataclasses import asdict, replace
 from pathlib import Path
 from types import ModuleType
@@ -13,12 +14,14 @@ import pytest
 from click.testing import CliRunner
 
 from gateway.cli import cells, group, shaft
+from gateway.cli.bursts import taken_as_rows
 from gateway.cli.columns import Columns
 from gateway.cli.files import read, settled
 from gateway.cli.shaft import Orders, geometry_of
 from models.bundle import read as read_bundle
 from models.errors import RecordError
 from models.features.bearing import bearing
+from models.record import Record
 from tests.models import motors
 from tests.real_data import folder
 
@@ -209,3 +212,46 @@ def test_the_examples_hold(module: ModuleType) -> None:
     found = doctest.testmod(module)
     assert found.attempted
     assert not found.failed
+
+
+def phases(n: int, rate_hz: float, seed: int) -> Record:
+    """A time, three phases of 50 Hz and the pressure that their pump makes."""
+    random, at = np.random.default_rng(seed), np.arange(n) / rate_hz
+    load = 8 + 0.5 * np.sin(2 * np.pi * 0.3 * at)
+    turned = 2 * np.pi * (50 * at[:, None] + np.arange(3) / 3)
+    current = load[:, None] * np.sin(turned) + random.normal(0, 0.05, (n, 3))
+    pressure = load / 2 + random.normal(0, 0.1, n)
+    names = ("ia", "ib", "ic", "pressure")
+    return Record(np.column_stack([current, pressure]), names, ("", "", "", ""), time_s=at)
+
+
+def test_a_waveform_that_is_taken_row_by_row_is_told_with_what_to_do() -> None:
+    (note,) = taken_as_rows(phases(20_000, 10_000.0, 0))
+    assert note.startswith("ia, ib, ic: swings about zero at 10000 rows a second, a waveform?")
+    assert "[bursts, 4096, 3] beside rate_hz=10000" in note
+    assert taken_as_rows(phases(20_000, 500.0, 0)) == (), "too slow"
+    assert taken_as_rows(phases(4_000, 10_000.0, 0)) == (), "too short"
+    assert taken_as_rows(replace(phases(20_000, 1e4, 0), time_s=None)) == ()
+    assert taken_as_rows(phases(20_000, 10_000.0, 0).select(["pressure"])) == ()
+
+
+def test_the_page_cuts_a_csv_into_bursts_that_are_learned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = Path(taken_as_rows.__code__.co_filename).parents[2] / "models" / "vibration.md"
+    (script,) = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    record = phases(10 * 4096 + 100, 10_000.0, 0).select(["ia", "ib", "ic"])
+    table = np.column_stack([np.arange(len(record)) / 10_000.0, record.values])
+    monkeypatch.chdir(tmp_path)
+    np.savetxt("healthy.csv", table, delimiter=",", header="time_s,ia,ib,ic", fmt="%.5f")
+    exec(script)
+    cut = read([tmp_path / "healthy.npz"], Columns())
+    assert len(cut) == 10
+    assert {"current_1 rms", "current_3 crest factor"} <= set(cut.names)
+    assert cut.time_s is not None
+    assert np.allclose(np.diff(cut.time_s), 0.4096)
+    assert taken_as_rows(cut) == ()
+    command = "train --data healthy.csv --rows 0:4100 --signals ia --window 64rows --out m.fwm"
+    said = CliRunner().invoke(group, command.split())
+    assert said.exit_code == 0, said.output
+    assert "note: ia: swings about zero at 10000 rows a second" in said.output
