@@ -32,7 +32,7 @@ class Heard:
         true: float64[n], 0 and 1, or rows left.
         said: Way (int8, fp32, yardstick) -> float64[n].
         low: float64[n], lower end of the interval (remaining life), else empty.
-        high: float64[n], its upper end.
+        high: float64[n], its upper end; infinite where it may be more than the model tells apart.
     """
 
     name: str
@@ -53,7 +53,7 @@ def hear(bundle: Bundle, tests: Record, truth: Floats, train: Record | None) -> 
     """
     manifest = bundle.manifest
     said = {way: answer(bundle, tests, precision=way).values for way in ("int8", "fp32")}
-    rows = np.isfinite(said["int8"]).all(axis=1)
+    rows = ~np.isnan(said["int8"]).any(axis=1)
     labels = manifest.labels if manifest.kind == "failure" else ("remaining life",)
     out = []
     for i, name in enumerate(labels):

@@ -26,7 +26,8 @@ class Answers:
 
     Attributes:
         columns: Names of the `m` outputs.
-        values: float32[n, m]; NaN before the first answer.
+        values: float32[n, m]; NaN before the first answer, infinite where a life may be longer
+            than any that the model tells apart.
     """
 
     columns: tuple[str, ...]
@@ -72,7 +73,22 @@ def answer(
             values[rows] = session.run(np.ascontiguousarray(x[rows]))[name]
     finally:
         session.close()
+    if manifest.kind == "rul":
+        values = open_ended(manifest, values)
     return Answers(_columns(manifest), values)
+
+
+def open_ended(manifest: Manifest, life: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Remaining lives as a model means them: a `high` at its cap is "or more", so infinite.
+
+    Args:
+        manifest: Of kind `rul`.
+        life: float32[n, m], as its graph gives them.
+    """
+    column = manifest.labels.index("high")
+    out = life.copy()
+    out[life[:, column] >= np.float32(manifest.detail.get("cap", np.inf)), column] = np.inf
+    return out
 
 
 def _columns(manifest: Manifest) -> tuple[str, ...]:

@@ -60,6 +60,7 @@ def _life(heard: Heard) -> dict[str, Any]:
     order = order[:: max(1, -(-len(order) // ROWS_MAX))]
     true = heard.true[order].tolist()
     said = heard.said["int8"][order]
+    most = max(heard.true.max(), said.max())
     data: list[dict[str, Any]] = [
         {
             "x": true,
@@ -70,7 +71,9 @@ def _life(heard: Heard) -> dict[str, Any]:
             "error_y": {
                 "type": "data",
                 "symmetric": False,
-                "array": np.maximum(heard.high[order] - said, 0).round(2).tolist(),
+                "array": np.maximum(np.minimum(heard.high[order], most) - said, 0)
+                .round(2)
+                .tolist(),
                 "arrayminus": np.maximum(said - heard.low[order], 0).round(2).tolist(),
                 "thickness": 0.6,
             },

@@ -203,7 +203,7 @@ def _heads(
         for row in values:
             yield ["" if np.isnan(value) else f"{value:.6g}" for value in row]
 
-    return list(names), lines(), {"judged": int(np.isfinite(values).any(axis=1).sum())}
+    return list(names), lines(), {"judged": int((~np.isnan(values)).any(axis=1).sum())}
 
 
 def _write(

@@ -48,6 +48,7 @@ class Pages:
             times=times,
             promise=promise,
         )
+        self._env.tests["finite"] = math.isfinite
 
     def page(self, template: str, **values: Any) -> str:
         """A whole page."""

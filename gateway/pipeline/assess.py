@@ -15,6 +15,7 @@ from models.bundle import Bundle
 from models.ewma import Ewma
 from models.features.burst import base_of
 from models.features.plan import FeaturePlan
+from models.heads import open_ended
 from models.majority import Majority
 from models.manifest import Manifest
 from models.pairs import Pair, apart
@@ -255,7 +256,8 @@ def _head(
         return manifest.labels, value.reshape(len(value), -1)
     if "rul" in outputs:
         value = outputs["rul"]
-        hours = value.reshape(len(value), -1) * np.float32(row_s / 3600)
+        life = open_ended(manifest, value.reshape(len(value), -1))
+        hours = life * np.float32(row_s / 3600)
         return ("hours", *manifest.labels[1:]), hours
     return (), None
 

@@ -1,5 +1,6 @@
 """What failure and remaining-life models say, as conditions for the alarms."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -143,6 +144,11 @@ def condition(
         )
     hours, low, high = (float(a.output[row, a.outputs.index(n)]) for n in ("hours", "low", "high"))
     left, least, most = (span(3600 * each) for each in (hours, low, high))
+    text = (
+        Phrase("forecast.rul_open", asset=asset, left=left, low=least, why=because)
+        if math.isinf(high)
+        else Phrase("forecast.rul", asset=asset, left=left, low=least, high=most, why=because)
+    )
     return Condition(
         asset,
         "rul",
@@ -151,7 +157,7 @@ def condition(
         t_ns,
         severity=level or 0.0,
         priority=Priority.HIGH if hours < life_h else Priority.MEDIUM,
-        text=Phrase("forecast.rul", asset=asset, left=left, low=least, high=most, why=because),
+        text=text,
         drivers=why,
     )
 

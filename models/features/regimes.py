@@ -5,6 +5,7 @@ small shift within each. Conditions are found in the record itself: signals that
 separate levels and come and go are settings, and each combination of their levels is a condition.
 """
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Self
@@ -24,6 +25,9 @@ COVERED_MIN = 0.9
 """Share of the rows that the conditions must account for."""
 VISITS_MIN = 3.0
 """Changes of condition in a median sequence; wear changes a level once, a setting often."""
+JUMP_MIN = 1.5
+"""Some signal jumps so many times as far where a setting changes as just before and after it; the
+noise of a sensor that is rounded to a few numbers changes its level often, and moves no other."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -122,7 +126,12 @@ def find(values: Floats, group: NDArray[np.int64], words: Sequence[int] = ()) ->
     """
     found = {i: _levels(column) for i, column in enumerate(values.T)}
     steady = {i: held for i, held in found.items() if held is not None}
-    fit = [i for i, held in steady.items() if _comes_and_goes(values[:, i], held[0], group)]
+    fit = [
+        i
+        for i, held in steady.items()
+        if _comes_and_goes(values[:, i], held[0], group)
+        and _moves_others(values, i, held[0], group)
+    ]
     # The tightest levels are the commanded ones; a signal that tells no more apart is no setting.
     settings: tuple[int, ...] = ()
     parts: tuple[NDArray[np.bool_], NDArray[np.int64], NDArray[np.int64]] | None = None
@@ -196,3 +205,20 @@ def _comes_and_goes(column: Floats, edges: Floats, group: NDArray[np.int64]) -> 
     same = group[1:] == group[:-1]
     np.add.at(changes, group[1:][same & (level[1:] != level[:-1])], 1)
     return bool(np.median(changes[np.unique(group)]) >= VISITS_MIN)
+
+
+def _moves_others(values: Floats, signal: int, edges: Floats, group: NDArray[np.int64]) -> bool:
+    """Whether other signals jump where this one changes its level, and not just beside that."""
+    changed = np.diff(np.searchsorted(edges, values[:, signal])) != 0
+    beside = np.zeros(len(changed), bool)
+    beside[1:] |= changed[:-1]
+    beside[:-1] |= changed[1:]
+    same = group[1:] == group[:-1]
+    still = same & beside & ~changed
+    if not still.any():
+        return True
+    step = np.abs(np.diff(np.delete(values, signal, axis=1), axis=0))
+    with np.errstate(all="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        at, else_ = (np.nanmean(step[rows], axis=0) for rows in (same & changed, still))
+    return bool((at > JUMP_MIN * else_).any())

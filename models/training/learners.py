@@ -29,6 +29,9 @@ NETS = 2
 """Nets that are averaged where they say whether."""
 TEACHERS = 3
 """Nets beside the trees that teach one."""
+BATCHES = 48
+"""Steps of a round, if a record has enough rows: few steps leave a net of few rows half learned."""
+BATCH_ROWS = (32, 256)
 MIXTURES = 2
 """Mixed rows for each row that a net is taught by."""
 WEIGHT_MIN = 1e-12
@@ -257,7 +260,7 @@ def _regressed(
         model = MLPRegressor(
             hidden_layer_sizes=hidden,
             alpha=alpha,
-            batch_size=min(256, len(z)),
+            batch_size=min(len(z), int(np.clip(len(z) // BATCHES, *BATCH_ROWS))),
             max_iter=_epochs(len(z), epochs),
             n_iter_no_change=1000,
             random_state=seed + member,

@@ -1,6 +1,5 @@
 """Learns from machines that ran until they failed how long another one has left."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -15,6 +14,7 @@ from models.graph import Graph
 from models.record import Record
 from models.training import grid as grids
 from models.training import learners, mixture, rates
+from models.training.fading import told_share
 from models.training.finish import manifest, members
 from models.training.inputs import Features, Inputs, choose
 from models.training.label import lives as countdowns
@@ -30,12 +30,13 @@ SHORT_SHARE = 0.1
 """Share of the machines that may live less than two windows: one that broke at once is no rule."""
 FLAT_TIMES = 3.0
 """A machine's rows above the cap, which all say the same, count at most so many times the cap."""
-CAP_SHARE = 0.6
-"""Without --cap: the target is flat above this share of the median life."""
 SEQUENCES_MIN = 2
 """One to learn from and one to tell how wrong that is."""
 COVER = 0.8
 """Share of machines whose true remaining life lies between `low` and `high`."""
+STRETCH = {2: 2.0, 3: 1.5}
+"""Machines -> how much wider than all that they were wrong by the interval is: so few show little
+of what another may do (decision 058)."""
 KNOTS = 6
 ROWS_NEAR_MIN = 30
 EARNED_MIN = {"boosted": 0.1}
@@ -79,13 +80,20 @@ def train(
     grid = _grid(record, window, lengths)
     record, notes = _with_label(record, named)
     left, lives = _left(record)
-    typical = CAP_SHARE * float(np.median(lives))
-    chosen_cap = float(cap) if cap is not None else round(typical) if typical >= 10 else typical
-    left = np.minimum(left, chosen_cap)
-    known = _telling(record, left, chosen_cap)
+    found = conditions.find(record.values, record.group, record.words())
+    if cap is None:
+        share = told_share(record, left, found)
+        cap = share * float(np.median(lives))
+        cap = round(cap) if cap >= 10 else cap
+        notes.append(
+            f"lives are told apart up to {cap:g}, the last {share:.0%} of a median life, in which "
+            "machines not seen show that they wear; name another with --cap"
+        )
+    cap = float(cap)
+    left = np.minimum(left, cap)
+    known = _telling(record, left, cap)
     keep = np.zeros(len(record), bool)
     keep[known[:: max(1, -(-len(known) // ROWS_MAX))]] = True
-    found = conditions.find(record.values, record.group, record.words())
     inputs, x, ready, told = choose(record, grid, regimes=found, rows=keep)
     notes += told
     if found is not None:
@@ -96,14 +104,14 @@ def train(
     learned = mixture.mix(
         learners.REGRESSORS, z, y, folds, task="regress", seed=seed, earned_min=EARNED_MIN
     )
-    unseen = np.clip(learned.unseen, 0, chosen_cap)
-    band = _band(unseen, y, group, chosen_cap)
+    unseen = np.clip(learned.unseen, 0, cap)
+    band = _band(unseen, y, group, cap)
     graph = Graph("rul", len(inputs.plan.names))
-    _emit(graph, learned.mix, inputs, band, chosen_cap)
+    _emit(graph, learned.mix, inputs, band, cap)
     metrics: dict[str, Any] = {
         "unseen_rmse": _rmse(unseen, y),
         "unseen_rmse_by_learner": {
-            each: _rmse(np.clip(s, 0, chosen_cap), y) for each, s in learned.by_learner.items()
+            each: _rmse(np.clip(s, 0, cap), y) for each, s in learned.by_learner.items()
         },
         "unseen_covered": _covered(unseen, y, band),
         "learners": learned.mix.shares(),
@@ -114,21 +122,21 @@ def train(
     flat = _rmse(np.full(len(y), y.mean()), y)
     notes.append(
         f"on machines not seen wrong by {metrics['unseen_rmse']:.3g} (root mean square, of lives "
-        f"up to {chosen_cap:g}; by always saying the mean {flat:.3g}); the interval holds "
+        f"up to {cap:g}; by always saying the mean {flat:.3g}); the interval holds "
         f"{metrics['unseen_covered']:.0%} of rows"
     )
     x = x[ready]
     told_of = manifest(
         inputs,
         record,
-        x[y >= chosen_cap if (y >= chosen_cap).any() else y > 0],
+        x[y >= cap if (y >= cap).any() else y > 0],
         nameplate,
         kind="rul",
         state="active",
         outputs=("rul",),
         labels=("rul", "low", "high"),
         metrics=metrics,
-        detail={"cap": chosen_cap, "cover": COVER, "row_s": _unit_s(record, left, grid.period_s)}
+        detail={"cap": cap, "cover": COVER, "row_s": _unit_s(record, left, grid.period_s)}
         | ({"label": next(iter(record.labels))} if record.labels else {}),
     )
     trained = Trained(told_of, *members(graph, x, precision=precision, seed=seed), tuple(notes))
@@ -222,9 +230,10 @@ def _band(
         if near.sum() < ROWS_NEAR_MIN:
             near[:] = True
         _, machine, rows = np.unique(group[near], return_inverse=True, return_counts=True)
-        cover = min(1.0, math.ceil((len(rows) + 1) * COVER) / len(rows))
+        cover = min(1.0, COVER * (len(rows) + 1) / len(rows))
         share = 1 / rows[machine]
-        low[i], high[i] = _quantiles((y - unseen)[near], share, (1 - cover) / 2, (1 + cover) / 2)
+        ends = _quantiles((y - unseen)[near], share, (1 - cover) / 2, (1 + cover) / 2)
+        low[i], high[i] = STRETCH.get(len(rows), 1.0) * np.array(ends)
     return knots, np.minimum(low, 0), np.maximum(high, 0)
 
 

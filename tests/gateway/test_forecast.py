@@ -4,6 +4,7 @@ import asyncio
 import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -101,7 +102,7 @@ def test_a_remaining_life_that_runs_out_is_an_alarm(log: Log) -> None:
     assert alarm.alarm == "rul"
     assert alarm.cause is Cause.RUL
     assert alarm.priority is Priority.HIGH
-    assert re.search(r"conveyor-1 has about [\d.]+ (s|min) left \(.* to .*\)", alarm.text)
+    assert re.search(r"conveyor-1 has about [\d.]+ (s|min) left \(.* (to .*|or more)\)", alarm.text)
     assert alarm.severity > 1
     assert alarm.drivers[0].signal == "vibration"
     assert sum(driver.share for driver in alarm.drivers) == pytest.approx(1, abs=0.3)
@@ -121,6 +122,18 @@ def test_a_life_that_would_always_alarm_is_refused() -> None:
     sources = dict.fromkeys(keys_of(LIFE, "conveyor-1"), "line")
     with pytest.raises(ConfigError, match=r"tells lives apart up to 0\.367 h.* life_h of 24 h"):
         muster([Assignment(asset, LIFE, "asset[0].bundles")], sources, SignalTable())
+
+
+def test_a_life_at_the_longest_told_has_no_upper_end() -> None:
+    said = replace(
+        failures(0.0, 0.0),
+        kind=ModelKind.RUL,
+        outputs=("hours", "low", "high"),
+        output=np.array([[31, 22, 44], [31, 22, np.inf]], np.float32),
+    )
+    between, longer = (str(forecast.condition(said, i, 0, 1.1, 24.0, {}).text) for i in (0, 1))
+    assert between == "press-0 has about 31 h left (22 h to 44 h)"
+    assert longer == "press-1 has about 31 h left (22 h or more)"
 
 
 def failures(*probability: float) -> Assessments:

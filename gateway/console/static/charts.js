@@ -16,7 +16,9 @@ function traces(curve) {
   const out = [];
   if (curve.low.length === x.length && x.length) {
     out.push({ x, y: curve.low, mode: "lines", line: { width: 0 }, hoverinfo: "skip", showlegend: false });
-    out.push({ x, y: curve.high, mode: "lines", line: { width: 0 }, fill: "tonexty", fillcolor: `${colour("--fill")}44`, hoverinfo: "skip", showlegend: false });
+    // A life that may be longer than any that is told apart has no upper end.
+    const high = curve.high.map((v, i) => v ?? curve.value[i]);
+    out.push({ x, y: high, mode: "lines", line: { width: 0 }, fill: "tonexty", fillcolor: `${colour("--fill")}44`, hoverinfo: "skip", showlegend: false });
   }
   const unit = curve.name === "@severity" ? words.of_limit : curve.unit;
   // A point between two gaps has no line: it is a dot.

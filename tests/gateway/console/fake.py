@@ -81,6 +81,7 @@ class FakePlant:
         repairs = EventLogConfig(id="repair", codes=("bearing", "belt"))
         machinery = [AssetConfig(id=name) for name, _, _ in machines]
         self.happened = Events([repairs], machinery, {}, SignalTable())
+        self.life = (310.0, 190.0, 520.0)
         self.lessons: dict[str, LearningView] = {}
         self.context = ContextView()
         self.taught: list[tuple[str, Ask, str]] = []
@@ -243,7 +244,7 @@ class FakePlant:
             for n, unit, base in SIGNALS
         )
         failures = {"bearing wear": 0.81, "imbalance": 0.12} if view.alarms else {}
-        rul = (310.0, 190.0, 520.0) if view.alarms else None
+        rul = self.life if view.alarms else None
         return AssetDetail(view, values, failures, rul, self.lessons.get(asset), self.context)
 
     def alarms(self) -> Sequence[AlarmView]:

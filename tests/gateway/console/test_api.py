@@ -43,6 +43,14 @@ def test_not_a_number_is_null(console: Running) -> None:
     assert rows[3]["trend"] == [None, None]
 
 
+def test_a_life_that_may_be_longer_than_any_told_is_so_much_or_more(console: Running) -> None:
+    client = console.client("vera")
+    assert "between 7.9 d and 22 d" in client.get("/asset?id=pump-1").text
+    console.plant.life = (310.0, 190.0, math.inf)
+    assert "7.9 d or more" in client.get("/asset?id=pump-1").text
+    assert client.get("/api/v1/asset?id=pump-1").json()["rul"] == [310.0, 190.0, None]
+
+
 def test_commands_say_what_became_of_each(console: Running) -> None:
     client = console.client("otto")
     both = [*ACK["targets"], {"asset": "pump-1", "alarm": "no such"}]

@@ -1,0 +1,105 @@
+"""How far out a remaining life is told, and what is said of one that may be longer."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from models import heads
+from models.features import regimes
+from models.record import Record
+from models.training import fading, rul
+
+Wear = Callable[[fading.Floats], fading.Floats]
+
+
+def _even(age: fading.Floats) -> fading.Floats:
+    """A cell that fades from its first day."""
+    return age
+
+
+def _late(age: fading.Floats) -> fading.Floats:
+    """A fault that shows only late."""
+    return np.asarray(np.expm1(5 * age) / np.expm1(5))
+
+
+def _run_in(age: fading.Floats) -> fading.Floats:
+    """The same, of a machine that changes fast while it is new."""
+    return _late(age) - 0.5 * np.exp(-age / 0.03)
+
+
+def _fleet(wear: Wear, machines: int, seed: int, *, settings: int = 1) -> Record:
+    """Machines whose two sensors wear so, beside one that does not, and one that counts hours."""
+    random = np.random.default_rng(seed)
+    values, group = [], []
+    for machine in range(machines):
+        life = int(random.integers(120, 200))
+        worn = wear(np.linspace(0, 1, life))
+        noise = random.normal(0, 0.08, (life, 3))
+        load = random.integers(0, settings, life)
+        sensors = np.column_stack([worn, -worn, np.zeros(life)]) + noise
+        sensors = sensors * (1 + load[:, None]) + 9.0 * load[:, None]
+        hours = np.arange(float(life))
+        values.append(np.column_stack([sensors, load, hours]))
+        group += [machine] * life
+    return Record(
+        np.concatenate(values),
+        ("a", "b", "c", "load", "hours"),
+        group=np.array(group),
+        groups=tuple(map(str, range(machines))),
+    )
+
+
+@pytest.mark.parametrize("machines", [3, 12])
+@pytest.mark.parametrize("settings", [1, 3])
+@pytest.mark.parametrize(("wear", "share"), [(_even, 1.0), (_late, 0.6), (_run_in, 0.6)])
+def test_a_life_is_told_as_far_out_as_machines_not_seen_show_wear(
+    wear: Wear, share: float, settings: int, machines: int
+) -> None:
+    record = _fleet(wear, machines, 1, settings=settings)
+    left, _ = rul._left(record)
+    found = regimes.find(record.values, record.group)
+    assert (found is None) == (settings == 1)
+    assert fading.told_share(record, left, found) == share
+
+
+def test_what_tells_nothing_of_machines_not_seen_shows_no_wear() -> None:
+    """With many columns and few machines, an index of those it was fitted on falls evenly."""
+    record = _fleet(_even, 2, 1)
+    noise = np.random.default_rng(0).normal(size=(len(record), 80)).cumsum(axis=0)
+    walk = Record(
+        noise, tuple(f"w{i}" for i in range(80)), group=record.group, groups=record.groups
+    )
+    left, _ = rul._left(walk)
+    seen = fading._signals(walk, None)
+    by_itself = seen @ np.linalg.lstsq(seen, left, rcond=None)[0]
+    assert np.corrcoef(by_itself, left)[0, 1] > 0.9
+    assert fading.told_share(walk, left, None) == fading.LATE_SHARE
+
+
+def test_a_life_that_may_be_longer_than_any_told_has_no_upper_end(tmp_path: Path) -> None:
+    made = rul.train(_fleet(_even, 6, 1))
+    cap = made.manifest.detail["cap"]
+    assert cap == round(np.median(rul._left(_fleet(_even, 6, 1))[1]))
+    assert any(note.startswith(f"lives are told apart up to {cap:g}, ") for note in made.notes)
+    test = _fleet(_even, 6, 2)
+    got = heads.answer(made.write(tmp_path / "r.fwm"), test).values
+    life, low, high = got[~np.isnan(got[:, 0])].T
+    true = rul._left(test)[0][~np.isnan(got[:, 0])]
+    assert np.isinf(high[life >= cap]).all()
+    assert high[np.isfinite(high)].max() < cap
+    assert np.isfinite(high[true < 20]).all()
+    assert np.mean((low <= true) & (true <= high)) > 0.75
+
+
+def test_few_machines_have_a_wider_interval() -> None:
+    error = np.tile(np.linspace(-5, 5, 40), 2)
+    widths = {}
+    for machines in (2, 3, 4):
+        y = 50 + np.resize(error, 40 * machines)
+        _, low, high = rul._band(np.full(len(y), 50.0), y, np.repeat(range(machines), 40), 100.0)
+        widths[machines] = high[0] - low[0]
+    assert widths[2] == pytest.approx(20)
+    assert widths[3] == pytest.approx(15)
+    assert widths[4] == pytest.approx(10, abs=1)
