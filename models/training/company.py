@@ -25,6 +25,11 @@ TAIL = 0.01
 """Every feature's own tail is brought to the Gaussian's here, and Student's t compared with it."""
 CLIP = REACH_Z
 """Standard deviations up to which one feature may explain another; also the range of int8."""
+TREND = 2.0
+"""A level that only rises is one value, and counts as 2.9 (`effective`): what is compared with a
+trend has spent two."""
+TELLS_TREND = 20
+"""Windows that a record must hold before a trend can be told from chance."""
 SPREAD_MIN = 0.005
 """Of what is left over, in standard deviations of the feature; a smaller one is not believed."""
 SURE = 0.25
@@ -169,7 +174,12 @@ def plain(x: Rows, members: Members, form: Form) -> tuple[Company, Floats, NDArr
 
 
 def learn(
-    x: Rows, members: Members, form: Form, parts: Sequence[Fold], lengths: Sequence[int]
+    x: Rows,
+    members: Members,
+    form: Form,
+    parts: Sequence[Fold],
+    lengths: Sequence[int],
+    reach: int,
 ) -> tuple[Company, Floats]:
     """One company, its own features known, and float64[g], their independent windows."""
     bare, z, have = plain(x, members, form)
@@ -187,7 +197,8 @@ def learn(
     # Two drifts explain each other's past; so a feature is known no better than its own level is.
     levels = np.where(have[:, :g], z[:, :g], np.nan)
     independent = np.minimum(effective(left), effective(levels))
-    own = np.append(1.0 / (spread * inflation(independent)), bare.own[g:])
+    spent = TREND if sum(lengths) >= TELLS_TREND * reach else 1.0
+    own = np.append(1.0 / (spread * inflation(independent, spent)), bare.own[g:])
     return replace(raw, own=own), independent
 
 
@@ -202,13 +213,17 @@ def _spread(left: Floats, held: Floats) -> Floats:
     return out
 
 
-def inflation(independent: Floats) -> Floats:
+def inflation(independent: Floats, spent: float = 1.0) -> Floats:
     """How much wider a limit must be for so few independent values than for infinitely many.
+
+    Args:
+        independent: float64[d].
+        spent: How many of them went into what the values are compared with.
 
     >>> inflation(np.array([3.0, 20.0, 1e6])).round(2)
     array([2.99, 1.09, 1.  ])
     """
-    freedom = np.clip(independent - 1.0, 1.5, None)
+    freedom = np.clip(independent - spent, 1.0 if spent > 1.0 else 1.5, None)
     out: Floats = t.isf(TAIL, freedom) / norm.isf(TAIL)
     return out
 

@@ -102,7 +102,7 @@ def fit(sequences: Sequence[Rows], form: Form, reach: int) -> Detector:
     independent, own = np.ones(len(form.floor)), np.ones(len(form.floor))
     companies = []
     for members in form.companies:
-        one, independent[members.mine] = company.learn(x, members, form, parts, lengths)
+        one, independent[members.mine] = company.learn(x, members, form, parts, lengths, reach)
         own[members.mine] = one.own[: members.judged]
         companies.append(one)
     # How far a delegate may be off is learned where it is judged.

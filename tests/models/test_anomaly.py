@@ -222,6 +222,27 @@ def test_a_drifting_signal_counts_for_less_than_a_steady_one(tmp_path: Path) -> 
     assert made.anomalous.mean() < 0.02
 
 
+def warming(rows: int, seed: int, water: float, motor: float) -> Record:
+    """A pump that warms up once, from these temperatures on."""
+    rng, t = np.random.default_rng(seed), np.arange(rows, dtype=float)
+    columns = (
+        10 + rng.normal(0, 0.2, rows),
+        5 + rng.normal(0, 0.1, rows),
+        45 - (45 - water) * np.exp(-t / 4400) + rng.normal(0, 0.05, rows),
+        70 - (70 - motor) * np.exp(-t / 2500) + rng.normal(0, 0.1, rows),
+    )
+    names, units = ("flow", "current", "water", "motor"), ("m3/h", "A", "°C", "°C")
+    return Record(np.column_stack(columns), names, units, time_s=t)
+
+
+def test_two_temperatures_that_rose_together_once_need_not_do_so_again(tmp_path: Path) -> None:
+    bundle = train(warming(4000, 0, 25, 30)).write(tmp_path / "m.fwm")
+    assert score(bundle, warming(1100, 1, 35, 30)).anomalous.mean() < 0.05
+    hot = warming(1100, 2, 25, 30)
+    hot.values[600:, 3] += 45
+    assert score(bundle, hot).anomalous[660:].mean() > 0.9
+
+
 def test_several_runs_are_one_record(tmp_path: Path) -> None:
     runs = [healthy(400, seed) for seed in range(10)]
     trained = train(join(runs))
