@@ -33,6 +33,8 @@ class Window(_Part):
     cells: int = Field(ge=1, le=10_000_000)
     hop_cells: int = Field(ge=1)
     stale_s: float | None = Field(default=None, gt=0)
+    recent_cells: int | None = Field(default=None, ge=1)
+    """The newest part of the window, which `recent_` features see; None: an eighth."""
 
 
 class Limit(_Part):

@@ -8,6 +8,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from models.features.plan import FeaturePlan
+from models.features.stack import recent_cells
 from models.record import Record
 from models.sensors import Sensors
 
@@ -29,6 +30,7 @@ class Grid:
         hop_cells: Cells from one assessment to the next.
         stale_cells: A sample older than this many cells does not fill a cell.
         held_cells: The same for each signal, where they differ; none of them is larger.
+        recent_cells: As `FeaturePlan.recent_cells`.
     """
 
     rows: bool
@@ -37,6 +39,12 @@ class Grid:
     hop_cells: int = 1
     stale_cells: int = 3
     held_cells: tuple[int, ...] = ()
+    recent_cells: int = 0
+
+    @property
+    def newest(self) -> int:
+        """Cells of the newest part of the window."""
+        return self.recent_cells or recent_cells(self.cells)
 
     def every_cell(self) -> "Grid":
         """The same, with an assessment at each cell."""

@@ -89,7 +89,7 @@ def spread(stack: Stack) -> Floats:
 
 
 def recent_mean(stack: Stack) -> Floats:
-    """Mean of the newest eighth of the window: is it still so now?
+    """Mean of the newest part of the window: is it still so now?
 
     >>> recent_mean(Stack(np.array([[0.0, 0.0, 1.0, 3.0]])))
     array([2.])
@@ -98,7 +98,7 @@ def recent_mean(stack: Stack) -> Floats:
 
 
 def recent_spread(stack: Stack) -> Floats:
-    """Standard deviation of the newest eighth of the window.
+    """Standard deviation of the newest part of the window.
 
     >>> recent_spread(Stack(np.array([[0.0, 9.0, 1.0, 3.0]])))
     array([1.])
@@ -164,7 +164,7 @@ def slope(stack: Stack) -> Floats:
 
 
 def recent_roughness(stack: Stack) -> Floats:
-    """RMS of the steps within the newest eighth of the window.
+    """RMS of the steps within the newest part of the window.
 
     >>> recent_roughness(Stack(np.array([[0.0, 9.0, 1.0, 3.0]])))
     array([2.])

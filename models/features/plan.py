@@ -36,8 +36,10 @@ class FeaturePlan:
         cells: Length of the window.
         hop_cells: Step from one window to the next.
         regimes: Operating conditions to take out of every cell first, or None.
+        recent_cells: Cells of the newest part of the window, which `recent_` features see; 0: as
+            `stack.recent_cells` says.
         usual: float[k + 1, 2], samples that nine of ten healthy windows hold of each signal, in the
-            whole window and in its newest eighth; last, cells with a sample of any signal in the
+            whole window and in its newest part; last, cells with a sample of any signal in the
             windows that had the fewest. Empty where a model takes no account of gaps.
         _alike: Each kind of feature, its columns, and the signal (of correlations the two) of each.
     """
@@ -48,6 +50,7 @@ class FeaturePlan:
     cells: int
     hop_cells: int = 1
     regimes: Regimes | None = None
+    recent_cells: int = 0
     usual: tuple[tuple[float, float], ...] = ()
     _alike: tuple[tuple[str, Ints, Ints], ...] = field(init=False, repr=False, compare=False)
 
@@ -86,8 +89,14 @@ class FeaturePlan:
             cells=manifest.window.cells,
             hop_cells=manifest.window.hop_cells,
             regimes=_regimes(manifest),
+            recent_cells=manifest.window.recent_cells or 0,
             usual=_usual(manifest),
         )
+
+    @property
+    def newest(self) -> int:
+        """Cells that `recent_` features see."""
+        return self.recent_cells or recent_cells(self.cells)
 
     @property
     def rate_hz(self) -> float:
@@ -141,7 +150,8 @@ class FeaturePlan:
         if self.regimes is not None:
             window = self.regimes.normalise(window.transpose(0, 2, 1)).transpose(0, 2, 1)
         most = hole_max(cells) if self.usual else None
-        stack = Stack(np.ascontiguousarray(window).reshape(a * k, cells), self.period_s, most)
+        rows = np.ascontiguousarray(window).reshape(a * k, cells)
+        stack = Stack(rows, self.period_s, most, self.newest)
         with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
             for feature, columns, signals in self._alike:
                 if feature == "correlation":
@@ -168,7 +178,7 @@ class FeaturePlan:
         there = ~np.isnan(stack.values) if fresh is None else fresh
         there = there.reshape(-1, len(usual), self.cells)
         if lately:
-            there = there[:, :, -recent_cells(self.cells) :]
+            there = there[:, :, -self.newest :]
         rows = np.maximum(there.any(axis=1).sum(axis=1, keepdims=True), fewest)
         asked = np.maximum(np.minimum(usual, rows), SAMPLES_LEAST)
         lacks = 1.0 / np.maximum(there.sum(axis=2), SAMPLES_LEAST) - 1.0 / asked

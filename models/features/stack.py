@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 RECENT = 8
-"""`recent_` features see the last of so many parts of the window."""
+"""`recent_` features see the last of so many parts of the window, unless a cycle is longer."""
 PRESENT_MIN = 0.5
 """Share of cells that must hold a sample; below it every feature of that window is NaN."""
 SPECTRUM_PRESENT_MIN = 0.75
@@ -22,14 +22,22 @@ class Stack:
         values: float64[n, m], m >= 1.
         period_s: Time between cells; spectral features are in Hz, slopes per second.
         hole_max: A window that lacks more cells than that one after the other counts as empty.
+        newest: Cells that `recent_` features see; None: as `recent_cells` says.
     """
 
-    def __init__(self, values: Floats, period_s: float = 1.0, hole_max: int | None = None) -> None:
+    def __init__(
+        self,
+        values: Floats,
+        period_s: float = 1.0,
+        hole_max: int | None = None,
+        newest: int | None = None,
+    ) -> None:
         assert values.ndim == 2
         assert values.shape[1] >= 1
         self.values = values
         self.period_s = period_s
         self.hole_max = hole_max
+        self.newest = newest
 
     @cached_property
     def missing(self) -> NDArray[np.bool_] | None:
@@ -39,9 +47,9 @@ class Stack:
 
     @cached_property
     def recent(self) -> "Stack":
-        """The newest eighth of each window, at least two cells where there are two."""
+        """The newest part of each window."""
         m = self.values.shape[1]
-        return Stack(self.values[:, m - recent_cells(m) :], self.period_s)
+        return Stack(self.values[:, m - (self.newest or recent_cells(m)) :], self.period_s)
 
     @cached_property
     def count(self) -> Floats:
@@ -151,7 +159,7 @@ def hole_max(cells: int) -> int:
 
 
 def recent_cells(cells: int) -> int:
-    """How many cells `recent_` features see.
+    """How many cells `recent_` features see where nothing else is said: an eighth, at least two.
 
     >>> recent_cells(48), recent_cells(8), recent_cells(1)
     (6, 2, 1)

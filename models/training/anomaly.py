@@ -72,6 +72,7 @@ def train(
             cells=grid.cells,
             hop_cells=grid.hop_cells if hop else judged_cells(grid),
             stale_s=None if grid.period_s is None else grid.period_s * grid.stale_cells,
+            recent_cells=grid.recent_cells or None,
         ),
         features=plan.names,
         limit=Limit(

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.features.plan import ERROR, RECENT_ERROR, FeaturePlan
-from models.features.stack import hole_max, longest, recent_cells
+from models.features.stack import hole_max, longest
 from models.record import Record
 from models.windows import Grid, chunks, due, lay, some_features, thinned, windows
 
@@ -49,19 +49,19 @@ def usual(record: Record, grid: Grid) -> tuple[tuple[float, float], ...]:
     """As `FeaturePlan.usual`. Windows with a long hole are not asked: nothing is taken of those."""
     every = max(1, len(record) // WINDOWS_TRIED)
     counted = [np.zeros((0, len(record.names), 2))]
-    fewest = [grid.cells, recent_cells(grid.cells)]
+    fewest = [grid.cells, grid.newest]
     for _, rows in record.sequences():
         time_s = None if record.time_s is None else record.time_s[rows]
         laid = lay(record.values[rows], time_s, grid)
         full = np.flatnonzero(due(laid, grid) >= 0)
         seen = np.insert(np.cumsum(laid.fresh.any(axis=1)), 0, 0)
         last = laid.cell[full] + 1
-        for scale, cells in enumerate((grid.cells, recent_cells(grid.cells))):
+        for scale, cells in enumerate((grid.cells, grid.newest)):
             held: NDArray[np.int64] = seen[last] - seen[last - cells]
             fewest[scale] = min(fewest[scale], int(held.min(initial=cells)))
         for at in chunks(thinned(full, every), len(record.names), grid.cells):
             value, fresh = windows(laid, at, grid.cells)
-            lately = fresh[:, :, -recent_cells(grid.cells) :]
+            lately = fresh[:, :, -grid.newest :]
             samples = np.stack([fresh.sum(axis=2), lately.sum(axis=2)], axis=2).astype(float)
             hole = longest(np.isnan(value).reshape(-1, grid.cells)).reshape(value.shape[:2])
             samples[hole > hole_max(grid.cells)] = np.nan

@@ -5,6 +5,7 @@ import re
 import numpy as np
 
 from models.errors import RecordError
+from models.features.stack import recent_cells
 from models.record import Record
 from models.training.rates import held_cells, sampling
 from models.windows import Grid
@@ -15,7 +16,11 @@ CELLS_MAX = 1024
 WINDOWS_MIN = 8
 """A sequence must hold so many windows one after the other, or windows get shorter."""
 CYCLES = 4
-"""A window covers so many of a machine's cycles, so that where it begins does not matter."""
+"""A window covers so many of a machine's cycles, so that where it begins does not matter, and its
+newest part one of them."""
+CLEAR, FIRST = 0.5, 0.75
+"""Correlation of a cycle with the one before it, at least; and, as two cycles repeat as one does,
+of the first peak as a share of the highest."""
 HOP_S = 0.25
 """Training looks at a record no more often than this; windows then overlap by seven eighths."""
 JUDGED_S = 5.0
@@ -44,9 +49,13 @@ def choose(record: Record, *, window: str | None = None, hop: str | None = None)
     if window is None:
         lengths = sorted(len(at) for _, at in record.sequences())
         typical = lengths[len(lengths) // 2]
-        cells = max(CELLS, min(CYCLES * _cycle(record), CELLS_MAX))
+        cycle = _cycle(record)
+        cells = max(CELLS, min(CYCLES * cycle, CELLS_MAX))
         cells = max(1, min(cells, typical // WINDOWS_MIN))
+        # Half a cycle is no state of the machine.
+        recent = cycle if recent_cells(cells) < cycle <= cells // 2 else 0
     else:
+        recent = 0
         cells, in_rows = span(window, "window", period_s)
         rows = rows or in_rows
         if cells > longest:
@@ -60,7 +69,7 @@ def choose(record: Record, *, window: str | None = None, hop: str | None = None)
     else:
         hop_cells = int(np.clip(np.floor(HOP_S / period_s), 1, max(1, cells // 8)))
     held = held_cells(record, period_s, rows)
-    return Grid(rows, period_s, cells, max(1, hop_cells), max(held), held)
+    return Grid(rows, period_s, cells, max(1, hop_cells), max(held), held, recent)
 
 
 def judged_cells(grid: Grid) -> int:
@@ -107,7 +116,13 @@ def _cycle(record: Record) -> int:
         correlation = correlation / correlation[0]
         below = np.flatnonzero(correlation < 0)
         if len(below):
-            peak = int(below[0] + np.argmax(correlation[below[0] :]))
-            if correlation[peak] > 0.5:
-                longest = max(longest, peak)
+            after = correlation[below[0] :]
+            if after.max() <= CLEAR:
+                continue
+            high = after >= FIRST * after.max()
+            # The top of the first of the peaks that are about as high as the highest.
+            first = int(high.argmax())
+            until = first + int(np.append(~high[first:], True).argmax())
+            peak = int(below[0]) + first + int(np.argmax(after[first:until]))
+            longest = max(longest, peak)
     return longest

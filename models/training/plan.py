@@ -6,7 +6,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.features.plan import FeaturePlan
-from models.features.stack import recent_cells
 from models.record import Record
 from models.training.rates import own_cells
 from models.windows import Grid, some_features
@@ -20,7 +19,7 @@ SURER = 0.6
 
 
 def plan_of(record: Record, grid: Grid) -> FeaturePlan:
-    """Mean and fluctuation of each signal, over the window and over its newest eighth."""
+    """Mean and fluctuation of each signal, over the window and over its newest part."""
     levels = [f"{signal}:mean" for signal in record.names]
     wobble: list[str] = []
     if grid.cells >= CELLS_SPREAD:
@@ -32,7 +31,7 @@ def plan_of(record: Record, grid: Grid) -> FeaturePlan:
             if name not in record.categories and grid.cells >= CELLS_SPREAD * every[name]
         )
         wobble = [f"{s}:{kind}" for s, kind in _fluctuations(record, grid, wobbling).items()]
-        lately = recent_cells(grid.cells)
+        lately = grid.newest
     names = levels + wobble
     if grid.cells >= CELLS_RECENT:
         names += [
@@ -40,7 +39,14 @@ def plan_of(record: Record, grid: Grid) -> FeaturePlan:
             for s, _, kind in (n.rpartition(":") for n in names)
             if kind == "mean" or lately >= SAMPLES_RECENT * every[s]
         ]
-    return FeaturePlan(record.names, tuple(names), grid.period_s or 1.0, grid.cells, grid.hop_cells)
+    return FeaturePlan(
+        record.names,
+        tuple(names),
+        grid.period_s or 1.0,
+        grid.cells,
+        grid.hop_cells,
+        recent_cells=grid.recent_cells,
+    )
 
 
 def _fluctuations(record: Record, grid: Grid, signals: tuple[str, ...]) -> dict[str, str]:
@@ -86,7 +92,7 @@ def floors(plan: FeaturePlan, step: NDArray[np.float64]) -> NDArray[np.float64]:
     out = np.empty(plan.measured)
     for index, name in enumerate(plan.names[: plan.measured]):
         signal, _, kind = name.rpartition(":")
-        cells = recent_cells(plan.cells) if kind.startswith("recent_") else plan.cells
+        cells = plan.newest if kind.startswith("recent_") else plan.cells
         # Rounding errors are uniform over a step; a mean over cells averages them out.
         out[index] = step[at[signal]] / np.sqrt(12.0 * cells)
     return np.maximum(out, 1e-12)

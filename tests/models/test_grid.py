@@ -1,9 +1,51 @@
-"""How often a gateway judges by a model, where nobody said it."""
+"""Which window a record asks for, and how often a gateway judges by a model, where nobody said."""
 
+from pathlib import Path
+
+import numpy as np
 import pytest
 
-from models.training.grid import judged_cells
+from models.features.plan import FeaturePlan
+from models.record import Record
+from models.training.anomaly import train
+from models.training.grid import choose, judged_cells
 from models.windows import Grid
+
+
+def cycling(cells: int, *, repeats: int = 100, seed: int = 0) -> Record:
+    """A press whose every second stroke is a little harder, beside something that has no cycle."""
+    rng, n = np.random.default_rng(seed), cells * repeats
+    turn = np.arange(n) % cells / cells
+    stroke = np.maximum(0, np.sin(2 * np.pi * turn)) * (1 + 0.1 * (np.arange(n) // cells % 2))
+    columns = np.column_stack([10 * stroke + rng.normal(0, 0.3, n), rng.normal(20, 1, n)])
+    return Record(
+        columns, ("force", "air"), ("kN", "°C"), time_s=0.1 * np.arange(n, dtype=np.float64)
+    )
+
+
+def test_a_window_holds_four_cycles_and_its_newest_part_one(tmp_path: Path) -> None:
+    record = cycling(60)
+    grid = choose(record)
+    assert grid.cells == 4 * 60
+    assert grid.newest == 60
+    window = train(record).write(tmp_path / "m.fwm").manifest
+    plan = FeaturePlan.from_manifest(window)
+    last = np.zeros((1, 2, 240))
+    last[:, 0, -60:] = 1.0
+    assert plan.compute(last)[0, plan.names.index("force:recent_mean")] == 1.0
+    last[:, 0, -60] = 0.0
+    assert plan.compute(last)[0, plan.names.index("force:recent_mean")] < 1.0
+
+
+@pytest.mark.parametrize("cells", [5, 0])
+def test_a_short_cycle_or_none_leaves_the_newest_eighth(cells: int) -> None:
+    grid = choose(cycling(cells, repeats=400) if cells else noise())
+    assert (grid.cells, grid.newest) == (48, 6)
+
+
+def noise() -> Record:
+    rng = np.random.default_rng(0)
+    return Record(rng.normal(size=(3000, 1)), ("air",), ("°C",), time_s=np.arange(3000.0))
 
 
 @pytest.mark.parametrize(
