@@ -41,9 +41,17 @@ LOOSE = (
     "rows are judged each alone, as nothing tells that they follow each other; if they do, name"
     " --time or --group, or give --window"
 )
+ROWS_SAY_ALL = (
+    "rows are judged each alone: windows as long as the label holds told no more of unseen ones"
+)
 SORTED = (
     "rows are sorted by their labels, so every fourth was held out in turn, which flatters where"
     " neighbours resemble each other"
+)
+CHANCE = "on rows not seen no better than chance, so in shadow: shown, but no alarms"
+ONCE = (
+    "in shadow: shown, but no alarms, as what holds once, for long, may be told by whatever else"
+    " was so then"
 )
 
 Floats = NDArray[np.float64]
@@ -86,9 +94,10 @@ def train(
     notes += left_out
     at = np.flatnonzero(ready)
     x, y, group = x[at], target[at], record.group[at]
-    alone = inputs.grid.cells == 1 and record.time_s is None
+    once = labels_of.holds_once(record, target)
+    alone = inputs.grid.cells == 1 and (record.time_s is None or once)
     even = np.arange(len(group)) % mixture.FOLDS if alone else None
-    in_order = even is not None and labels_of.sorted_by_label(record, target)
+    in_order = even is not None and (once or labels_of.sorted_by_label(record, target))
     folds = even if even is not None and in_order else mixture.folds_of(group)
     if in_order:
         notes.append(SORTED)
@@ -113,10 +122,10 @@ def train(
             told = told | {NET: said}
         metrics[label] = judged.judge(y[:, i], said + offset, told, shares, rate)
         notes.append(f"{label}: {judged.told(metrics[label])}")
-        runs = 1.0 if in_order else labels_of.run_length(y[:, [i]], group)
+        runs = 1.0 if in_order and not once else labels_of.run_length(y[:, [i]], group)
         known_better.append(judged.gain(y[:, i], said) >= judged.GAIN_MIN * max(1.0, runs))
     if not any(known_better):
-        notes.append("on rows not seen no better than chance, so in shadow: shown, but no alarms")
+        notes.append(ONCE if once and in_order else CHANCE)
     graph = Graph("failure", len(inputs.plan.names))
     prepared = inputs.emit(graph)
     if net is not None:
@@ -221,20 +230,19 @@ def _choose_window(
     whether to take out the operating conditions, if there are several."""
     period_s, regular = rates.sampling(record)
     run = labels_of.run_length(target, record.group)
+    weighed = False
     if window is not None:
         cells, rows = grids.span(window, "window", period_s)
         windows = [Grid(rows or not regular, period_s, cells, 1, 3)]
     else:
-        longest = max(len(rows) for _, rows in record.sequences())
-        lengths = [1]
-        if run >= labels_of.RUN_MIN and not labels_of.loose(record):
-            lengths = [int(np.clip(run * times, 2, min(CELLS_MAX, longest))) for times in (1, 3)]
-        windows = [Grid(True, period_s, cells, 1, 3) for cells in dict.fromkeys(lengths)]
+        lengths = _lengths(record, target, run)
+        weighed = lengths[0] > 1
+        windows = [Grid(True, period_s, cells, 1, 3) for cells in lengths]
     found = None
     if windows[-1].cells > 1:
         found = conditions.find(record.values, record.group, record.words())
     made = choose(record, windows[0], regimes=None, rows=keep)
-    best = _unseen_worth(made, record, target, seed) if found or windows[1:] else 0.0
+    best = _unseen_worth(made, record, target, seed) if found or weighed else 0.0
     for grid in windows if found else windows[1:]:
         # Conditions are tried on the first window; a longer one goes on with what was better.
         held = found if grid is windows[0] or made[0].plan.regimes else None
@@ -242,16 +250,35 @@ def _choose_window(
         worth = _unseen_worth(tried, record, target, seed)
         if worth > best + GAIN_MIN:
             best, made = worth, tried
+    if weighed:
+        alone = choose(record, Grid(True, period_s, 1, 1, 3), regimes=None, rows=keep)
+        if _unseen_worth(alone, record, target, seed) >= best - GAIN_MIN:
+            made = alone
     inputs, x, ready, notes = made
     if window is None and run >= labels_of.RUN_MIN and labels_of.loose(record):
         notes.append(LOOSE)
-    if len(windows) > 1:
+    if weighed and inputs.plan.cells == 1:
+        notes.append(ROWS_SAY_ALL)
+    elif weighed:
         notes.append(
             f"window of {inputs.plan.cells} rows: the label holds for {run:g} rows at a time"
         )
     if inputs.plan.regimes is not None:
         notes.append(conditions.told(inputs.plan.regimes, inputs.plan.signals))
     return inputs, x, ready, notes
+
+
+def _lengths(record: Record, target: Floats, run: float) -> list[int]:
+    """Of windows to try, in rows: as long as the label holds at a time, and three times that."""
+    each_alone = labels_of.loose(record) or labels_of.holds_once(record, target)
+    if run < labels_of.RUN_MIN or each_alone:
+        return [1]
+    healthy = np.asarray((target <= 0.5).all(axis=1, keepdims=True), float)
+    # Where nothing is healthy for longer than that, a long window learns which state came before.
+    times = (1, 3) if labels_of.run_length(healthy, record.group) > run else (1,)
+    longest = max(len(rows) for _, rows in record.sequences())
+    lengths = [int(np.clip(run * each, 2, min(CELLS_MAX, longest))) for each in times]
+    return list(dict.fromkeys(lengths))
 
 
 def _unseen_worth(made: Chosen, record: Record, target: Floats, seed: int) -> float:

@@ -24,6 +24,8 @@ RUN_MIN = 3.0
 """A label that holds for so many rows at a time speaks of a stretch of time: windows are needed."""
 STRETCHES_MIN = 8
 """In fewer stretches than that, blocks of rows would hold one kind of row each."""
+ONCE_SHARE = 0.125
+"""Half of a block of time that is held out, of which there are four."""
 
 Floats = NDArray[np.float64]
 
@@ -39,6 +41,15 @@ def sorted_by_label(record: Record, target: Floats) -> bool:
         return False
     stretches = [runs(column[:, None], record.group) for column in target.T]
     return any(len(each) < STRETCHES_MIN and np.median(each) >= RUN_MIN for each in stretches)
+
+
+def holds_once(record: Record, target: Floats) -> bool:
+    """Whether a label of one sequence holds in one stretch, for so long that a block of time with
+    it leaves none to learn from: a grade that a test rig is run at, once."""
+    if record.time_s is None or len(np.unique(record.group)) > 1:
+        return False
+    stretches = [runs(column[:, None], record.group) for column in target.T]
+    return any(len(each) == 1 and each[0] >= ONCE_SHARE * len(target) for each in stretches)
 
 
 def targets(record: Record, labels: Sequence[str]) -> Floats:

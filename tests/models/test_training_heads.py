@@ -411,6 +411,43 @@ def test_rows_sorted_by_their_label_are_learned_each_alone() -> None:
     assert {failure.LOOSE, failure.SORTED} <= set(made.notes)
 
 
+def _rig(order: list[int], held: int, blur: float) -> Record:
+    """A test rig, run at one grade after the other; each run shows its own a little otherwise."""
+    grade = np.repeat(order, held)
+    random = np.random.default_rng(3)
+    shown = grade + np.repeat(blur * random.normal(size=len(order)), held)
+    shown += 0.05 * random.normal(size=len(grade))
+    return Record(
+        np.column_stack([shown, random.normal(size=len(grade))]),
+        ("pressure", "flow"),
+        time_s=np.arange(len(grade), dtype=float),
+        labels={f"valve={each}": (grade == each).astype(float) for each in (1, 2)},
+    )
+
+
+def test_rows_that_say_all_are_judged_alone_though_the_label_holds_for_long() -> None:
+    made = failure.train(_rig([0, 1, 2, 0, 2, 1] * 6, 20, 0.0), learn=["boosted"])
+    assert made.manifest.window.cells == 1
+    assert failure.ROWS_SAY_ALL in made.notes
+    assert made.manifest.state == "active"
+
+
+def test_no_window_reaches_back_to_the_state_before() -> None:
+    """Three states by turns: of three times as many rows, the states before tell which it is."""
+    made = failure.train(_rig([0, 1, 2] * 16, 20, 1.0), learn=["boosted"])
+    assert made.manifest.window.cells <= 20
+
+
+def test_a_grade_that_holds_once_is_learned_and_may_not_alarm() -> None:
+    """Every block of time without it would hold none."""
+    made = failure.train(_rig([0, 1, 2], 200, 0.0), learn=["boosted"])
+    assert made.manifest.window.cells == 1
+    for label in ("valve=1", "valve=2"):
+        assert made.manifest.metrics["labels"][label]["average_precision"] > 0.8
+    assert made.manifest.state == "shadow"
+    assert {failure.SORTED, failure.ONCE} <= set(made.notes)
+
+
 def test_an_event_that_announces_a_stretch_is_no_label() -> None:
     """It is seen before failures only, but for one row of the stretch that the label holds."""
     random = np.random.default_rng(4)
