@@ -10,7 +10,7 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse, Response
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
-from gateway.console import api, pages
+from gateway.console import api, door, pages
 from gateway.console.config import ConsoleConfig
 from gateway.console.exposition import exposition
 from gateway.console.guard import Guard, require
@@ -55,7 +55,8 @@ def build(config: ConsoleConfig, plant: Plant, guard: Guard, hub: Hub) -> FastAP
     app.state.plotly = f"/static/plotly.min.js?v={plotly.stat().st_size}"
     app.include_router(api.router)
     app.include_router(pages.router)
-    app.add_exception_handler(pages.Door, pages.door)
+    app.include_router(door.router)
+    app.add_exception_handler(pages.Door, door.to_the_door)
     app.add_exception_handler(StarletteHTTPException, _refuse)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(StoreError, _broken)

@@ -4,13 +4,12 @@ import json
 import time
 from collections.abc import Callable
 from typing import Annotated, Any
-from urllib.parse import quote
 
 import anyio.to_thread
-from fastapi import APIRouter, Form, HTTPException, Query, Request
-from fastapi.responses import HTMLResponse, RedirectResponse, Response
+from fastapi import APIRouter, HTTPException, Query, Request
+from fastapi.responses import HTMLResponse, Response
 
-from gateway.console.guard import COOKIE, Actor, LockedOut, address_of, check_csrf, check_origin
+from gateway.console.guard import Actor
 from gateway.console.live import LiveStream
 from gateway.console.reach import guard_of, plant_of
 from gateway.console.render import Pages
@@ -25,12 +24,10 @@ from gateway.console.topics import (
     summary,
 )
 from gateway.console.vault import Role
-from gateway.core.refusal import Refused
 from gateway.core.texts import Phrase
 
 router = APIRouter(include_in_schema=False)
 
-Text = Annotated[str, Form(max_length=300)]
 Key = Annotated[str, Query(max_length=300)]
 
 
@@ -48,7 +45,13 @@ def pages_of(request: Request) -> Pages:
     return pages
 
 
-def _actor(request: Request, role: Role = Role.VIEWER) -> Actor:
+def actor_of(request: Request, role: Role = Role.VIEWER) -> Actor:
+    """Who asks for the page.
+
+    Raises:
+        Door: Nobody is signed in.
+        HTTPException: Who is may not.
+    """
     actor = guard_of(request).actor(request)
     if actor is None:
         query = f"?{request.url.query}" if request.url.query else ""
@@ -73,7 +76,7 @@ async def _page(request: Request, actor: Actor, template: str, **values: Any) ->
 @router.get("/")
 async def overview(request: Request, wall: bool = False) -> Response:
     """Every machine a tile."""
-    actor, plant = _actor(request), plant_of(request)
+    actor, plant = actor_of(request), plant_of(request)
     assets = plant.assets()
     return await _page(
         request,
@@ -89,7 +92,7 @@ async def overview(request: Request, wall: bool = False) -> Response:
 @router.get("/asset")
 async def asset(request: Request, id: Key) -> Response:  # noqa: A002
     """One machine."""
-    actor, plant = _actor(request), plant_of(request)
+    actor, plant = actor_of(request), plant_of(request)
     detail = plant.asset(id)
     if detail is None:
         raise HTTPException(404, Phrase("error.machine"))
@@ -109,7 +112,7 @@ async def asset(request: Request, id: Key) -> Response:  # noqa: A002
 @router.get("/alarms")
 async def alarms(request: Request) -> Response:
     """What is wrong now."""
-    actor, plant = _actor(request), plant_of(request)
+    actor, plant = actor_of(request), plant_of(request)
     shown = first_of_several(plant.shown())
     rows = [(s, key_of(s)) for s in shown[:ROWS_MAX]]
     figures = summary(plant.assets(), shown)
@@ -124,7 +127,7 @@ async def history(
     before: Annotated[int, Query(ge=0, le=2**62)] = 0,
 ) -> Response:
     """What happened."""
-    actor, plant = _actor(request), plant_of(request)
+    actor, plant = actor_of(request), plant_of(request)
     limit = 200
     end_ns = time.time_ns() + 10**9
     rows = await plant.history(
@@ -151,7 +154,7 @@ async def history(
 @router.get("/alarms/figures")
 async def figures(request: Request) -> Response:
     """How well the alarms serve."""
-    actor = _actor(request)
+    actor = actor_of(request)
     kpis = await plant_of(request).kpis()
     return await _page(request, actor, "figures.html", k=kpis, tab="figures")
 
@@ -159,14 +162,14 @@ async def figures(request: Request) -> Response:
 @router.get("/sources")
 async def sources(request: Request) -> Response:
     """Every link."""
-    actor = _actor(request)
+    actor = actor_of(request)
     return await _page(request, actor, "sources.html", sources=plant_of(request).sources())
 
 
 @router.get("/models")
 async def models(request: Request) -> Response:
     """Every bundle."""
-    actor = _actor(request)
+    actor = actor_of(request)
     plant = plant_of(request)
     return await _page(
         request, actor, "models.html", bundles=plant.bundles(), learning=plant.learning()
@@ -176,7 +179,7 @@ async def models(request: Request) -> Response:
 @router.get("/outgoing")
 async def outgoing(request: Request) -> Response:
     """What left the plant."""
-    actor = _actor(request)
+    actor = actor_of(request)
     payloads = [(p, readable(p.body)) for p in await plant_of(request).outgoing(50)]
     balance = plant_of(request).egress()
     return await _page(request, actor, "outgoing.html", payloads=payloads, balance=balance)
@@ -193,7 +196,8 @@ def readable(body: bytes) -> str:
 @router.get("/settings")
 async def settings(request: Request) -> Response:
     """The configuration in use, people, tokens and the audit trail."""
-    actor, plant, vault = _actor(request, Role.ENGINEER), plant_of(request), guard_of(request).vault
+    actor, plant = actor_of(request, Role.ENGINEER), plant_of(request)
+    vault = guard_of(request).vault
     config = json.dumps(plant.settings(), indent=2, ensure_ascii=False, default=str)
     return await _page(
         request,
@@ -223,114 +227,3 @@ async def live(request: Request, topic: Key) -> Response:
         raise HTTPException(503, Phrase("error.503"))
     allowed: Callable[[], bool] = lambda: guard.actor(request, touch=False) is not None  # noqa: E731
     return LiveStream(hub, topic, snapshot, allowed)
-
-
-# The door
-
-
-def _own_path(path: str) -> str:
-    """Where to go after the door; only within this console."""
-    inside = path.startswith("/") and not path.startswith(("//", "/\\")) and path.isprintable()
-    return path if inside else "/"
-
-
-def _welcome(request: Request, secret: str, to: str) -> Response:
-    answer = RedirectResponse(to, 303)
-    config = guard_of(request).config
-    answer.set_cookie(
-        COOKIE,
-        secret,
-        max_age=round(config.session_max_s),
-        httponly=True,
-        secure=request.url.scheme == "https",
-        samesite="strict",
-        path="/",
-    )
-    return answer
-
-
-async def _locked(request: Request, template: str, error: LockedOut, **values: Any) -> Response:
-    minutes = max(1, round(error.wait_s / 60))
-    fault = pages_of(request).texts("sign_in.locked", minutes=minutes)
-    answer = await render(request, template, 429, actor=None, fault=fault, **values)
-    answer.headers["retry-after"] = str(round(error.wait_s))
-    return answer
-
-
-@router.get("/sign-in")
-async def sign_in_page(request: Request, next: Key = "/") -> Response:  # noqa: A002
-    """The door."""
-    nobody = not guard_of(request).vault.users()
-    return await render(
-        request, "sign_in.html", actor=None, fault="", name="", next=_own_path(next), nobody=nobody
-    )
-
-
-@router.post("/sign-in")
-async def sign_in(
-    request: Request,
-    name: Text,
-    password: Text,
-    next: Text = "/",  # noqa: A002
-) -> Response:
-    """Through the door."""
-    check_origin(request)
-    values = {"name": name, "next": _own_path(next), "nobody": False}
-    try:
-        secret = await guard_of(request).sign_in(name, password, address_of(request))
-    except LockedOut as error:
-        return await _locked(request, "sign_in.html", error, **values)
-    if secret is None:
-        fault = pages_of(request).texts("sign_in.wrong")
-        return await render(request, "sign_in.html", 401, actor=None, fault=fault, **values)
-    return _welcome(request, secret, _own_path(next))
-
-
-@router.get("/setup")
-async def setup_page(request: Request, key: Key = "") -> Response:
-    """The one-time link of the first run."""
-    if not guard_of(request).opens_setup(key):
-        raise HTTPException(404, Phrase("setup.wrong"))
-    return await render(request, "setup.html", actor=None, fault="", name="", secret=key)
-
-
-@router.post("/setup")
-async def setup(
-    request: Request, name: Text, password: Text, again: Text, secret: Text
-) -> Response:
-    """Make the first engineer."""
-    check_origin(request)
-    texts = pages_of(request).texts
-    values = {"actor": None, "name": name, "secret": secret}
-    if password != again:
-        fault = texts("setup.differ")
-        return await render(request, "setup.html", 422, fault=fault, **values)
-    try:
-        session = await guard_of(request).set_up(secret, name, password, address_of(request))
-    except LockedOut as error:
-        del values["actor"]
-        return await _locked(request, "setup.html", error, **values)
-    except Refused as error:
-        return await render(request, "setup.html", 409, fault=texts.say(error.why), **values)
-    if session is None:
-        raise HTTPException(404, Phrase("setup.wrong"))
-    return _welcome(request, session, "/")
-
-
-@router.post("/sign-out")
-async def sign_out(request: Request, csrf: Text = "") -> Response:
-    """Out again."""
-    actor = _actor(request)
-    check_csrf(request, actor, csrf)
-    guard = guard_of(request)
-    await anyio.to_thread.run_sync(guard.vault.sessions.end, request.cookies.get(COOKIE, ""))
-    await guard.audit(actor.name, actor.via, address_of(request), "sign-out")
-    answer = RedirectResponse("/sign-in", 303)
-    answer.delete_cookie(COOKIE, path="/")
-    return answer
-
-
-def door(_: Request, error: Exception) -> Response:
-    """What a stranger gets instead of a page."""
-    assert isinstance(error, Door)
-    return RedirectResponse(f"/sign-in?next={quote(error.back, safe='')}", 303)

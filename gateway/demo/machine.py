@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from gateway.demo.machines import Drive, MachineClass
+from gateway.demo.machine_class import Drive, MachineClass
 from gateway.demo.physics import Column, Fault, Lag, Programme, Wander, resolve, severities
 
 DAY_S = 86_400.0

@@ -10,7 +10,7 @@ from asyncua import ua
 from asyncua.server.server import Server
 
 from gateway.demo.layout import NAMESPACE
-from gateway.demo.machines import Sensor
+from gateway.demo.machine_class import Sensor
 
 PORT_TRIES = 8
 

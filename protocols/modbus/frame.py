@@ -1,21 +1,20 @@
 """Modbus framing without I/O: requests to bytes, bytes to the replies that were asked for.
 
-Holds read requests only; there is no way to write to a machine from here. Whatever arrives, a
+Whatever arrives, a
 reply is accepted only for the request that is under way: by transaction id over TCP, by unit,
 function and length where the framing has no id. What else arrives is counted and dropped.
 
-Source: MODBUS Application Protocol V1.1b3; MODBUS Messaging on TCP/IP V1.0b; MODBUS over Serial
-Line V1.02.
+Source: MODBUS Messaging on TCP/IP V1.0b; MODBUS over Serial Line V1.02.
 """
 
 import struct
 from collections import Counter
-from dataclasses import dataclass
 from typing import Protocol
 
 from typing_extensions import override
 
 from gateway.core.errors import DataError
+from protocols.modbus.pdu import TOO_FEW, Outcome, data_bytes, read_pdu, request_pdu
 from protocols.modbus.plan import Request
 
 MBAP_PDU_BYTES_MAX = 253
@@ -24,49 +23,6 @@ SERIAL_BUFFER_BYTES_MAX = 1024
 """Garbage beyond this is dropped from the front."""
 
 _MBAP = struct.Struct(">HHHB")
-_PDU = struct.Struct(">BHH")
-
-
-TOO_FEW = "too_few"
-"""The fault of a reply with less than was asked, as some devices say that there is no more."""
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What came of a request: data bytes, an exception code, or a fault by the name it is counted.
-
-    Exactly one of the three is set.
-    """
-
-    payload: bytes | None = None
-    exception: int = 0
-    fault: str = ""
-
-
-def data_bytes(request: Request) -> int:
-    """Length of the data in the reply."""
-    return (request.count + 7) // 8 if request.table.bits else 2 * request.count
-
-
-def request_pdu(request: Request) -> bytes:
-    """Function code, first address and count."""
-    return _PDU.pack(request.table.value, request.start, request.count)
-
-
-def read_pdu(pdu: bytes, request: Request) -> Outcome:
-    """Judge the PDU of a reply to `request`."""
-    function = request.table.value
-    if len(pdu) < 2:
-        return Outcome(fault="short_frame")
-    if pdu[0] == function | 0x80:
-        return Outcome(exception=pdu[1]) if len(pdu) == 2 and pdu[1] else Outcome(fault="malformed")
-    if pdu[0] != function:
-        return Outcome(fault="wrong_function")
-    if pdu[1] != data_bytes(request):
-        return Outcome(fault="wrong_count")
-    if len(pdu) != 2 + pdu[1]:
-        return Outcome(fault="short_frame" if len(pdu) < 2 + pdu[1] else "long_frame")
-    return Outcome(payload=pdu[2:])
 
 
 def crc16(data: bytes) -> int:

@@ -14,7 +14,8 @@ from gateway.core.clock import Clock
 from gateway.core.errors import DataError, LinkError, LinkLost
 from gateway.core.source import SourceContext
 from gateway.core.tap import Tap
-from protocols.modbus.frame import Ascii, Framing, Mbap, Outcome, Rtu
+from protocols.modbus.frame import Ascii, Framing, Mbap, Rtu
+from protocols.modbus.pdu import Outcome
 from protocols.modbus.plan import Request
 from protocols.modbus.settings import Settings
 from protocols.modbus.wire import Wire, open_wire

@@ -9,8 +9,8 @@ from gateway.core.clock import Clock, sleep_until
 from gateway.core.source import SourceContext
 from protocols.modbus.address import Table
 from protocols.modbus.exceptions import UNREACHABLE
-from protocols.modbus.frame import Outcome
 from protocols.modbus.link import Link, open_link, silence_ns
+from protocols.modbus.pdu import Outcome
 from protocols.modbus.plan import Span, make_request
 from protocols.modbus.search import Questions, Range, Search
 from protocols.modbus.settings import Settings

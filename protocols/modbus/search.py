@@ -11,7 +11,7 @@ from typing import TypeAlias
 
 from protocols.modbus.address import Table
 from protocols.modbus.exceptions import EXCEPTIONS, ILLEGAL_ADDRESS, ILLEGAL_FUNCTION, ILLEGAL_VALUE
-from protocols.modbus.frame import TOO_FEW, Outcome
+from protocols.modbus.pdu import TOO_FEW, Outcome
 
 STRIDE = 4
 """Of single questions in any table: no island of so many addresses lies between two of them."""

@@ -14,9 +14,9 @@ from protocols.modbus.exceptions import (
     TRANSIENT,
     UNREACHABLE,
 )
-from protocols.modbus.frame import TOO_FEW, Outcome
 from protocols.modbus.group import Group, Job
 from protocols.modbus.link import Done, Link, open_link
+from protocols.modbus.pdu import TOO_FEW, Outcome
 from protocols.modbus.plan import decoy
 from protocols.modbus.schedule import Slots
 from protocols.modbus.settings import Settings

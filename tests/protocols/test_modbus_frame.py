@@ -16,11 +16,9 @@ from protocols.modbus.frame import (
     Ascii,
     Framing,
     Mbap,
-    Outcome,
     Rtu,
-    data_bytes,
-    request_pdu,
 )
+from protocols.modbus.pdu import Outcome, data_bytes, request_pdu
 from protocols.modbus.plan import Request, Span, make_request
 
 FRAMERS = {Mbap: FramerSocket, Rtu: FramerRTU, Ascii: FramerAscii}

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from protocols.modbus.address import Table
 from protocols.modbus.counter import COUNTERS_FILE, CounterFile, Counters
 from protocols.modbus.decode import Image
-from protocols.modbus.frame import data_bytes
+from protocols.modbus.pdu import data_bytes
 from protocols.modbus.plan import Limits, Span, bisect, decoy, plan
 from protocols.modbus.schedule import Patience, Slots
 from protocols.modbus.signal import ModbusSignal
