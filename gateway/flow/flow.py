@@ -242,8 +242,8 @@ class Flow:
             judges = (each.judge for each in self.posts)
             conditions += self._device_faults.look(post.judge, judges, self._clock.wall_ns())
             conditions += self._assessed(post, windows, judged)
-        judged_now = {asset for n, _ in cut for asset in self.posts[n].judge.assets}
-        conditions += self._missing.conditions(judged_now, self.latest.verdicts)
+        closed = {self.posts[n].judge.assets[row] for n, w in cut for row in w.rows.tolist()}
+        conditions += self._missing.conditions(closed, self.latest.verdicts)
         if cut:
             self._log.state_put("pipeline", "ends", json.dumps(self.builder.ends_ns()).encode())
         self._annunciator.update(conditions)
