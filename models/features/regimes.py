@@ -20,7 +20,8 @@ REGIMES_MAX = 24
 GAP_MIN = 0.03
 """Smallest gap between two levels, as a share of the signal's range."""
 SHARE_MIN = 0.01
-"""Smallest share of the rows that makes a level or a condition."""
+"""Smallest share of the rows that makes a level; half of it makes a condition. A cell in a rarer
+one is not known: too few rows tell what the other signals are like there."""
 COVERED_MIN = 0.9
 """Share of the rows that the conditions must account for."""
 VISITS_MIN = 3.0
@@ -49,7 +50,8 @@ class Regimes:
     spread: Floats
 
     def of(self, values: Floats) -> NDArray[np.int64]:
-        """int64[...], the condition of each cell; -1 where a setting is missing.
+        """int64[...], the condition of each cell; -1 where a setting is missing, or nearer to a
+        level that was not learned.
 
         Args:
             values: float64[..., k].
@@ -61,7 +63,14 @@ class Regimes:
             away = ((held - centre) ** 2).sum(axis=-1)
             near = away < best
             best[near], out[near] = away[near], index
+        off = np.abs(held - (self.centre / self.scale)[out])
+        out[(off > self._reach()).any(axis=-1)] = -1
         return out
+
+    def _reach(self) -> Floats:
+        """float64[s], how far from its level a setting may be: half the way to the next one."""
+        gaps = np.diff(np.sort(self.centre / self.scale, axis=0), axis=0)
+        return np.where(gaps > GAP_MIN, gaps, np.inf).min(axis=0) / 2
 
     def normalise(self, values: Floats) -> Floats:
         """Each signal relative to what it is in the cell's condition, in healthy spreads.
@@ -177,9 +186,12 @@ def _levels(column: Floats) -> _Levels | None:
     if not 1 <= len(cuts) < LEVELS_MAX:
         return None
     parts = np.split(known, cuts + 1)
-    within = max(float(part[-1] - part[0]) for part in parts)
+    real = [part for part in parts if len(part) >= SHARE_MIN * len(known)]
+    if len(real) < 2 or sum(map(len, real)) < COVERED_MIN * len(known):
+        return None
+    within = max(float(part[-1] - part[0]) for part in real)
     gap = float(steps[cuts].min())
-    if min(len(part) for part in parts) < SHARE_MIN * len(known) or within > gap:
+    if within > gap:
         return None
     return known[cuts] + steps[cuts] / 2, within / gap
 

@@ -553,3 +553,21 @@ def test_noise_that_flickers_between_two_numbers_is_no_setting() -> None:
     values[:, 2] = np.round(2.5 * (values[:, 2] - 10))
     assert len(np.unique(values[:, 2])) == 5
     assert regimes.find(values, fleet.group) is None
+
+
+@pytest.mark.parametrize("rows", [40, 0])
+def test_a_condition_that_was_hardly_seen_is_not_known(rows: int) -> None:
+    """It hides none of the others, and its cells are not taken for another's."""
+    random = np.random.default_rng(2)
+    three = _fleet(20, 1, conditions=3)
+    often = np.flatnonzero(three.values[:, 0] < 2500)
+    seldom = np.flatnonzero(three.values[:, 0] > 2500)
+    kept = np.sort(np.concatenate([often, random.choice(seldom, rows // 4, replace=False)]))
+    assert len(kept) - len(often) < 0.01 * len(kept)
+    found = regimes.find(three.values[kept], three.group[kept])
+    assert found is not None
+    assert found.centre[:, 0] == pytest.approx([1000, 2000], abs=1)
+    which = found.of(three.values)
+    assert (which[seldom] == -1).all()
+    assert (which[often] >= 0).all()
+    assert np.isnan(found.normalise(three.values[seldom])).all()
