@@ -70,7 +70,7 @@ class Regimes:
     def _reach(self) -> Floats:
         """float64[s], how far from its level a setting may be: half the way to the next one."""
         gaps = np.diff(np.sort(self.centre / self.scale, axis=0), axis=0)
-        return np.where(gaps > GAP_MIN, gaps, np.inf).min(axis=0) / 2
+        return np.asarray(np.where(gaps > GAP_MIN, gaps, np.inf).min(axis=0) / 2)
 
     def normalise(self, values: Floats) -> Floats:
         """Each signal relative to what it is in the cell's condition, in healthy spreads.
