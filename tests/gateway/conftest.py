@@ -7,9 +7,19 @@ from tempfile import mkdtemp
 
 import pytest
 
+from models.bundle import Bundle
+from models.training.anomaly import train
 from tests.debian import BASE, debootstrap
 from tests.images import Store
+from tests.models.plants import healthy
 from tests.servers import require
+
+
+@pytest.fixture(scope="session")
+def press(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """A model of a healthy press; whoever writes its file, writes another."""
+    trained = train(healthy(6000), false_alarms="1/1h")
+    return trained.write(tmp_path_factory.mktemp("press") / "m.fwm")
 
 
 @pytest.fixture(scope="session")

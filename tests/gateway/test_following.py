@@ -13,7 +13,6 @@ from gateway.pipeline.windows import Windows
 from models.bundle import Bundle
 from models.follow import Bounds, Held
 from models.runtime import open_session
-from models.training.anomaly import train
 from tests.models.plants import NAMES, healthy
 
 HOUR_NS = 3600 * 10**9
@@ -21,15 +20,9 @@ CELLS = 48
 HEAT = NAMES.index("temperature")
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    trained = train(healthy(6000), false_alarms="1/1h")
-    return trained.write(tmp_path_factory.mktemp("following") / "m.fwm")
-
-
-def judge(made: Bundle, **more: object) -> Judge:
-    session = open_session(made, "cpu")
-    return Judge(made, session, ["press-1", "press-2"], **({"shadow": False} | more))  # type: ignore[arg-type]
+def judge(press: Bundle, **more: object) -> Judge:
+    session = open_session(press, "cpu")
+    return Judge(press, session, ["press-1", "press-2"], **({"shadow": False} | more))  # type: ignore[arg-type]
 
 
 def verdicts(t_ns: int, row: int, severity: float = 0.3) -> Assessments:
@@ -61,10 +54,10 @@ def live(following: Following, days: float, *, row: int = 1, ails: bool = False)
     return kept
 
 
-def test_what_was_followed_is_taken_off_for_that_machine_alone(made: Bundle) -> None:
-    one = judge(made)
+def test_what_was_followed_is_taken_off_for_that_machine_alone(press: Bundle) -> None:
+    one = judge(press)
     assert one.following is not None
-    spread = Bounds.of(made.manifest).spread[HEAT]  # type: ignore[union-attr]
+    spread = Bounds.of(press.manifest).spread[HEAT]  # type: ignore[union-attr]
     assert live(one.following, 30)
     values = healthy(2000, 5).values[500 : 500 + CELLS].T[None].repeat(2, axis=0).copy()
     values[:, HEAT] += 4 * spread
@@ -85,39 +78,39 @@ def test_what_was_followed_is_taken_off_for_that_machine_alone(made: Bundle) -> 
     assert findings.context(judged, 0).followed == ()
 
 
-def test_it_is_kept_for_a_restart_and_a_damaged_state_begins_anew(made: Bundle) -> None:
-    one, two = judge(made).following, judge(made).following
+def test_it_is_kept_for_a_restart_and_a_damaged_state_begins_anew(press: Bundle) -> None:
+    one, two = judge(press).following, judge(press).following
     assert one is not None
     assert two is not None
     state = live(one, 20)[-1]
     two.restore("press-2", state)
     assert two.followed("press-2") == one.followed("press-2") != ()
     assert two.followed("press-1") == ()
-    three = judge(made).following
+    three = judge(press).following
     assert three is not None
     three.restore("press-2", b"{}")
     assert three.followed("press-2") == ()
 
 
-def test_an_alarm_on_the_machine_holds_it(made: Bundle) -> None:
-    one = judge(made).following
+def test_an_alarm_on_the_machine_holds_it(press: Bundle) -> None:
+    one = judge(press).following
     assert one is not None
     live(one, 20, ails=True)
     assert one.followed("press-2") == ()
     assert one.held("press-2") is Held.ALARM
 
 
-def test_a_shadow_and_whoever_does_not_want_it_are_not_followed(made: Bundle) -> None:
-    assert judge(made, shadow=True).following is None
-    assert judge(made, follow=(False, False)).following is None
-    some = judge(made, follow=(True, False)).following
+def test_a_shadow_and_whoever_does_not_want_it_are_not_followed(press: Bundle) -> None:
+    assert judge(press, shadow=True).following is None
+    assert judge(press, follow=(False, False)).following is None
+    some = judge(press, follow=(True, False)).following
     assert some is not None
     assert live(some, 20, row=1) == []
     assert live(some, 20, row=0)
 
 
-def test_every_step_that_moved_is_logged(made: Bundle, capsys: pytest.CaptureFixture[str]) -> None:
-    one = judge(made).following
+def test_every_step_that_moved_is_logged(press: Bundle, capsys: pytest.CaptureFixture[str]) -> None:
+    one = judge(press).following
     assert one is not None
     state = json.loads(live(one, 3)[-1])
     told = [line for line in capsys.readouterr().out.splitlines() if "model.followed" in line]

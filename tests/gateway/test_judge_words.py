@@ -1,7 +1,5 @@
 """An anomaly is put into words when it comes up or changes, not with every window."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -10,8 +8,8 @@ from gateway.core.alarm import Condition, Contribution
 from gateway.pipeline.assess import Judge, Judged
 from gateway.pipeline.findings import Findings
 from gateway.pipeline.windows import Windows
+from models.bundle import Bundle
 from models.runtime import open_session
-from models.training.anomaly import train
 from tests.models.plants import NAMES, healthy
 
 CELLS = 48
@@ -31,10 +29,8 @@ class Counting(Findings):
 
 
 @pytest.fixture
-def findings(tmp_path: Path) -> Counting:
-    trained = train(healthy(6000), false_alarms="1/1h")
-    bundle = trained.write(tmp_path / "m.fwm")
-    return Counting(Judge(bundle, open_session(bundle, "cpu"), ["press-1"], shadow=False))
+def findings(press: Bundle) -> Counting:
+    return Counting(Judge(press, open_session(press, "cpu"), ["press-1"], shadow=False))
 
 
 def told(findings: Counting, value: NDArray[np.float64]) -> list[Condition]:

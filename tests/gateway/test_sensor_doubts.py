@@ -12,6 +12,7 @@ from gateway.core.alarm import Condition
 from gateway.pipeline.assess import Judge
 from gateway.pipeline.doubts import Doubts
 from gateway.pipeline.windows import Windows
+from models.bundle import Bundle
 from models.record import Record
 from models.runtime import open_session
 from models.training.anomaly import train
@@ -23,10 +24,8 @@ NO, YES = "of press-1 no longer agree", "lets expect"
 
 
 @pytest.fixture
-def judge(tmp_path: Path) -> Judge:
-    trained = train(healthy(6000), false_alarms="1/1h")
-    bundle = trained.write(tmp_path / "m.fwm")
-    return Judge(bundle, open_session(bundle, "cpu"), ["press-1"], shadow=False)
+def judge(press: Bundle) -> Judge:
+    return Judge(press, open_session(press, "cpu"), ["press-1"], shadow=False)
 
 
 def windows(value: np.ndarray) -> Windows:

@@ -19,14 +19,8 @@ SECOND_NS = 10**9
 VIBRATION = NAMES.index("vibration")
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    trained = train(healthy(6000), false_alarms="1/1h")
-    return trained.write(tmp_path_factory.mktemp("unseen") / "m.fwm")
-
-
-def judge_of(made: Bundle, *assets: str) -> Judge:
-    return Judge(made, open_session(made, "cpu"), assets, shadow=False, hop_cells=HOP)
+def judge_of(press: Bundle, *assets: str) -> Judge:
+    return Judge(press, open_session(press, "cpu"), assets, shadow=False, hop_cells=HOP)
 
 
 def unseen(
@@ -47,11 +41,11 @@ def unseen(
 
 
 def test_a_signal_that_is_missing_for_long_is_named_and_one_that_was_away_is_not(
-    made: Bundle,
+    press: Bundle,
 ) -> None:
     values = healthy(600, 5).values.copy()
     values[200:400, VIBRATION] = np.nan
-    judge = judge_of(made, "press-1")
+    judge = judge_of(press, "press-1")
     told = {end: unseen(judge, values, end) for end in range(CELLS, 600, HOP)}
     # An eighth of the window leaves it out; for long is a window's length from then on.
     first, last = 216, 441
@@ -61,7 +55,7 @@ def test_a_signal_that_is_missing_for_long_is_named_and_one_that_was_away_is_not
         assert said == (missing if first + CELLS <= end <= last else ()), end
     passing = healthy(600, 5).values.copy()
     passing[200:212, VIBRATION] = np.nan
-    judge = judge_of(made, "press-1")
+    judge = judge_of(press, "press-1")
     others = {unseen(judge, passing, end) for end in range(CELLS, 600, HOP)}
     assert others == {()}
     assert judge.unseen.memory() == {}
@@ -69,27 +63,27 @@ def test_a_signal_that_is_missing_for_long_is_named_and_one_that_was_away_is_not
 
 @pytest.mark.parametrize(("held", "why"), [(None, "stuck"), (-9999.0, "no_value")])
 def test_what_is_hidden_as_a_fault_of_its_sensor_is_not_seen_for_that(
-    made: Bundle, held: float | None, why: str
+    press: Bundle, held: float | None, why: str
 ) -> None:
     values = healthy(600, 5).values.copy()
     values[200:, VIBRATION] = values[200, VIBRATION] if held is None else held
-    judge = judge_of(made, "press-1")
+    judge = judge_of(press, "press-1")
     said = [unseen(judge, values, end) for end in range(CELLS, 600, HOP)][-1]
     assert [(gone.signal, gone.why) for gone in said] == [("vibration", why)]
 
 
 def test_a_machine_that_stands_keeps_what_was_not_seen_and_a_new_judge_knows_it(
-    made: Bundle,
+    press: Bundle,
 ) -> None:
     values = healthy(600, 5).values.copy()
     values[200:, VIBRATION] = np.nan
-    judge = judge_of(made, "press-1")
+    judge = judge_of(press, "press-1")
     for end in range(CELLS, 300, HOP):
         said = unseen(judge, values, end)
     assert said == (Gone("vibration", 216 * SECOND_NS, "missing"),)
     whole = healthy(600, 5).values
     assert unseen(judge, whole, 312, runs=0) == said
-    other = judge_of(made, "press-2", "press-1")
+    other = judge_of(press, "press-2", "press-1")
     other.unseen.remember(judge.unseen.memory())
     assert unseen(other, values, 324, row=1) == said
     assert unseen(other, values, 324, row=0) == ()
