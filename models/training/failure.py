@@ -190,14 +190,17 @@ def _one_net(
     notes: list[str],
 ) -> taught.Taught | None:
     """One net in place of the learners, if it says as much of unseen rows."""
-    net = taught.learn(found, inputs, x, y, folds, seed)
-    if net is None:
-        return None
-    good = net.more <= mixture.EARNED_MIN
-    notes.append(
-        f"{'one net, taught by trees, in their place' if good else 'trees, and not a net'}: log "
-        f"loss on unseen rows {net.more:+.1%} by the net"
-    )
+    good, net = False, None
+    for ramps in taught.RAMPS:
+        net = taught.learn(found, inputs, x, y, folds, ramps, seed)
+        good = net is not None and net.more <= mixture.EARNED_MIN
+        if net is None or good:
+            break
+    if net is not None:
+        notes.append(
+            f"{'one net, taught by trees, in their place' if good else 'trees, and not a net'}: "
+            f"log loss on unseen rows {net.more:+.1%} by the net"
+        )
     return net if good else None
 
 

@@ -19,9 +19,9 @@ from models.training.inputs import Inputs
 from models.training.learners import Features, Floats, splits
 from models.training.mixture import Found, Mix, weigh
 
-RAMPS = 256
-"""Between thresholds of the teachers; a feature's share is the root of how many it has."""
-FEATURES_MAX = 32
+RAMPS = ((256, 32), (576, 96))
+"""Between thresholds of the teachers, and of how many features at most; the second where the first
+say too little. A feature's share is the root of how many it has."""
 WIDTH_MIN = 0.01
 """Of a ramp, in standard deviations: a stick that computes in half precision must see it."""
 GATHERED_MIN = 2
@@ -122,6 +122,7 @@ def learn(
     x: Features,
     y: Floats,
     folds: NDArray[np.int64],
+    ramps: tuple[int, int],
     seed: int,
 ) -> Taught | None:
     """A net in place of the mixes; None where there are no trees to tell what it should see.
@@ -132,6 +133,7 @@ def learn(
         x: float32[n, d], features.
         y: float64[n, m], 0 and 1.
         folds: int64[n], which rows are held out together.
+        ramps: How many it may see, and of how many features.
         seed: Of everything random.
     """
     if not len(_thresholds([each.mix for each in found])[0]):
@@ -140,12 +142,12 @@ def learn(
     for fold in np.unique(folds):
         held = folds == fold
         parts = [each.parts[int(fold)] for each in found]
-        said[held] = _net(parts, inputs, x[~held], seed).predict(inputs.standard(x[held]))
+        said[held] = _net(parts, inputs, x[~held], ramps, seed).predict(inputs.standard(x[held]))
     fits = [weigh(said[:, [i]], y[:, i], "classify") for i in range(len(found))]
     weight, bias = np.array([fit[0][0] for fit in fits]), np.array([fit[1] for fit in fits])
     said = said * weight + bias
     theirs = np.stack([each.unseen for each in found], axis=1)
-    net = _net([each.mix for each in found], inputs, x, seed).calibrated(weight, bias)
+    net = _net([each.mix for each in found], inputs, x, ramps, seed).calibrated(weight, bias)
     return Taught(net, said, _loss(said, y) / _loss(theirs, y) - 1)
 
 
@@ -153,13 +155,15 @@ def _loss(logit: Floats, y: Floats) -> float:
     return float((np.logaddexp(0, logit) - y * logit).sum())
 
 
-def _net(teachers: Sequence[Mix], inputs: Inputs, x: Features, seed: int) -> Net:
+def _net(
+    teachers: Sequence[Mix], inputs: Inputs, x: Features, ramps: tuple[int, int], seed: int
+) -> Net:
     random = np.random.default_rng(seed)
     z = inputs.standard(x)
     told = _answers(teachers, z)
-    asked = inputs.standard(_questions(x, told, random))
+    asked = inputs.standard(_questions(inputs, x, told, random))
     told = np.concatenate([told, _answers(teachers, asked)])
-    net = Net(*_ramps(teachers), [])
+    net = Net(*_ramps(teachers, *ramps), [])
     layers = _fitted(net.ramps(np.concatenate([z, asked])), told, random)
     return replace(net, layers=layers)
 
@@ -169,15 +173,27 @@ def _answers(teachers: Sequence[Mix], z: Features) -> NDArray[np.float32]:
     return np.clip(said, -SURE, SURE).astype(np.float32)
 
 
-def _questions(x: Features, told: NDArray[np.float32], random: np.random.Generator) -> Features:
-    """Rows of which some features, a fifth or half, are those of another row; half of them begin
-    with rows that the teachers are in doubt of."""
+def _questions(
+    inputs: Inputs, x: Features, told: NDArray[np.float32], random: np.random.Generator
+) -> Features:
+    """Rows of which some signals, a fifth or half, are those of another row, with all that a window
+    tells of them; half of them begin with rows that the teachers are in doubt of. In every second
+    window they go a part of the way to the other row, as no two machines are alike."""
     doubt = (1 / (2 + np.exp(told) + np.exp(-told))).max(axis=1).astype(np.float64)
     chance = 0.5 / len(x) + 0.5 * doubt / doubt.sum()
     own = x[random.choice(len(x), QUESTIONS, p=chance / chance.sum())]
     other = x[random.integers(len(x), size=QUESTIONS)]
-    share = np.where(np.arange(QUESTIONS) % 2 == 0, 0.2, 0.5)[:, None]
-    return np.where(random.random(own.shape) < share, other, own)
+    names = [name.rpartition(":")[0] for name in inputs.plan.names]
+    signals = list(dict.fromkeys(names))
+    signal = [signals.index(name) for name in names]
+    windows, first = inputs.plan.cells > 1, (np.arange(QUESTIONS) % 2 == 0)[:, None]
+    share = np.where(first, 0.3 if windows else 0.2, 0.5)
+    goes = random.random((QUESTIONS, len(signals)))[:, signal] < share
+    if not windows:
+        return np.where(goes, other, own)
+    way = np.where(first, random.random((QUESTIONS, len(signals)), np.float32)[:, signal], 1)
+    way[:, list(inputs.words)] = 1
+    return np.where(goes, np.where(way < 1, own + way * (other - own), other), own)
 
 
 def _thresholds(teachers: Sequence[Mix]) -> tuple[NDArray[np.int64], Floats]:
@@ -187,12 +203,14 @@ def _thresholds(teachers: Sequence[Mix]) -> tuple[NDArray[np.int64], Floats]:
     return feature, edge
 
 
-def _ramps(teachers: Sequence[Mix]) -> tuple[NDArray[np.int64], Floats, Floats]:
+def _ramps(
+    teachers: Sequence[Mix], most: int, features_max: int
+) -> tuple[NDArray[np.int64], Floats, Floats]:
     """From one threshold to the next: the feature, the start and the width of each ramp."""
     feature, edge = _thresholds(teachers)
     share = np.sqrt(np.bincount(feature))
-    share[np.argsort(share)[:-FEATURES_MAX]] = 0
-    count = np.round(RAMPS * share / share.sum()).astype(int)
+    share[np.argsort(share)[:-features_max]] = 0
+    count = np.round(most * share / share.sum()).astype(int)
     column, start, width = [], [], []
     for j in np.flatnonzero(count):
         middle = (np.arange(count[j]) + 0.5) / count[j]

@@ -8,10 +8,13 @@ import pytest
 from sklearn.metrics import average_precision_score
 
 from models import quantise
+from models.features.plan import FeaturePlan
 from models.graph import Graph
 from models.record import Record
 from models.training import failure, taught
+from models.training.inputs import Inputs
 from models.training.trained import Trained
+from models.windows import Grid
 
 RANDOM = np.random.default_rng(5)
 
@@ -63,6 +66,12 @@ def test_trees_stay_where_it_says_less(monkeypatch: pytest.MonkeyPatch) -> None:
     assert any(note.startswith("trees, and not a net: log loss") for note in made.notes)
 
 
+def test_it_sees_more_where_it_says_less(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(taught, "RAMPS", ((2, 1), (256, 32)))
+    made = failure.train(_press(1200, 1), ["heavy"], learn=("boosted", failure.NET))
+    assert list(made.manifest.metrics["labels"]["heavy"]["learners"]) == ["net"]
+
+
 def test_what_int8_would_lose_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(failure, "LOST_MAX", -1.0)
     made = failure.train(_press(600, 1), ["hot"], learn=("boosted", failure.NET))
@@ -105,6 +114,33 @@ def test_a_ramp_rises_between_its_threshold_and_the_next() -> None:
     low, middle = taught.OFF, (1 + taught.OFF) / 2
     want = np.array([[low, low], [middle, low], [1, low], [1, 1]])
     np.testing.assert_allclose(net.ramps(z), want, atol=1e-6)
+
+
+@pytest.mark.parametrize("cells", [1, 24])
+def test_a_question_takes_all_of_a_signal_from_another_row(cells: int) -> None:
+    """Of a window's features one alone would be none that any machine can have."""
+    names = ("a:level", "a:rise", "a:noise", "b:level", "kind:last") if cells > 1 else ("a:last",)
+    signals = tuple(dict.fromkeys(name.rpartition(":")[0] for name in names))
+    plan = FeaturePlan(signals, names, 1.0, cells, 1)
+    words = {len(names) - 1: 3} if cells > 1 else {}
+    inputs = Inputs(plan, Grid(True, 1.0, cells, 1, 3), words=words)
+    # Row i holds i, and i % 3 as a word: what stands in a question tells where it comes from.
+    x = np.repeat(np.arange(300, dtype=np.float32)[:, None], len(names), axis=1)
+    for column in words:
+        x[:, column] %= 3
+    told = np.zeros((300, 1), np.float32)
+    asked = taught._questions(inputs, x, told, np.random.default_rng(2))
+    whole = asked == np.round(asked)
+    if cells == 1:
+        assert whole.all()
+        return
+    assert (asked[:, 0] == asked[:, 1]).all()
+    assert (asked[:, 0] == asked[:, 2]).all()
+    assert (asked[:, 0] != asked[:, 3]).mean() > 0.3
+    assert whole[:, -1].all()
+    # Every second one stands between two rows where it left its own.
+    assert 0.25 < (~whole[::2, 0]).mean() < 0.35
+    assert whole[1::2].all()
 
 
 def test_slopes_are_those_of_the_cross_entropy() -> None:
