@@ -116,7 +116,12 @@ def command(
 
 
 def _foreign(bundle: "Bundle", record: "Record") -> list[str]:
-    """Signals that look as if they were in another unit than those that were learned."""
+    """Signals that look as if they were in another unit than those that were learned.
+
+    What describes a burst is in the burst's unit, of which its RMS tells; a band or an order leaves
+    its range when a machine is ill.
+    """
+    from models.features.burst import base_of
     from models.units import foreign
 
     values = dict(zip(record.names, record.values.T, strict=True))
@@ -124,6 +129,7 @@ def _foreign(bundle: "Bundle", record: "Record") -> list[str]:
         foreign(s.name, values[s.name], s.low, s.high)
         for s in bundle.manifest.signals
         if s.name in values and s.low is not None and s.high is not None and not s.categories
+        if not (base := base_of(s.name)) or s.name == f"{base} rms"
     )
     return [text for text in told if text]
 

@@ -203,8 +203,10 @@ def test_score_says_which_race_of_a_real_bearing_is_damaged(tmp_path: Path) -> N
         options = f"score {bundle} --data {file} --out {tmp_path / 's.csv'} --json"
         scored = CliRunner().invoke(group, options.split())
         assert scored.exit_code == 0, scored.output
-        (verdict,) = json.loads(scored.stdout)["verdicts"]
+        told = json.loads(scored.stdout)
+        (verdict,) = told["verdicts"]
         assert f"in keeping with damage to the {race} race of the bearing" in verdict["why"]
+        assert [note.partition(":")[0] for note in told["notes"]] == ["drive_end_g rms"]
 
 
 @pytest.mark.parametrize("module", [cells, shaft])
