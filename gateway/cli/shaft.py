@@ -146,7 +146,11 @@ def geometry_of(text: str) -> Bearing:
     """
     parts = text.split(",")
     if len(parts) == 1:
-        return bearing(text)
+        try:
+            return bearing(text)
+        except RecordError as error:
+            told = "as --bearing ROLLERS,ROLLER_MM,PITCH_MM[,CONTACT_DEG], such as 9,7.94,39.04"
+            raise RecordError(f"{error}, {told}") from None
     try:
         rollers, roller, pitch, contact = (float(part) for part in [*parts, "0"][:4])
     except ValueError:

@@ -149,7 +149,7 @@ def test_a_burst_whose_speed_is_not_known_has_no_orders_and_keeps_the_rest(tmp_p
 
 def test_a_geometry_is_read_or_refused() -> None:
     assert geometry_of("9,7.94,39.04") == bearing("6205")
-    for wrong in ("9,7.94", "0,7.94,39", "9,40,39", "9,7,39,95", "a,b,c", "1,2,3,4,5"):
+    for wrong in ("9,7.94", "0,7.94,39", "9,40,39", "9,7,39,95", "a,b,c", "1,2,3,4,5", "NU 9"):
         with pytest.raises(RecordError, match="ROLLERS,ROLLER_MM,PITCH_MM"):
             geometry_of(wrong)
     assert Orders.kept(of("6203", "n", 5).detail()) == of("6203", "n", 5)
