@@ -10,10 +10,11 @@ from models.errors import ModelError, RecordError
 from models.explain import drivers, healthy_of
 from models.record import Record, join
 from models.score import held, score
-from models.training import anomaly, detector_int8, limits
+from models.training import anomaly, company, detector_int8, limits
 from models.training.anomaly import train
 from models.training.companies import Members
 from models.training.company import Form
+from models.training.folds import folds
 from models.training.learn import _around_faults
 from models.training.nameplate import Nameplate
 from models.training.parity import auroc
@@ -241,6 +242,22 @@ def test_two_temperatures_that_rose_together_once_need_not_do_so_again(tmp_path:
     hot = warming(1100, 2, 25, 30)
     hot.values[600:, 3] += 45
     assert score(bundle, hot).anomalous[660:].mean() > 0.9
+
+
+def test_only_a_record_that_can_tell_a_trend_from_chance_counts_it_as_one_value() -> None:
+    rng = np.random.default_rng(0)
+    x = np.column_stack([np.linspace(0, 9, 600), rng.normal(size=600)])
+    x[:, 0] += 0.1 * rng.normal(size=600)
+    both = np.arange(2)
+    members = Members(both, 2)
+    form = Form(np.full(2, 1e-9), (np.ones(2, bool),), 0 * both, np.zeros(2), (members,))
+    rows = np.column_stack([x, np.zeros(600)])
+    parts = list(folds([600], 20))
+    long, independent = company.learn(rows, members, form, parts, [600], 20)
+    short, _ = company.learn(rows, members, form, parts, [600], 60)
+    assert independent[0] < 4
+    assert long.own[0] < 0.6 * short.own[0]
+    assert long.own[1] > 0.9 * short.own[1]
 
 
 def test_several_runs_are_one_record(tmp_path: Path) -> None:

@@ -99,7 +99,7 @@ BEARING = tuple(Healthy(f"fan_g {part}:mean", "", 1.2, 2.2) for part in DEFECTS)
 @pytest.mark.parametrize(
     ("prominence", "lead", "part"),
     [
-        ((9.0, 2.0, 2.0, 1.5), "outer race", "outer race"),
+        ((9.0, 2.0, 2.0, 3.0), "outer race", "outer race"),
         ((2.0, 4.5, 2.0, 1.5), "inner race", "inner race"),
         ((2.0, 2.0, 6.0, 5.0), "roller", "roller"),
         ((9.0, 7.0, 2.0, 4.5), "outer race", "roller"),

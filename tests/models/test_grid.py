@@ -9,6 +9,7 @@ from models.features.plan import FeaturePlan
 from models.record import Record
 from models.training.anomaly import train
 from models.training.grid import choose, judged_cells
+from models.training.plan import floors
 from models.windows import Grid
 
 
@@ -35,6 +36,18 @@ def test_a_window_holds_four_cycles_and_its_newest_part_one(tmp_path: Path) -> N
     assert plan.compute(last)[0, plan.names.index("force:recent_mean")] == 1.0
     last[:, 0, -60] = 0.0
     assert plan.compute(last)[0, plan.names.index("force:recent_mean")] < 1.0
+
+
+def test_gaps_and_rounding_are_weighed_by_the_cells_of_the_newest_cycle() -> None:
+    names = ("force:mean", "force:recent_mean", "force:error", "force:recent_error")
+    usual = ((240.0, 60.0), (240.0, 60.0))
+    plan = FeaturePlan(("force",), names, 0.1, 240, recent_cells=60, usual=usual)
+    window = np.random.default_rng(0).normal(size=(1, 1, 240))
+    assert plan.compute(window)[0, 3] == 0
+    window[0, 0, -60:-35] = np.nan
+    assert plan.compute(window)[0, 3] > 0
+    # A reading rounded to whole numbers is known as well as so many cells let it be.
+    assert floors(plan, np.ones(1)) == pytest.approx([(12 * 240) ** -0.5, (12 * 60) ** -0.5])
 
 
 @pytest.mark.parametrize("cells", [5, 0])
