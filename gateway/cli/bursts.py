@@ -1,4 +1,4 @@
-"""Cuts a recording of vibration and speed into bursts, and describes each."""
+"""Cuts a recording of vibration and speed into described bursts, and tells of one taken as rows."""
 
 from dataclasses import replace
 
