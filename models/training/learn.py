@@ -161,7 +161,7 @@ def _windows(
     if lost > 0.01:
         notes.append(f"{lost:.0%} of the windows hold too few samples and are left out")
     out = []
-    for _, rows in record.sequences():
+    for rows in _oldest_first(record):
         # A window that reaches into rows to leave out is left out as well.
         bad = np.convolve(screened.leave[rows], np.ones(grid.cells))[: len(rows)] > 0
         good = usable & np.isin(told, rows[~bad])
@@ -173,6 +173,18 @@ def _windows(
             "more rows, or a shorter --window"
         )
     return out, max(1, round(grid.cells / (every * grid.hop_cells))), notes
+
+
+def _oldest_first(record: Record) -> list[NDArray[np.int64]]:
+    """The rows of each run, the oldest run first, in whichever order their files were given.
+
+    What changes slowly from run to run is told by their order (`company.effective`).
+    """
+    runs = [rows for _, rows in record.sequences()]
+    if record.time_s is None:
+        return runs
+    began = record.time_s
+    return sorted(runs, key=lambda rows: float(began[rows[0]]))
 
 
 def _around_faults(

@@ -1,5 +1,6 @@
 """Training on an imaginary motor: it finds faults, names them, and says what it cannot promise."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -266,6 +267,19 @@ def test_several_runs_are_one_record(tmp_path: Path) -> None:
     made = score(trained.write(tmp_path / "m.fwm"), healthy(400, 99))
     assert made.anomalous.mean() < 0.15
     assert trained.manifest.metrics["sequences"] == 10
+
+
+def test_runs_are_learned_in_the_order_of_their_time_not_of_their_files() -> None:
+    runs = []
+    for run in range(10):
+        one = healthy(400, run)
+        one.values[:, 2] += 0.5 * run  # The hall grows warmer through the day.
+        assert one.time_s is not None
+        runs.append(replace(one, time_s=one.time_s + 1200.0 * run))
+    there = train(join(runs)).manifest
+    back = train(join([runs[i] for i in (0, 1, 9, 2, 8, 3, 7, 4, 6, 5)])).manifest
+    assert back.limit == there.limit
+    assert back.detail["independent"] == there.detail["independent"]
 
 
 def test_a_bundle_for_other_signals_or_units_is_refused_with_the_difference(
