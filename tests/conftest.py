@@ -1,16 +1,28 @@
-"""Deals tests out to workers: a file goes to one, and files that share a slow fixture do."""
+"""Deals tests out to workers, files that share a slow fixture to one, and gives them a browser."""
 
+import shutil
+from collections.abc import Iterator
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.servers import require
+
 if TYPE_CHECKING:
+    from playwright.sync_api import Browser
     from xdist.remote import Producer
     from xdist.scheduler import LoadFileScheduling
 
 DEBIAN = ("test_box.py", "test_compose.py", "test_image.py")
 """They need a Debian of their own, and an image made of it."""
+CHROMIUM_OPTIONS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -29,3 +41,15 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: "Producer") -> "Load
             return "debian" if PurePath(file).name in DEBIAN else file
 
     return Together(config, log)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator["Browser"]:
+    """Debian's Chromium, without a screen."""
+    from playwright.sync_api import sync_playwright
+
+    program = shutil.which("chromium-browser") or require("chromium")
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=program, args=CHROMIUM_OPTIONS)
+        yield chromium
+        chromium.close()

@@ -14,8 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 from gateway.core.clock import SystemClock
 from gateway.learning.progress import Progress, Stage
@@ -24,15 +23,10 @@ from gateway.store.log import Log
 from models import bundle
 from tests.e2e.processes import HERE
 from tests.gateway.console.at_the_door import set_up, sign_in
-from tests.gateway.console.test_browser import CHROMIUM, FLAGS
 
 ALARM_S_MAX = 180.0
 CURVE_S = 60.0
 """A curve is worth a picture once it has gone on for a while."""
-
-pytestmark = pytest.mark.skipif(
-    CHROMIUM is None and not os.environ.get("CI"), reason="Debian's chromium is not installed"
-)
 
 
 def learned_twice(data_dir: Path) -> tuple[str, str]:
@@ -85,15 +79,6 @@ def demo(folder: Path, *options: str) -> Iterator[str]:
             process.terminate()
             process.wait(30)
             drain.wait(30)
-
-
-@pytest.fixture
-def browser() -> Iterator[Browser]:
-    assert CHROMIUM, "chromium is needed in CI: apt-get install chromium"
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield chromium
-        chromium.close()
 
 
 def test_a_day_with_the_demo(tmp_path: Path, browser: Browser) -> None:

@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, Request, Route, expect, sync_playwright
+from playwright.sync_api import Browser, Page, Request, Route, expect
 
 from gateway.console.render import moment
 from gateway.console.views import AssetState, UnseenView
@@ -25,14 +24,6 @@ from tests.gateway.console.at_the_door import set_up, sign_in
 from tests.gateway.console.conftest import PASSWORD, Running, Start
 from tests.gateway.console.fake import MACHINES, FakePlant
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 AXE = """async () => {
   const found = await axe.run(document, {runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]});
   const bad = found.violations.map(v => [v.id, v.impact, v.nodes.map(n => n.html.slice(0, 160))]);
@@ -40,19 +31,6 @@ AXE = """async () => {
 }"""
 BELT = Event("pump-1", "repair", "belt", 10**18)
 NASTY = '<img src=x onerror="document.title=1">'
-
-pytestmark = pytest.mark.skipif(
-    CHROMIUM is None and not os.environ.get("CI"), reason="Debian's chromium is not installed"
-)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    assert CHROMIUM, "chromium is needed in CI: apt-get install chromium"
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield chromium
-        chromium.close()
 
 
 class Visit:
