@@ -87,7 +87,10 @@ class Missing:
             # Before, sources had not connected yet.
             self._began_ns = self._clock.mono_ns()
         for asset in assets:
-            looked = [v for v in verdicts.get(asset, {}).values() if v.abstained not in NOT_LOOKED]
+            own = verdicts.get(asset, {}).values()
+            if asset not in self._told and not any(v.unseen for v in own):
+                continue
+            looked = [v for v in own if v.abstained not in NOT_LOOKED]
             if not looked:
                 continue
             said = self._said(asset, [gone for verdict in looked for gone in verdict.unseen])
