@@ -15,7 +15,7 @@ from models.features import regimes
 from models.features.partial import PARTIAL
 from models.graph import Graph
 from models.record import Record
-from models.training import failure, judged, learners, mixture, rul, trees
+from models.training import failure, judged, learners, mixture, rul, selection, trees
 from models.training.inputs import Inputs
 
 RANDOM = np.random.default_rng(5)
@@ -408,7 +408,7 @@ def test_rows_sorted_by_their_label_are_learned_each_alone() -> None:
     assert made.manifest.window.cells == 1
     assert made.manifest.state == "active"
     assert made.manifest.metrics["split"] == "every fourth row"
-    assert {failure.LOOSE, failure.SORTED} <= set(made.notes)
+    assert {selection.LOOSE, failure.SORTED} <= set(made.notes)
 
 
 def _rig(order: list[int], held: int, blur: float) -> Record:
@@ -428,7 +428,7 @@ def _rig(order: list[int], held: int, blur: float) -> Record:
 def test_rows_that_say_all_are_judged_alone_though_the_label_holds_for_long() -> None:
     made = failure.train(_rig([0, 1, 2, 0, 2, 1] * 6, 20, 0.0), learn=["boosted"])
     assert made.manifest.window.cells == 1
-    assert failure.ROWS_SAY_ALL in made.notes
+    assert selection.ROWS_SAY_ALL in made.notes
     assert made.manifest.state == "active"
 
 
