@@ -11,7 +11,7 @@ import click
 
 if TYPE_CHECKING:
     from protocols.opcua import Config
-    from protocols.opcua.explore import Found
+    from protocols.opcua.found import Found
 
 VALUE_CHARS = 40
 
@@ -102,7 +102,8 @@ async def _explore(config: "Config", options: dict[str, Any]) -> "tuple[Found, b
     from gateway.core.meter import SourceMeter
     from gateway.core.signals import SignalTable
     from gateway.core.source import SourceContext
-    from protocols.opcua.explore import explore, to_toml
+    from protocols.opcua.explore import explore
+    from protocols.opcua.found import to_toml
     from protocols.opcua.items import Item, read_server, resolve
     from protocols.opcua.opening import open_link
 
