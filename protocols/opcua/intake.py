@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,14 +10,12 @@ from gateway.core.batch import Quality, Waveform, bad_batch, make_batch
 from gateway.core.source import SourceContext
 from protocols.opcua.columns import NEVER_NS, Columns
 from protocols.opcua.items import Item
-from protocols.opcua.link import code_name
 from protocols.opcua.outbox import Outbox
+from protocols.opcua.quarantine import Quarantine
 from protocols.opcua.settings import Settings
 from protocols.opcua.slow import Burst, read_slow
 from protocols.opcua.status import (
     ClockRule,
-    datetime_to_ns,
-    ns_to_ticks,
     overflows,
     quality_of,
     ticks_to_ns,
@@ -26,9 +23,6 @@ from protocols.opcua.status import (
 )
 from protocols.opcua.structures import Structures
 from protocols.opcua.wire import Values, join
-
-CODE_MASK = 0xFFFF_0000
-"""Of a status, what has a name; the rest are remarks."""
 
 
 class Intake:
@@ -47,8 +41,7 @@ class Intake:
         self._source = config.id
         self._context = context
         self._outbox = outbox
-        self._unreadable: set[str] = set()
-        self._called_bad: dict[int, int] = {}
+        self._quarantine = Quarantine(context)
         self._arrived = asyncio.Event()
         self._repeat_ns = round(config.repeat_s * 1e9)
         oldest = np.datetime64(f"{config.clock_year_min}", "ns")
@@ -68,21 +61,16 @@ class Intake:
     ) -> None:
         """Pass on what one publication, or one answer to a poll, holds."""
         self._hear(received_ns)
-        meter = self._context.meter
         bursts: list[Burst] = []
         unreadable = self._not_structures(values, items)
-        self._readable_again(values.slow, items)
-        self._show_status(values, items)
+        self._quarantine.release(values.slow, items)
+        self._quarantine.show_status(values, items)
         if values.slow:
             numbers, bursts, more = read_slow(values.slow, items, self.structures)
             values = join([values, numbers])
             unreadable += more
         for item, reason in unreadable:
-            meter.errors["type"] += 1
-            if item.name not in self._unreadable:
-                self._context.log.warning("signal.unreadable", signal=item.name, reason=reason)
-            self._unreadable.add(item.name)
-            meter.quarantined[item.name] = reason
+            self._quarantine.put(item, reason)
         self.count_lost(values.status)
         self._take_numbers(values, received_ns, polled=polled)
         for burst in bursts:
@@ -244,40 +232,6 @@ class Intake:
             for handle in values.handle[wrong].tolist()
             if handle in items
         ]
-
-    def _readable_again(self, slow: Sequence[tuple[int, Any]], items: Mapping[int, Item]) -> None:
-        for handle, _ in slow:
-            item = items.get(handle)
-            if item is not None and item.name in self._unreadable:
-                self._unreadable.discard(item.name)
-                self._context.meter.quarantined.pop(item.name, None)
-
-    def _show_status(self, values: Values, items: Mapping[int, Item]) -> None:
-        """Show the status by which the server itself calls a value bad, until it does no more."""
-        slow = [
-            (ns_to_ticks(datetime_to_ns(data.ServerTimestamp)), handle, int(data.StatusCode.value))
-            for handle, data in values.slow
-            if data.StatusCode
-        ]
-        bad = (values.status >> 31).any() or any(status >> 31 for _, _, status in slow)
-        if not bad and not self._called_bad:
-            return
-        columns = (values.server_ticks, values.handle, values.status)
-        pairs = [*zip(*(column.tolist() for column in columns), strict=True), *slow]
-        shown = self._context.meter.quarantined
-        # What is plain and what is not come apart: a burst, and then none, are in order by time.
-        for _, handle, status in sorted(pairs, key=lambda pair: pair[0]) if slow else pairs:
-            before = self._called_bad.get(handle, 0)
-            code = status & CODE_MASK if status >> 31 else 0
-            if code == before or handle not in items:
-                continue
-            self._called_bad[handle] = code
-            name = items[handle].name
-            if code:
-                shown[name] = f"{code_name(code)}: the server itself says so of the value"
-            else:
-                del self._called_bad[handle]
-                shown.pop(name, None)
 
     def _take_burst(self, burst: Burst, received_ns: int) -> None:
         handle = burst.handle
