@@ -1,7 +1,7 @@
 """Turns contributions into what an operator is told of: which signal, how far, which way."""
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -105,12 +105,7 @@ def bearing_fault(
         The order, as a driver, and the part, as `models.features.bearing` calls it; None where none
         stands out of the floor and far above its own healthy range.
     """
-    for base in dict.fromkeys(base_of(each.signal) for each in driven):
-        high = {
-            part: order
-            for part, order in _orders(base, DEFECTS, features, healthy).items()
-            if order.beyond >= FAR
-        }
+    for base, high in _raised(driven, DEFECTS, features, healthy):
         part = named({name: order.value for name, order in high.items()}, STANDS_OUT)
         if part:
             lead = max(high, key=lambda name: high[name].value)
@@ -123,9 +118,6 @@ def rotor_fault(
 ) -> tuple[Driven, str] | None:
     """The order of a shaft that is furthest above its healthy range, and a fault that fits.
 
-    What shakes at one order shows in the RMS and the bands as well, and these may carry more of the
-    score; so any driver of a vibration has all orders of that looked at.
-
     Args:
         driven: The drivers, the strongest first.
         features: float32[d], of the window, in the order of `healthy`.
@@ -135,13 +127,10 @@ def rotor_fault(
         The order, as a driver, and the fault, as `in_keeping_with` calls it; None where no order
         is far above.
     """
-    for base in dict.fromkeys(base_of(each.signal) for each in driven):
-        orders = _orders(base, ORDERS, features, healthy)
-        high = [name for name, order in orders.items() if order.beyond >= FAR]
+    for base, high in _raised(driven, ORDERS, features, healthy):
         if high:
-            lead = max(high, key=lambda name: orders[name].beyond)
-            fault = in_keeping_with(high)
-            return _driver(f"{base} {lead}", 1, features, orders[lead].ranges), fault
+            lead = max(high, key=lambda name: high[name].beyond)
+            return _driver(f"{base} {lead}", 1, features, high[lead].ranges), in_keeping_with(high)
     return None
 
 
@@ -153,6 +142,22 @@ class _Order:
     beyond: float
     value: float
     ranges: tuple[tuple[int, Healthy], ...]
+
+
+def _raised(
+    driven: Sequence[Driven],
+    names: Collection[str],
+    features: NDArray[np.float32],
+    healthy: Sequence[Healthy],
+) -> Iterator[tuple[str, dict[str, _Order]]]:
+    """Each vibration that drives the score, and its orders far above their healthy ranges.
+
+    What shakes at one order shows in the RMS and the bands as well, and these may carry more of the
+    score; so any driver of a vibration has all orders of that looked at.
+    """
+    for base in dict.fromkeys(base_of(each.signal) for each in driven):
+        orders = _orders(base, names, features, healthy)
+        yield base, {name: order for name, order in orders.items() if order.beyond >= FAR}
 
 
 def _orders(
