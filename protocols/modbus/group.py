@@ -19,7 +19,7 @@ from protocols.modbus.signal import ModbusSignal
 REFUSED_IN_A_ROW_MAX = 8
 """So many signals of one block refused and none answered: the rest is taken as refused."""
 
-TURN_NS = 20_000_000
+TURN_NS = 50_000_000
 """Units whose turns in a sweep are nearer than this share one: to wake up for each of them costs
 more than to ask it."""
 
@@ -198,10 +198,11 @@ class Group:
         self._received_ns = wall_ns
 
     def flush(self, now_ns: int, wait_ns: int) -> Batch | None:
-        """The rows that came since the last flush, once the sweep ended or `wait_ns` passed."""
+        """The rows that came since the last flush, once a turn ended or `wait_ns` passed."""
         if not self._fresh_since_ns:
             return None
-        if wait_ns and self.sweeping and now_ns < self._fresh_since_ns + wait_ns:
+        asking = self.under_way > 0 or ((due_ns := self.due_ns) is not None and due_ns <= now_ns)
+        if asking and wait_ns and now_ns < self._fresh_since_ns + wait_ns:
             return None
         self._fresh_since_ns = 0
         rows = None if self._fresh.all() else np.flatnonzero(self._fresh)

@@ -94,7 +94,7 @@ class ModbusSession:
         return True
 
     async def read(self) -> Batch:
-        """Wait for the next batch: the end of a group's sweep, or part of a long one.
+        """Wait for the next batch: a group's turn, or part of a long one.
 
         Raises:
             LinkError: The wire is gone, or nobody on it answers.

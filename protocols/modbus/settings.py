@@ -125,7 +125,7 @@ class Settings(SourceConfig):
         description="Part of the interval over which the units are spread, each at its own time.",
     )
     flush_s: float = Field(
-        default=0.05, gt=0, le=10, description="Longest that a sample waits for its cycle to end."
+        default=0.05, gt=0, le=10, description="Longest that a sample waits for its turn to end."
     )
 
     baudrate: int = Field(default=19_200, ge=300, le=4_000_000)

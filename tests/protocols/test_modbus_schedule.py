@@ -109,9 +109,27 @@ def test_many_units_share_turns_within_their_part_of_the_interval(tmp_path: Path
     group = Group(config, make_context(tmp_path), config.signals, Slots(10**9, 0), {})
     group.begin(0, 0)
     turns = Counter(job.due_ns for job in group.queue)
-    assert len(turns) == 25
-    assert set(turns.values()) == {4}
+    assert len(turns) == 10
+    assert set(turns.values()) == {10}
     assert max(turns) < 500_000_000
+
+
+def test_a_turn_is_handed_over_at_its_end(tmp_path: Path) -> None:
+    """What nobody is being asked to add to waits for nothing."""
+    signals = [{"address": "holding:0", "unit_id": u} for u in (1, 2, 3)]
+    config = make_config("tcp://plc", signals, poll_s=0.12, spread=0.5)
+    group = Group(config, make_context(tmp_path), config.signals, Slots(120_000_000, 0), {})
+    group.begin(0, 0)
+    assert [job.due_ns for job in group.queue] == [0, 0, 40_000_000]
+    wait_ns, batches = 50_000_000, []
+    for now_ns in (1_000_000, 2_000_000, 41_000_000):
+        group.store(group.pop().request, bytes(2), now_ns, now_ns)
+        batches.append(group.flush(now_ns, wait_ns))
+    assert [batch and batch.t_ns.tolist() for batch in batches] == [
+        None,
+        [1_000_000, 2_000_000],
+        [41_000_000],
+    ]
 
 
 async def test_requests_under_way_at_once(tmp_path: Path) -> None:
