@@ -110,7 +110,7 @@ class Writer:
         self._reopen_readers = reopen_readers
         self._upkeep = Upkeep(config, unread)
         self._work = threading.Condition()
-        self._hurry = self._closing = self._suspect = False
+        self._idle = self._hurry = self._closing = self._suspect = False
         self._journal: Journal | None = None
         self.rung = Bell()
         self.bug: BaseException | None = None
@@ -145,7 +145,8 @@ class Writer:
         """Something waits; with `hurry`, commit it now."""
         with self._work:
             self._hurry = self._hurry or hurry
-            self._work.notify_all()
+            if self._idle or hurry:  # What gathers for a commit is taken when its time has come.
+                self._work.notify_all()
 
     def suspect(self) -> None:
         """A reader found the file damaged: set it aside and salvage it."""
@@ -175,9 +176,11 @@ class Writer:
         since_upkeep = COMMITS_PER_UPKEEP  # The first pass comes with the first commit.
         while True:
             with self._work:
+                self._idle = True
                 idle = not self._work.wait_for(
                     lambda: self._closing or self._suspect or bool(self._pending), IDLE_UPKEEP_S
                 )
+                self._idle = False
                 self._work.wait_for(lambda: self._closing or self._hurry, self._config.commit_s)
                 closing, self._hurry = self._closing, False
             since_upkeep += 1
