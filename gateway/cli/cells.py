@@ -26,13 +26,15 @@ _ZONES = {"Z": "Z", "UTC": "Z", "GMT": "Z"} | {
     for hours, zones in enumerate(("", "CET MEZ", "CEST MESZ"))
     for zone in zones.split()
 }
-_CLOCK = r"(\d{1,2}):(\d{2})(?::(\d{2})(?:[.,](\d{1,9}))?)?(?:\s*([AaPp])\.?[Mm]\.?)?"
-CLOCK = re.compile(f"^{_CLOCK}$")
+_MINUTES = r":(\d{2})(?::(\d{2})(?:[.,](\d{1,9}))?)?"
+_HALF = r"(?:\s*([AaPp])\.?[Mm]\.?)?"
+CLOCK = re.compile(rf"^(\d{{1,2}}){_MINUTES}{_HALF}$")
 DATED = re.compile(
-    rf"^(\d{{1,4}})([./-])(\d{{1,2}})\2(\d{{1,4}})(?:(?:,?\s+|T){_CLOCK}"
-    rf"\s*({'|'.join(_ZONES)}|[+-]\d\d:?\d\d)?)?$"
+    rf"^(\d{{1,4}})([./-])(\d{{1,2}})\2(\d{{1,4}})(?:(?:,?\s+|T)"
+    rf"(\d{{1,2}})(?:{_MINUTES})?{_HALF}\s*({'|'.join(_ZONES)}|[+-]\d\d:?\d\d)?)?$"
 )
-"""Day, month and year as figures, in any order that ends or begins with the year."""
+"""Day, month and year as figures, in any order that ends or begins with the year; and its time of
+day, which may be an hour alone."""
 
 _DAY_NAMED = re.compile(r"^(\d{1,2})[-. /]+([^\W\d_]{3,9})[-. /]+(\d{4}|\d{2})(?=$|[ ,T])")
 _MONTH_NAMED = re.compile(r"^([^\W\d_]{3,9})[. ]+(\d{1,2}),?\s+(\d{4})(?=$|[ ,T])")
@@ -134,7 +136,7 @@ def written(found: re.Match[str], *, day_first: bool) -> str:
         return f"{year}-{month:0>2}-{day:0>2}"
     if half:
         hour = str(int(hour) % 12 + (12 if half in "pP" else 0))
-    clock = f"{hour:0>2}:{minute}:{second_of or '00'}.{(part or '0')[:6]:0<6}"
+    clock = f"{hour:0>2}:{minute or '00'}:{second_of or '00'}.{(part or '0')[:6]:0<6}"
     return f"{year}-{month:0>2}-{day:0>2}T{clock}{_ZONES.get(zone, zone) or ''}"
 
 
