@@ -55,6 +55,7 @@ class Form:
         owner: int64[d], which of the `e` errors concerns a feature.
         worth: float64[d], variance of the feature for a squared error of 1.
         companies: The features that are compared with each other; each company is of one scale.
+        alike: Sequences are runs of one course, and are held out whole.
     """
 
     floor: Floats
@@ -62,6 +63,7 @@ class Form:
     owner: Ints
     worth: Floats
     companies: tuple[Members, ...]
+    alike: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -108,8 +108,8 @@ def fit_conditions(
 
 def choose(sequences: Sequence[NDArray[np.float32]], form: Form, reach: int) -> int:
     """How many conditions the record speaks for, by windows held out in blocks of time."""
-    longest = max(map(len, sequences))
     total = sum(map(len, sequences))
+    longest = total if form.alike else max(map(len, sequences))
     if longest < FOLDS * reach or total < 2 * FOLDS * INDEPENDENT_MIN * reach:
         return 1
     if CANDIDATES[1] * len(form.floor) > FEATURES_MAX:
@@ -137,7 +137,7 @@ def _held_out(
 ) -> Floats:
     """Mean likelihood of each held-out block of time."""
     out = []
-    for fold in folds([len(s) for s in sequences], reach):
+    for fold in folds([len(s) for s in sequences], reach, alike=form.alike):
         learn = [sequences[index][at] for index, at in fold.learn]
         test = np.concatenate([sequences[index][at] for index, at in fold.test])
         model = fit_conditions(learn, form, count, reach, told=True)

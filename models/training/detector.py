@@ -98,7 +98,7 @@ def fit(sequences: Sequence[Rows], form: Form, reach: int) -> Detector:
     """
     x = _joined(sequences)
     lengths = [len(s) for s in sequences]
-    parts = list(folds(lengths, reach))
+    parts = list(folds(lengths, reach, alike=form.alike))
     independent, own = np.ones(len(form.floor)), np.ones(len(form.floor))
     companies = []
     for members in form.companies:

@@ -7,6 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 FOLDS = 8
+COURSE, SHORT = 0.5, 0.1
+"""Share of the variance within runs that their common course must explain; and of the runs, those
+that are left out of that as they end early."""
 
 Piece = tuple[int, slice]
 """A stretch of one sequence, by its index."""
@@ -35,17 +38,37 @@ class Fold:
         return test, hidden
 
 
-def folds(lengths: Sequence[int], reach: int) -> Iterator[Fold]:
+def one_course(sequences: Sequence[NDArray[np.float32]], features: int) -> bool:
+    """Whether many runs go the same way: most of what most features do, the place in the run tells.
+
+    Args:
+        sequences: float32[n_i, d + e] each.
+        features: d.
+    """
+    n = int(np.quantile([len(s) for s in sequences], SHORT))
+    runs = [s[:n, :features].astype(np.float64) for s in sequences if len(s) >= n]
+    if len(runs) < FOLDS or n < 2:
+        return False
+    x = np.nan_to_num(np.stack(runs))
+    away = x - x.mean(axis=1, keepdims=True)
+    all_, told = away.var(axis=(0, 1)), away.mean(axis=0).var(axis=0)
+    # Of chance alone the mean of m runs keeps 1/m.
+    share = (len(runs) * told / np.maximum(all_, 1e-300) - 1.0) / (len(runs) - 1)
+    return float(np.median(share)) > COURSE
+
+
+def folds(lengths: Sequence[int], reach: int, *, alike: bool = False) -> Iterator[Fold]:
     """Each eighth of each sequence in turn; whole sequences where there are many short ones.
 
     Args:
         lengths: Windows of each sequence.
         reach: Windows that share cells with a window, on either side.
+        alike: Sequences are of one course (`one_course`), an eighth of which is a state of its own.
 
     >>> next(folds([80], 5))
     Fold(test=((0, slice(0, 10, None)),), learn=((0, slice(15, 80, None)),))
     """
-    whole = len(lengths) >= FOLDS and max(lengths) < FOLDS * 2
+    whole = len(lengths) >= FOLDS and (alike or max(lengths) < FOLDS * 2)
     for fold in range(FOLDS):
         test: list[Piece] = []
         learn: list[Piece] = []

@@ -18,6 +18,8 @@ WINDOWS_MIN = 8
 CYCLES = 4
 """A window covers so many of a machine's cycles, so that where it begins does not matter, and its
 newest part one of them."""
+WINDOW_S_MAX = 86_400.0
+"""For cycles' sake a window grows no longer: four days tell of a fault days late."""
 CLEAR, FIRST = 0.5, 0.75
 """Correlation of a cycle with the one before it, at least; and, as two cycles repeat as one does,
 of the first peak as a share of the highest."""
@@ -49,7 +51,7 @@ def choose(record: Record, *, window: str | None = None, hop: str | None = None)
     if window is None:
         lengths = sorted(len(at) for _, at in record.sequences())
         typical = lengths[len(lengths) // 2]
-        cycle = _cycle(record)
+        cycle = _cycle(record, period_s)
         cells = max(CELLS, min(CYCLES * cycle, CELLS_MAX))
         cells = max(1, min(cells, typical // WINDOWS_MIN))
         # Half a cycle is no state of the machine.
@@ -97,11 +99,15 @@ def span(text: str, what: str, period_s: float | None) -> tuple[int, bool]:
     return max(1, round(size * _UNIT_S[unit] / period_s)), False
 
 
-def _cycle(record: Record) -> int:
-    """Cells of the longest clear cycle that repeats at least 40 times in a sequence; 0 if none."""
+def _cycle(record: Record, period_s: float | None) -> int:
+    """Cells of the longest clear cycle that repeats at least 40 times in a sequence, and four times
+    within `WINDOW_S_MAX`; 0 if none."""
     _, rows = max(record.sequences(), key=lambda item: len(item[1]))
     rows = rows[: 1 << 16]
     n = len(rows)
+    most = n // 40
+    if period_s:
+        most = min(most, int(WINDOW_S_MAX / (CYCLES * period_s)))
     longest = 0
     for column in record.values[rows].T:
         good = ~np.isnan(column)
@@ -112,7 +118,7 @@ def _cycle(record: Record) -> int:
         if x.std() <= 1e-9 * max(abs(float(np.nanmean(column))), 1e-300):
             continue
         power = np.abs(np.fft.rfft(x, 2 * n)) ** 2
-        correlation = np.fft.irfft(power)[: n // 40 + 1]
+        correlation = np.fft.irfft(power)[: most + 1]
         correlation = correlation / correlation[0]
         below = np.flatnonzero(correlation < 0)
         if len(below):

@@ -16,7 +16,7 @@ from models.training.companies import companies
 from models.training.company import Form
 from models.training.conditions import Conditions
 from models.training.detector import Detector
-from models.training.folds import FOLDS
+from models.training.folds import FOLDS, one_course
 from models.training.plan import blocks_of, floors, plan_of, signals_of
 from models.training.screen import Screened, screen
 from models.windows import Grid, rows_per_cell, some_features
@@ -90,6 +90,7 @@ def learn(
         gaps.owners(plan),
         gaps.worth(screened.record, plan, grid.every_cell(), seed),
         companies(sequences, blocks, signals_of(plan)),
+        one_course(sequences, plan.measured),
     )
     reach = max(1, per_window)
     scores = limits.held_out(sequences, form, reach, say=say)
@@ -103,7 +104,8 @@ def learn(
     states = conditions.fit_conditions(sequences, form, count, reach)
     if len(states.parts) > 1:
         notes.append(f"{len(states.parts)} operating conditions are told apart")
-    longest = max(map(len, sequences))
+    # Runs of one course are one machine's, one after the other.
+    longest = (sum if form.alike else max)(map(len, sequences))
     window_s = None if grid.period_s is None else grid.period_s * grid.cells
     settled, seen = _settled(scores)
     notes += seen
@@ -124,7 +126,7 @@ def learn(
         cells=grid.cells,
         fewest=float(states.whole.independent.min()),
     )
-    early, late = _parted(sequences, reach)
+    early, late = _parted(sequences, reach, form.alike)
     if early and late:
         model = conditions.fit_conditions(early, form, count, reach)
         told = [model.score(s).astype(np.float32) for s in late]
@@ -242,9 +244,12 @@ def _settled(
 
 
 def _parted(
-    sequences: Sequence[NDArray[np.float32]], reach: int
+    sequences: Sequence[NDArray[np.float32]], reach: int, alike: bool
 ) -> tuple[list[NDArray[np.float32]], list[NDArray[np.float32]]]:
     """The first 70 % to learn from and the last 30 % to try it on; empty where too few are left."""
+    if alike:
+        runs = int(0.7 * len(sequences))
+        return list(sequences[:runs]), list(sequences[runs:])
     early = [s[: int(0.7 * len(s))] for s in sequences]
     late = [s[int(0.7 * len(s)) + reach :] for s in sequences]
     early, late = [s for s in early if len(s)], [s for s in late if len(s)]

@@ -128,7 +128,7 @@ def held_out(
         float64[n_i] each; NaN where nothing was left to learn from.
     """
     out = [np.full(len(s), np.nan) for s in sequences]
-    for turn, fold in enumerate(folds([len(s) for s in sequences], reach), 1):
+    for turn, fold in enumerate(folds([len(s) for s in sequences], reach, alike=form.alike), 1):
         say(f"learning without part {turn} of {FOLDS}, and judging it")
         learn = [sequences[index][at] for index, at in fold.learn]
         if sum(map(len, learn)) > 2:

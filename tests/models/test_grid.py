@@ -1,5 +1,6 @@
 """Which window a record asks for, and how often a gateway judges by a model, where nobody said."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -81,3 +82,14 @@ def test_a_gateway_judges_every_five_seconds_or_eight_times_a_window(
 
 def test_a_step_that_was_asked_for_stands() -> None:
     assert judged_cells(Grid(False, 1.0, 48, 30, 3)) == 30
+
+
+def test_days_and_weeks_are_no_cycles_of_a_machine() -> None:
+    rng, hour = np.random.default_rng(0), np.arange(24.0 * 365)
+    day, week = np.sin(2 * np.pi * hour / 24), (hour // 24 % 7 < 5).astype(float)
+    values = np.column_stack([day, day + 2 * week]) + rng.normal(0, 0.1, (len(hour), 2))
+    record = Record(values, ("outside", "load"), time_s=3600.0 * hour)
+    assert (choose(record).cells, choose(record).newest) == (48, 6)
+    # Strokes of a machine that take a minute are a cycle, and so is what no time is known of.
+    for time_s in (2.5 * hour, None):
+        assert choose(replace(record, time_s=time_s)).cells > 48
