@@ -1,41 +1,29 @@
-"""Learners of standardised features that end as part of a graph: nets, a forest, boosted trees."""
+"""Learners of standardised features that end as part of a graph: a forest, boosted trees, nets."""
 
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import block_diag
 from sklearn.ensemble import (
     HistGradientBoostingClassifier,
     HistGradientBoostingRegressor,
     RandomForestClassifier,
 )
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.neural_network import MLPClassifier, MLPRegressor
 from threadpoolctl import threadpool_limits
 
 from models.graph import Graph
+from models.training.nets import nets, regressed
 from models.training.trees import NEVER, Trees, of_boosting, of_forest
 
 Floats = NDArray[np.float64]
 Features = NDArray[np.float32]
 
-NET_CLIP = 6.0
-"""Standardised features beyond this look the same to a net; also the range that int8 covers."""
-NETS = 2
-"""Nets that are averaged where they say whether."""
 TEACHERS = 3
 """Nets beside the trees that teach one."""
-BATCHES = 48
-"""Steps of a round, if a record has enough rows: few steps leave a net of few rows half learned."""
-BATCH_ROWS = (32, 256)
 MIXTURES = 2
 """Mixed rows for each row that a net is taught by."""
-WEIGHT_MIN = 1e-12
-"""A smaller weight of a net is written as 0."""
 FOREST_TREES = 100
 SELDOM = -6.0
 """The logit where no row to learn from fails."""
@@ -58,41 +46,6 @@ class Learner(Protocol):
 
 
 Fit = Callable[[Features, Floats, int], Learner]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Nets:
-    """A few small dense nets, averaged; their target is scaled to about 1."""
-
-    members: list[list[tuple[Floats, Floats]]]
-    scale: float
-
-    def predict(self, z: Features) -> Floats:
-        total = np.zeros(len(z))
-        for layers in self.members:
-            h: Floats = np.clip(z, -NET_CLIP, NET_CLIP).astype(np.float64)
-            for weight, bias in layers[:-1]:
-                h = np.maximum(h @ weight + bias, 0)
-            weight, bias = layers[-1]
-            total += (h @ weight + bias)[:, 0]
-        out: Floats = total * self.scale / len(self.members)
-        return out
-
-    def emit(self, graph: Graph, z: str, weight: float, bias: Floats) -> str:
-        clip = graph.constant(NET_CLIP)
-        held = graph.node("Clip", z, graph.constant(-NET_CLIP), clip)
-        graph.ranges[held] = NET_CLIP
-        # Side by side as one net: a few wide layers cost less than many narrow ones, in int8 most.
-        columns = list(zip(*self.members, strict=True))
-        h = held
-        for i, layer in enumerate(columns[:-1]):
-            weights = [w for w, _ in layer]
-            wide = np.concatenate(weights, axis=1) if i == 0 else block_diag(*weights)
-            h = graph.dense(h, wide, np.concatenate([b for _, b in layer]))
-        share = weight * self.scale / len(self.members)
-        last = np.concatenate([w for w, _ in columns[-1]]) * share
-        level = sum(float(b.item()) for _, b in columns[-1]) * share
-        return graph.dense(h, np.repeat(last, len(bias), axis=1), level + bias, "")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -203,24 +156,6 @@ def boosted_value(z: Features, y: Floats, seed: int) -> Learner:
     return _checked(model, z, model.predict)
 
 
-def nets(z: Features, y: Floats, seed: int) -> Learner:
-    """Dense nets that give a logit."""
-    held = []
-    for member in range(NETS):
-        model = MLPClassifier(
-            hidden_layer_sizes=(64, 32),
-            alpha=1e-3,
-            batch_size=min(128 if len(z) < 10_000 else 256, len(z)),
-            learning_rate_init=2e-3,
-            max_iter=_epochs(len(z), 40 if len(z) < 10_000 else 15),
-            n_iter_no_change=1000,
-            random_state=seed + member,
-        )
-        _fit(model, z, y > 0.5)
-        held.append(_layers(model))
-    return _Nets(held, 1.0)
-
-
 def taught_value(z: Features, y: Floats, seed: int) -> Learner:
     """One dense net that gives a value, taught by trees and other nets.
 
@@ -228,13 +163,13 @@ def taught_value(z: Features, y: Floats, seed: int) -> Learner:
     teachers, the trees and the nets together, have marked: so it learns from them what no single
     net finds (distillation, Hinton et al. 2015, arXiv:1503.02531).
     """
-    teachers = boosted_value(z, y, seed), _regressed(z, y, (64, 32), 1.0, 20, seed, TEACHERS)
+    teachers = boosted_value(z, y, seed), regressed(z, y, (64, 32), 1.0, 20, seed, TEACHERS)
     random = np.random.default_rng(seed)
     mixed = [_mixed(z, random) for _ in range(MIXTURES)]
     seen = np.concatenate([z, *mixed])
     told = np.mean([each.predict(seen) for each in teachers], axis=0)
     told[: len(z)] = (told[: len(z)] + y) / 2
-    return _regressed(seen, told, (256, 160), 0.1, 10 * (1 + MIXTURES), seed)
+    return regressed(seen, told, (256, 160), 0.1, 10 * (1 + MIXTURES), seed)
 
 
 def _mixed(z: Features, random: np.random.Generator) -> Features:
@@ -243,31 +178,6 @@ def _mixed(z: Features, random: np.random.Generator) -> Features:
     other = z[random.permutation(len(z))]
     noise = random.normal(0, 0.05, z.shape)
     return (share * z + (1 - share) * other + noise).astype(np.float32)
-
-
-def _regressed(
-    z: Features,
-    y: Floats,
-    hidden: tuple[int, int],
-    alpha: float,
-    epochs: int,
-    seed: int,
-    members: int = 1,
-) -> Learner:
-    held = []
-    scale = float(np.abs(y).max()) or 1.0
-    for member in range(members):
-        model = MLPRegressor(
-            hidden_layer_sizes=hidden,
-            alpha=alpha,
-            batch_size=min(len(z), int(np.clip(len(z) // BATCHES, *BATCH_ROWS))),
-            max_iter=_epochs(len(z), epochs),
-            n_iter_no_change=1000,
-            random_state=seed + member,
-        )
-        _fit(model, z, y / scale)
-        held.append(_layers(model))
-    return _Nets(held, scale)
 
 
 CLASSIFIERS: dict[str, Fit] = {"forest": forest, "boosted": boosted, "nets": nets}
@@ -279,28 +189,6 @@ def _grow(model: Any, z: Features, y: NDArray[Any]) -> None:
     than they bring (twice the CPU time and more, measured beside a busy gateway)."""
     with threadpool_limits(1, user_api="openmp"):
         model.fit(z, y)
-
-
-def _fit(model: Any, z: Features, y: NDArray[Any]) -> None:
-    """Fit for a fixed number of rounds, which scikit-learn takes for a failure to converge.
-
-    On one thread, as trees are: the products are small.
-    """
-    with warnings.catch_warnings(), threadpool_limits(1, user_api="blas"):
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        model.fit(np.clip(z, -NET_CLIP, NET_CLIP), y)
-
-
-def _layers(model: Any) -> list[tuple[Floats, Floats]]:
-    """Weights and biases; what decay has made tiny is 0, for products of such numbers take a CPU
-    ten times as long."""
-    weights = [np.where(np.abs(each) < WEIGHT_MIN, 0.0, each) for each in model.coefs_]
-    return list(zip(weights, model.intercepts_, strict=True))
-
-
-def _epochs(rows: int, epochs: int) -> int:
-    """Fewer rounds over a long record, more over a short one; 4 at least, 120 at most."""
-    return int(np.clip(epochs * 20_000 / max(rows, 1), 4, 120)) if rows > 20_000 else epochs
 
 
 def _checked(model: Any, z: Features, reference: Callable[[Features], Floats]) -> Learner:

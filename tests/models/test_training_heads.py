@@ -15,7 +15,7 @@ from models.features import regimes
 from models.features.partial import PARTIAL
 from models.graph import Graph
 from models.record import Record
-from models.training import failure, judged, learners, mixture, rul, selection, trees
+from models.training import failure, judged, learners, mixture, nets, rul, selection, trees
 from models.training.inputs import Inputs
 
 RANDOM = np.random.default_rng(5)
@@ -499,7 +499,7 @@ def test_no_weight_is_so_small_that_it_costs_more_than_others() -> None:
     """Subnormal numbers, which decay leaves of a column that says nothing (decision 055)."""
     z = np.random.default_rng(0).normal(size=(2000, 4)).astype(np.float32)
     z[:, 3] = 0.0
-    net = learners._regressed(z, z[:, 0] - 0.5 * z[:, 1], (32, 16), 1.0, 300, 0)
+    net = nets.regressed(z, z[:, 0] - 0.5 * z[:, 1], (32, 16), 1.0, 300, 0)
     graph = Graph("net", 4)
     graph.output(net.emit(graph, graph.x, 1.0, np.zeros(1)), "value", ["n", 1])
     weights = [np.abs(numpy_helper.to_array(each)) for each in graph.model().graph.initializer]
