@@ -1,4 +1,4 @@
-"""Deals tests out to workers, files that share a slow fixture to one, and gives them a browser."""
+"""Deals tests out to workers, and gives them what is slow to make or to wait for."""
 
 import shutil
 from collections.abc import Iterator
@@ -53,3 +53,13 @@ def browser() -> Iterator["Browser"]:
         chromium = playwright.chromium.launch(executable_path=program, args=CHROMIUM_OPTIONS)
         yield chromium
         chromium.close()
+
+
+@pytest.fixture(scope="module")
+def few_questions() -> Iterator[None]:
+    """A net is asked what a small table needs; all 30,000 questions take a minute of CPU."""
+    from models.training import taught
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(taught, "QUESTIONS", 6_000)
+        yield

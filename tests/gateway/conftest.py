@@ -7,12 +7,21 @@ from tempfile import mkdtemp
 
 import pytest
 
+from gateway import config_watch
 from models.bundle import Bundle
 from models.training.anomaly import train
 from tests.debian import BASE, debootstrap
 from tests.images import Store
 from tests.models.plants import healthy
 from tests.servers import require
+
+
+@pytest.fixture(scope="session", autouse=True)
+def changes_seen_soon() -> Iterator[None]:
+    """A file that changed is seen within 100 ms: tests that change one only waited for it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(config_watch, "POLL_NS", 100_000_000)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -4,9 +4,12 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pytest
 from click.testing import CliRunner
 
 from gateway.cli.evaluate import command
+
+pytestmark = pytest.mark.usefixtures("few_questions")
 
 
 def _written(path: Path, names: str, rows: np.ndarray) -> str:

@@ -17,6 +17,7 @@ from models.errors import RecordError
 
 HOURS = 200
 COLUMNS = Columns(group="machine")
+pytestmark = pytest.mark.usefixtures("few_questions")
 
 
 def _when(hour: float) -> str:

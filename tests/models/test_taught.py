@@ -1,6 +1,5 @@
 """One net in place of the trees that taught it: where it says as much, and only there."""
 
-from collections.abc import Iterator
 from itertools import pairwise
 
 import numpy as np
@@ -17,14 +16,7 @@ from models.training.trained import Trained
 from models.windows import Grid
 
 RANDOM = np.random.default_rng(5)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def few_questions() -> Iterator[None]:
-    """As many as two features and their product need."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(taught, "QUESTIONS", 6_000)
-        yield
+pytestmark = pytest.mark.usefixtures("few_questions")
 
 
 def _press(n: int, seed: int) -> Record:

@@ -1,5 +1,6 @@
 """Failure and remaining-life models: what they learn, what they promise, what they refuse."""
 
+from functools import cache
 from pathlib import Path
 from typing import cast
 
@@ -17,8 +18,10 @@ from models.graph import Graph
 from models.record import Record
 from models.training import failure, judged, learners, mixture, nets, rul, selection, trees
 from models.training.inputs import Inputs
+from models.training.trained import Trained
 
 RANDOM = np.random.default_rng(5)
+pytestmark = pytest.mark.usefixtures("few_questions")
 
 
 def _fleet(units: int, seed: int, *, conditions: int = 1) -> Record:
@@ -55,10 +58,15 @@ def _left(record: Record, cap: float) -> np.ndarray[tuple[int], np.dtype[np.floa
     return out
 
 
+@cache
+def _lives(conditions: int) -> Trained:
+    """Made once: its teachers take long."""
+    return rul.train(_fleet(16, 1, conditions=conditions), cap=60, seed=1)
+
+
 @pytest.mark.parametrize("conditions", [1, 3])
 def test_remaining_life(conditions: int, tmp_path: Path) -> None:
-    made = rul.train(_fleet(16, 1, conditions=conditions), cap=60, seed=1)
-    held = made.write(tmp_path / "r.fwm")
+    held = _lives(conditions).write(tmp_path / "r.fwm")
     test = _fleet(8, 2, conditions=conditions)
     got = heads.answer(held, test)
     assert got.columns == ("rul", "low", "high")
@@ -110,8 +118,7 @@ def test_the_interval_is_the_line_between_the_knots() -> None:
 
 
 def test_a_row_sees_only_rows_up_to_it(tmp_path: Path) -> None:
-    made = rul.train(_fleet(6, 1), cap=60)
-    held = made.write(tmp_path / "r.fwm")
+    held = _lives(1).write(tmp_path / "r.fwm")
     test = _fleet(1, 3)
     whole = heads.answer(held, test).values
     part = heads.answer(held, test.rows(slice(0, 40))).values
