@@ -156,7 +156,7 @@ def taken_as_rows(record: Record) -> tuple[str, ...]:
     note = (
         f"{', '.join(waves)}: swings about zero at {rate_hz:g} rows a second, a waveform? Rows "
         "show little of it. Bursts show its RMS, crest factor, kurtosis and bands: save it by "
-        f"numpy.savez as an array [bursts, {STRETCH}{axes}] beside rate_hz={rate_hz:g}, then "
-        "`forewarn train --data bursts.npz --out model.fwm` (models/vibration.md)"
+        f"numpy.savez as an array [bursts, {STRETCH}{axes}] beside rate_hz={rate_hz:g}, then give "
+        "--data bursts.npz instead (models/vibration.md)"
     )
     return (note,)

@@ -167,7 +167,7 @@ def command(
         )
         made = trained.write(out)
     notes = (*record.notes, *trained.notes, *without_bearing(record.names))
-    notes += taken_as_rows(record) if kind == "anomaly" else ()
+    notes += taken_as_rows(record)
     if as_json:
         click.echo(json.dumps(_report(made, notes), ensure_ascii=False))
     else:

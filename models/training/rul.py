@@ -12,22 +12,16 @@ from models.errors import RecordError
 from models.features import regimes as conditions
 from models.graph import Graph
 from models.record import Record
-from models.training import grid as grids
-from models.training import learners, mixture, rates
+from models.training import ends, learners, mixture, reach
 from models.training.fading import told_share
 from models.training.finish import manifest, members
-from models.training.inputs import Features, Inputs, choose
+from models.training.inputs import Features, Inputs
 from models.training.label import lives as countdowns
 from models.training.nameplate import NAMELESS, Nameplate
 from models.training.trained import Trained
-from models.windows import Grid
 
 ROWS_MAX = 30_000
 """Rows to learn from; longer records are thinned evenly."""
-CELLS = 60
-"""Averages of so many cells tell wear from noise; half of a short life, if that is less."""
-SHORT_SHARE = 0.1
-"""Share of the machines that may live less than two windows: one that broke at once is no rule."""
 FLAT_TIMES = 3.0
 """A machine's rows above the cap, which all say the same, count at most so many times the cap."""
 SEQUENCES_MIN = 2
@@ -41,6 +35,11 @@ KNOTS = 6
 ROWS_NEAR_MIN = 30
 EARNED_MIN = {"boosted": 0.1}
 """Share of the squared error that trees must take off: they take ten times as long as the net."""
+GAIN_MIN = 0.1
+"""Share of the mean's squared error that a model must take off, to be more than chance."""
+NO_BETTER = (
+    "on machines not seen no better than always saying the mean, so in shadow: shown, but no alarms"
+)
 
 Floats = NDArray[np.float64]
 
@@ -77,7 +76,7 @@ def train(
             f"group: needs at least {SEQUENCES_MIN} sequences that ran to failure, were "
             f"{len(lengths)}; name the column that tells the machines apart with --group"
         )
-    grid = _grid(record, window, lengths)
+    grids = reach.windows(record, window, lengths)
     record, notes = _with_label(record, named)
     left, lives = _left(record)
     found = conditions.find(record.values, record.group, record.words())
@@ -94,7 +93,7 @@ def train(
     known = _telling(record, left, cap)
     keep = np.zeros(len(record), bool)
     keep[known[:: max(1, -(-len(known) // ROWS_MAX))]] = True
-    inputs, x, ready, told = choose(record, grid, regimes=found, rows=keep)
+    inputs, x, ready, told = reach.farthest(record, grids, left, found, keep, seed)
     notes += told
     if found is not None:
         notes.append(conditions.told(found, record.names))
@@ -119,12 +118,16 @@ def train(
         "rows": len(y),
         "split": f"whole sequences, {len(np.unique(folds))} folds",
     }
-    flat = _rmse(np.full(len(y), y.mean()), y)
+    flat = float(y.std())
+    better = metrics["unseen_rmse"] ** 2 <= (1 - GAIN_MIN) * flat**2
     notes.append(
         f"on machines not seen wrong by {metrics['unseen_rmse']:.3g} (root mean square, of lives "
         f"up to {cap:g}; by always saying the mean {flat:.3g}); the interval holds "
         f"{metrics['unseen_covered']:.0%} of rows"
     )
+    if not better:
+        notes.append(NO_BETTER)
+    notes += ends.unlike(unseen, y, group, cap, record.groups)
     x = x[ready]
     told_of = manifest(
         inputs,
@@ -132,26 +135,15 @@ def train(
         x[y >= cap if (y >= cap).any() else y > 0],
         nameplate,
         kind="rul",
-        state="active",
+        state="active" if better else "shadow",
         outputs=("rul",),
         labels=("rul", "low", "high"),
         metrics=metrics,
-        detail={"cap": cap, "cover": COVER, "row_s": _unit_s(record, left, grid.period_s)}
+        detail={"cap": cap, "cover": COVER, "row_s": _unit_s(record, left, inputs.grid.period_s)}
         | ({"label": next(iter(record.labels))} if record.labels else {}),
     )
     trained = Trained(told_of, *members(graph, x, precision=precision, seed=seed), tuple(notes))
     return _with_parity(trained, x, y)
-
-
-def _grid(record: Record, window: str | None, lives: NDArray[np.int64]) -> Grid:
-    """A window of 60 rows, or half of what nine in ten live; or what was asked for."""
-    period_s, regular = rates.sampling(record)
-    if window is None:
-        short = int(np.quantile(lives, SHORT_SHARE, method="lower"))
-        cells, rows = max(1, min(CELLS, short // 2)), True
-    else:
-        cells, rows = grids.span(window, "window", period_s)
-    return Grid(rows or not regular, period_s, cells, 1, 3)
 
 
 def _with_label(record: Record, named: Sequence[str]) -> tuple[Record, list[str]]:

@@ -253,7 +253,8 @@ def test_the_page_cuts_a_csv_into_bursts_that_are_learned(
     assert cut.time_s is not None
     assert np.allclose(np.diff(cut.time_s), 0.4096)
     assert taken_as_rows(cut) == ()
-    command = "train --data healthy.csv --rows 0:4100 --signals ia --window 64rows --out m.fwm"
-    said = CliRunner().invoke(group, command.split())
-    assert said.exit_code == 0, said.output
-    assert "note: ia: swings about zero at 10000 rows a second" in said.output
+    twice = "--kind rul --data healthy.csv --data healthy.csv --rows 0:2100 --cap 20 --window 5rows"
+    for what in ("--data healthy.csv --rows 0:4100 --window 64rows", twice):
+        said = CliRunner().invoke(group, f"train {what} --signals ia --out m.fwm".split())
+        assert said.exit_code == 0, said.output
+        assert "note: ia: swings about zero at 10000 rows a second" in said.output

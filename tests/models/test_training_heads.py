@@ -338,7 +338,7 @@ def test_a_column_that_tells_the_life_left_is_what_is_learned() -> None:
     assert rul.train(told, cap=25).manifest.metrics["unseen_rmse"] < 4
 
 
-def test_a_long_life_does_not_outweigh_short_ones_and_a_broken_one_sets_no_window() -> None:
+def test_a_long_life_does_not_outweigh_short_ones() -> None:
     lives = np.array([3, *[60] * 12, 5000])
     record = Record(
         np.zeros((lives.sum(), 1)),
@@ -346,7 +346,6 @@ def test_a_long_life_does_not_outweigh_short_ones_and_a_broken_one_sets_no_windo
         group=np.repeat(np.arange(len(lives)), lives),
         groups=tuple(map(str, lives)),
     )
-    assert rul._grid(record, None, lives).cells == 30
     left = np.concatenate([np.arange(life)[::-1] for life in lives])
     rows = rul._telling(record, np.minimum(left, 40.0), 40.0)
     assert np.bincount(record.group[rows]).tolist() == [3, *[60] * 12, 40 + 120]

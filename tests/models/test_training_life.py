@@ -9,7 +9,7 @@ import pytest
 from models import heads
 from models.features import regimes
 from models.record import Record
-from models.training import fading, rul
+from models.training import ends, fading, reach, rul
 
 Wear = Callable[[fading.Floats], fading.Floats]
 
@@ -29,14 +29,27 @@ def _run_in(age: fading.Floats) -> fading.Floats:
     return _late(age) - 0.5 * np.exp(-age / 0.03)
 
 
-def _fleet(wear: Wear, machines: int, seed: int, *, settings: int = 1) -> Record:
+def _sudden(age: fading.Floats) -> fading.Floats:
+    """One of which the last twentieth of its life tells all."""
+    return np.clip(20 * age - 19, 0, 1)
+
+
+def _fleet(
+    wear: Wear,
+    machines: int,
+    seed: int,
+    *,
+    settings: int = 1,
+    lives: tuple[int, int] = (120, 200),
+    noisy: float = 0.08,
+) -> Record:
     """Machines whose two sensors wear so, beside one that does not, and one that counts hours."""
     random = np.random.default_rng(seed)
     values, group = [], []
     for machine in range(machines):
-        life = int(random.integers(120, 200))
+        life = int(random.integers(*lives))
         worn = wear(np.linspace(0, 1, life))
-        noise = random.normal(0, 0.08, (life, 3))
+        noise = random.normal(0, noisy, (life, 3))
         load = random.integers(0, settings, life)
         sensors = np.column_stack([worn, -worn, np.zeros(life)]) + noise
         sensors = sensors * (1 + load[:, None]) + 9.0 * load[:, None]
@@ -80,6 +93,7 @@ def test_what_tells_nothing_of_machines_not_seen_shows_no_wear() -> None:
 
 def test_a_life_that_may_be_longer_than_any_told_has_no_upper_end(tmp_path: Path) -> None:
     made = rul.train(_fleet(_even, 6, 1))
+    assert made.manifest.state == "active"
     cap = made.manifest.detail["cap"]
     assert cap == round(np.median(rul._left(_fleet(_even, 6, 1))[1]))
     assert any(note.startswith(f"lives are told apart up to {cap:g}, ") for note in made.notes)
@@ -103,3 +117,56 @@ def test_few_machines_have_a_wider_interval() -> None:
     assert widths[2] == pytest.approx(20)
     assert widths[3] == pytest.approx(15)
     assert widths[4] == pytest.approx(10, abs=1)
+
+
+@pytest.mark.parametrize(
+    ("lives", "wear", "noisy", "cells"),
+    [
+        ((120, 200), _even, 0.5, [60]),
+        ((600, 900), _even, 0.5, [60, 240]),
+        ((600, 900), _sudden, 0.02, [60, 240]),
+    ],
+)
+def test_a_window_is_as_long_as_tells_more_of_machines_not_seen(
+    lives: tuple[int, int], wear: Wear, noisy: float, cells: list[int]
+) -> None:
+    """Wear that goes on for hundreds of rows is lost in the noise of sixty."""
+    record = _fleet(wear, 8, 3, lives=lives, noisy=noisy)
+    lengths = np.array([len(rows) for _, rows in record.sequences()])
+    windows = reach.windows(record, None, lengths)
+    assert [grid.cells for grid in windows] == cells
+    left = np.minimum(rul._left(record)[0], 0.6 * np.median(lengths))
+    keep = np.arange(len(record)) % 3 == 0
+    made, _, _, notes = reach.farthest(record, windows, left, None, keep, 0)
+    longer = wear is _even and len(cells) > 1
+    assert made.grid.cells == cells[-1 if longer else 0]
+    assert longer == any(note.startswith("window of 240 rows: ") for note in notes)
+
+
+@pytest.mark.parametrize("cut", [0, 2, 9])
+def test_machines_that_end_unlike_the_others_are_named(cut: int) -> None:
+    """Taken for failures, records that were cut short teach that the healthy are about to fail."""
+    groups = tuple(f"m{i}" for i in range(20))
+    left = np.minimum(np.tile(np.arange(100.0)[::-1], 20), 60.0)
+    group = np.repeat(range(20), 100)
+    unseen = np.where(group < cut, 50.0, left)
+    told = ends.unlike(unseen, left, group, 60.0, groups)
+    assert len(told) == (cut > 0)
+    for note in told:
+        named = "m0, m1" if cut == 2 else "m0, m1, m2, m3, m4, m5 and 3 more"
+        assert note.startswith(f"{named}: at the end as others are with 30 or more left")
+    assert ends.unlike(np.full(2000, 50.0), left, group, 60.0, groups) == []
+
+
+def test_a_life_told_no_better_than_by_the_mean_may_not_alarm() -> None:
+    noise = np.random.default_rng(2).normal(size=(160, 2))
+    record = Record(noise, ("a", "b"), group=np.repeat(range(4), 40), groups=tuple("wxyz"))
+    made = rul.train(record, window="5rows")
+    assert made.manifest.state == "shadow"
+    assert rul.NO_BETTER in made.notes
+
+
+def test_a_machine_that_broke_at_once_sets_no_window() -> None:
+    record = Record(np.zeros((8, 1)), ("a",))
+    lives = np.array([3, *[60] * 12, 5000])
+    assert [grid.cells for grid in reach.windows(record, None, lives)] == [30]
