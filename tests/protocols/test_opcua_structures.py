@@ -56,7 +56,8 @@ async def structure_server(*arguments: str) -> AsyncIterator[str]:
     try:
         assert process.stdout is not None
         async with asyncio.timeout(60):
-            yield str(json.loads(await process.stdout.readline())["url"])
+            said = await process.stdout.readline()
+        yield str(json.loads(said)["url"])
     finally:
         process.kill()
         await process.communicate()
@@ -67,6 +68,12 @@ async def node_url(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[st
     pki = tmp_path_factory.mktemp("pki")
     async with node_peer("opcua_server.js", str(free_port()), str(pki)) as running:
         yield str(running.said["url"])
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def own_url() -> AsyncIterator[str]:
+    async with structure_server() as url:
+        yield url
 
 
 def config_of(url: str, node: str, fields: Mapping[str, str]) -> Config:
@@ -95,19 +102,19 @@ async def read(config: Config, folder: Path) -> tuple[dict[str, float], dict[str
 
 @pytest.mark.parametrize("node", ["Motor", "Some"])
 @pytest.mark.asyncio(loop_scope="module")
-async def test_fields_of_an_asyncua_servers_own_structure(tmp_path: Path, node: str) -> None:
-    async with structure_server() as url:
-        got, why = await read(
-            config_of(url, node, {**MOTOR, "none": "Windings[7].Current"}), tmp_path
-        )
+async def test_fields_of_an_asyncua_servers_own_structure(
+    own_url: str, tmp_path: Path, node: str
+) -> None:
+    fields = {**MOTOR, "none": "Windings[7].Current"}
+    got, why = await read(config_of(own_url, node, fields), tmp_path)
     assert got == VALUES
     assert "an array of 2" in why["pump/none"]
 
 
 @pytest.mark.asyncio(loop_scope="module")
-async def test_two_servers_whose_types_have_the_same_number(tmp_path: Path) -> None:
-    async with structure_server() as one, structure_server("swapped") as other:
-        for url in (one, other, one):
+async def test_two_servers_whose_types_have_the_same_number(own_url: str, tmp_path: Path) -> None:
+    async with structure_server("swapped") as other:
+        for url in (own_url, other, own_url):
             got, why = await read(config_of(url, "Motor", MOTOR), tmp_path)
             assert (got, why) == (VALUES, {})
 
