@@ -11,7 +11,7 @@ from gateway.cloud.config import CloudAsset, CloudConfig
 from gateway.cloud.summary import SignalSummary, Spread, Summary
 from gateway.core.alarm import Transition
 from gateway.core.assessment import Abstained, Assessments, ModelKind
-from gateway.core.batch import Quality
+from gateway.core.batch import BAD
 from gateway.core.signals import SignalTable
 
 Columns = tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.float64], NDArray[np.uint8]]
@@ -94,9 +94,9 @@ def _gather(
     bad = np.zeros(len(table), np.int64)
     for index, t_ns, value, quality in history.sample_blocks(start_ns, end_ns):
         counts += np.bincount(index, minlength=len(table))[: len(table)]
-        bad += np.bincount(index[quality == Quality.BAD], minlength=len(table))[: len(table)]
+        bad += np.bincount(index[quality == BAD], minlength=len(table))[: len(table)]
         for i, signal in needed.items():
-            mine = (index == i) & (quality != Quality.BAD)
+            mine = (index == i) & (quality != BAD)
             if mine.any():
                 gathered = out[signal.asset]
                 gathered.values.setdefault(signal.name, []).append(value[mine])

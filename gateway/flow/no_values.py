@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from gateway.core.batch import Batch, Quality
+from gateway.core.batch import BAD, Batch
 from gateway.pipeline.fleet import Post
 
 
@@ -50,5 +50,5 @@ class NoValues:
         return replace(
             batch,
             value=np.where(none, np.nan, batch.value),
-            quality=np.where(none, np.uint8(Quality.BAD), batch.quality),
+            quality=np.where(none, BAD, batch.quality),
         )

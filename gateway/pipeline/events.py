@@ -10,7 +10,7 @@ from itertools import chain
 import numpy as np
 from numpy.typing import NDArray
 
-from gateway.core.batch import Batch, Quality
+from gateway.core.batch import BAD, Batch
 from gateway.core.event import Entry, Event, EventLog
 from gateway.core.refusal import Refused
 from gateway.core.signals import Signal, SignalTable
@@ -115,7 +115,7 @@ class Events:
             return
         inside = batch.signal[batch.signal < len(self._tells)]
         for number in np.unique(inside[self._tells[inside]]).tolist():
-            own = np.flatnonzero((batch.signal == number) & (batch.quality != Quality.BAD))
+            own = np.flatnonzero((batch.signal == number) & (batch.quality != BAD))
             own = own[np.argsort(batch.t_ns[own], kind="stable")]
             teller = self._told_by[number]
             if self._hear(teller, batch.t_ns[own], batch.value[own], history=batch.history):

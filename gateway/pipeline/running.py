@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from gateway.core.batch import Batch, Quality
+from gateway.core.batch import BAD, Batch
 
 SILENT = ("*.low", "*.low_low", "*.sensor", "*.missing", "model.drift")
 """Alarms that mean nothing while a machine stands: low speed, low pressure, signals that do not
@@ -36,7 +36,7 @@ class Running:
             return []
         out = []
         for number in np.intersect1d(batch.signal, list(self._asset_of)).tolist():
-            usable = np.flatnonzero((batch.signal == number) & (batch.quality != Quality.BAD))
+            usable = np.flatnonzero((batch.signal == number) & (batch.quality != BAD))
             if not len(usable):
                 continue
             runs = bool(batch.value[usable[np.argmax(batch.t_ns[usable])]] > 0)

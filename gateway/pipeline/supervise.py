@@ -6,7 +6,7 @@ from typing import Never
 import numpy as np
 
 from gateway.core.alarm import Condition
-from gateway.core.batch import Batch, Quality, Waveform, bad_batch
+from gateway.core.batch import BAD, Batch, Waveform, bad_batch
 from gateway.core.channel import Channel
 from gateway.core.clock import sleep_until
 from gateway.core.errors import ConfigError, LinkError, LinkRefused, LinkTimeout
@@ -92,7 +92,7 @@ class Supervisor:
         meter.samples += len(item)
         meter.last_sample_ns = item.received_ns
         if isinstance(item, Batch):
-            meter.samples_bad += int(np.count_nonzero(item.quality == Quality.BAD))
+            meter.samples_bad += int(np.count_nonzero(item.quality == BAD))
             if item.history:
                 meter.samples_history += len(item)
         if meter.state is not LinkState.UP:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from gateway.core.batch import Batch, Quality
+from gateway.core.batch import BAD, Batch
 from gateway.pipeline.ring import NEVER, Ring, carried
 
 _GAP_STEPS = 4
@@ -296,7 +296,7 @@ class WindowBuilder:
             self.counters.samples_late += int(
                 np.count_nonzero(t_ns < passed_ns - self.span_ns // 2)
             )
-        usable = batch.quality[part] != Quality.BAD
+        usable = batch.quality[part] != BAD
         signal, value = batch.signal[part], batch.value[part]
         if not usable.all():
             signal, t_ns, value = signal[usable], t_ns[usable], value[usable]

@@ -18,7 +18,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from gateway.core.batch import Quality
+from gateway.core.batch import BAD
 from gateway.core.errors import DataError
 from gateway.store.streams import StreamReader, StreamWriter
 
@@ -111,7 +111,7 @@ def encode(columns: Columns, memory: FormMemory | None = None) -> bytes:
     by_signal = signal[order]
     starts = np.flatnonzero(np.diff(by_signal, prepend=by_signal[0] - 1))
 
-    good = quality != Quality.BAD
+    good = quality != BAD
     dense = np.where(good, value, 0.0)[order]
     forms = _choose(dense, by_signal[starts], starts, memory or FormMemory())
     unique_forms = np.unique(forms)
@@ -168,7 +168,7 @@ def decode(block: bytes) -> Columns:
             dense[here] = _take_values(streams, int(here.sum()), *_FORMS[form])
     value = np.empty(n)
     value[order] = dense
-    value[quality == Quality.BAD] = np.nan
+    value[quality == BAD] = np.nan
     return signal, t_ns, value, quality
 
 

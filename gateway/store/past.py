@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from gateway.core.batch import Quality
+from gateway.core.batch import BAD
 from gateway.core.channel import Channel
 from gateway.core.errors import DataError, StoreError
 from gateway.store.log import Log
@@ -65,7 +65,7 @@ class Past:
                     signal, t_ns, value, quality = record.columns()
                 except DataError:
                     continue  # Damaged; the store counts and salvages it.
-                usable = (quality != Quality.BAD) & (signal < n)
+                usable = (quality != BAD) & (signal < n)
                 signal, t_ns, value = signal[usable], t_ns[usable], value[usable]
                 np.maximum.at(last_ns, signal, t_ns)
                 newest = t_ns == last_ns[signal]

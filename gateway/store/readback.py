@@ -7,7 +7,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from gateway.core.batch import Quality
+from gateway.core.batch import BAD
 from gateway.core.errors import ConfigError
 from gateway.store.reader import LogReader
 
@@ -106,7 +106,7 @@ class StoredInLog:
     def _columns(self, start_ns: int, end_ns: int) -> list[Column]:
         """Usable samples of [start_ns, end_ns), signal by signal."""
         signal, t_ns, value, quality = self._reader.samples(start_ns, end_ns, self._wanted)
-        good = quality != Quality.BAD
+        good = quality != BAD
         place, t_ns, value = self._place[signal[good]], t_ns[good], value[good]
         order = np.argsort(place, kind="stable")
         t_ns, value = t_ns[order], value[order]

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gateway.core.batch import Quality
+from gateway.core.batch import BAD
 from gateway.store.blocks import Columns, decode, encode
 
 WIDTHS_S = (10, 60, 600, 3600)
@@ -27,7 +27,7 @@ Rows = tuple[
 def bucket(columns: Columns) -> Rows:
     """Samples as rows of the narrowest width, by signal and time; BAD ones do not count."""
     signal, t_ns, value, quality = columns
-    usable = quality != Quality.BAD
+    usable = quality != BAD
     signal, t_ns, value = signal[usable], t_ns[usable], value[usable]
     width = WIDTHS_S[0]
     start_s = t_ns // (width * 1_000_000_000) * width

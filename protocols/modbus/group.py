@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from gateway.core.batch import Batch, Quality, make_batch
+from gateway.core.batch import BAD, Batch, make_batch
 from gateway.core.source import SourceContext
 from protocols.modbus.counter import Counters
 from protocols.modbus.decode import Decoder, Image
@@ -213,12 +213,12 @@ class Group:
         for name, which in faults.items():
             # Rows that could not be read show what they held before.
             self._errors[name] += int(np.count_nonzero(~bad[which]))
-        quality[bad] = Quality.BAD
-        for name, count in self.counters.accumulate(value, quality != Quality.BAD, rows).items():
+        quality[bad] = BAD
+        for name, count in self.counters.accumulate(value, quality != BAD, rows).items():
             self._errors[name] += count
         value = self._decoder.scaled(value, rows)
         number, t_ns = self._number[at], self._t_ns[at].copy()
-        if len(t_ns) > 1 and bool(np.any(t_ns[1:] < t_ns[:-1])):
+        if np.count_nonzero(t_ns[1:] < t_ns[:-1]):
             order = np.argsort(t_ns, kind="stable")
             number, t_ns, value, quality = number[order], t_ns[order], value[order], quality[order]
         return make_batch(self._source, number, t_ns, value, quality, self._received_ns)

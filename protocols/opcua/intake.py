@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from gateway.core.batch import Quality, Waveform, bad_batch, make_batch
+from gateway.core.batch import BAD, Waveform, bad_batch, make_batch
 from gateway.core.source import SourceContext
 from protocols.opcua.columns import NEVER_NS, Columns
 from protocols.opcua.items import Item
@@ -110,7 +110,7 @@ class Intake:
         due = (
             (columns.said_ns[:n] <= (now_ns - self._repeat_ns if self._repeat_ns else NEVER_NS))
             & (columns.last_ns[:n] > 0)
-            & (columns.last_quality[:n] != Quality.BAD)
+            & (columns.last_quality[:n] != BAD)
             & (columns.group[:n] == group)
             & (columns.number[:n] >= 0)
         )
@@ -206,9 +206,7 @@ class Intake:
         columns.newest_ns[seen] = columns.last_ns[seen] = t_ns[fresh]
         self._arrived.set()
         columns.last_value[seen] = value[fresh]
-        columns.last_quality[seen] = np.where(
-            np.isfinite(raw[fresh]), quality[fresh], np.uint8(Quality.BAD)
-        )
+        columns.last_quality[seen] = np.where(np.isfinite(raw[fresh]), quality[fresh], BAD)
         # A first value that changed long ago is repeated at once, so that the signal is not stale;
         # one that was delivered before the outage is only repeated.
         aged = first & known_before
