@@ -103,9 +103,18 @@ class _Watching:
         pairs = [(i, source_index[s]) for i in range(n) for s in watch.sources[i]]
         self.pair_asset = np.array([a for a, _ in pairs], dtype=np.int64)
         self.pair_source = np.array([s for _, s in pairs], dtype=np.int64)
+        self._hops = np.empty(0, dtype=np.int64)
 
-    def due(self, passed_ns: NDArray[np.int64], carried_ns: NDArray[np.int64]) -> NDArray[np.int64]:
-        """int64[a], the last cell at which a window may close for each asset."""
+    def due(
+        self, passed_ns: NDArray[np.int64], carried_ns: NDArray[np.int64]
+    ) -> NDArray[np.int64] | None:
+        """int64[a], the last cell at which a window may close for each asset; None if as before."""
+        hop_ns = self.watch.period_ns * self.watch.hop_cells
+        # Most batches pass the end of no window, and that the few sources tell for all assets.
+        hops = np.concatenate((passed_ns, carried_ns - self.watch.lateness_ns)) // hop_ns
+        if np.array_equal(hops, self._hops):
+            return None
+        self._hops = hops
         n = len(self.watch.assets)
         low = np.full(n, np.iinfo(np.int64).max, dtype=np.int64)
         high = np.full(n, NEVER, dtype=np.int64)
@@ -113,7 +122,6 @@ class _Watching:
         np.maximum.at(high, self.pair_asset, carried_ns[self.pair_source])
         reach = np.maximum(low, high - self.watch.lateness_ns)
         reach = np.where(high <= NEVER, NEVER, reach)
-        hop_ns = self.watch.period_ns * self.watch.hop_cells
         return np.where(reach > 0, reach // hop_ns * self.watch.hop_cells, NEVER)
 
     def begin(self, fresh: NDArray[np.bool_], start_ns: NDArray[np.int64]) -> None:
@@ -235,8 +243,9 @@ class WindowBuilder:
         carried_ns = np.where(seen, self._passed_ns + (mono_ns - self._mono_ns), NEVER)
         for number, watching in enumerate(self._watching):
             due = watching.due(self._passed_ns, carried_ns)
-            for windows in self._close_one(watching, due):
-                yield number, windows
+            if due is not None:
+                for windows in self._close_one(watching, due):
+                    yield number, windows
 
     def ends_ns(self) -> dict[str, int]:
         """The end of the last closed window of each asset, for `resume` after a restart."""
