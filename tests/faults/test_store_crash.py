@@ -6,7 +6,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -101,10 +100,8 @@ async def kill_again_and_again(folder: Path, kills: int) -> None:
     random = Random(kills)
     start = 0
     for _ in range(kills):
-        began_s = time.monotonic()
         async with child(folder, start) as running:
             await eventually(lambda: running.ready)
-            assert time.monotonic() - began_s < 10
             await running.reach(start + random.randrange(1, 3000))
             await asyncio.sleep(random.random() * 0.05)  # Anywhere within a commit.
             await running.kill()
