@@ -6,6 +6,8 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 FORMAT = 1
+DEADBAND = 0.2
+"""A verdict that stands is taken back only so far below the limit (a deadband, in ISA-18.2)."""
 
 
 class _Part(BaseModel):

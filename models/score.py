@@ -12,10 +12,11 @@ from models.errors import BundleError, RecordError
 from models.ewma import Ewma
 from models.features.plan import FeaturePlan
 from models.follow import Bounds, Follow, turn_of
-from models.manifest import Manifest
+from models.manifest import DEADBAND, Manifest
 from models.record import RUNNING, Record
 from models.runtime import open_session
 from models.sensors import Sensors
+from models.start import Start
 from models.windows import Grid, features, rows_per_cell
 
 COVERAGE_MIN = 0.5
@@ -23,8 +24,6 @@ COVERAGE_MIN = 0.5
 HELD_CELLS_MAX = 1 << 14
 CHUNK_ROWS = 8192
 TOP = 3
-DEADBAND = 0.2
-"""A verdict that stands is taken back only so far below the limit (a deadband, in ISA-18.2)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -138,17 +137,21 @@ def score(
     x, coverage = features(mine, plan, grid, sensors=sensors)
     cover = coverage.mean(axis=1)
     cells = 1.0 / rows_per_cell(mine, grid)
-    ready = (cover >= COVERAGE_MIN) & ~stood(record, manifest, grid)
-    ewma = Ewma.of(manifest)
+    still = stood(record, manifest, grid)
+    ready = (cover >= COVERAGE_MIN) & ~still
+    begins = _begins(record, ready, still)
+    ewma, start = Ewma.of(manifest), Start.of(manifest)
     session = open_session(bundle, device, precision=precision)
     try:
-        for at, follower, level in _chunks(
+        for at, follower, level, since in _chunks(
             ready, mine, _bounds(bundle, mine) if follow else None, ewma
         ):
             seen = np.ascontiguousarray(x[at])
             if follower is not None:
                 seen = follower.corrected(np.zeros(len(at), np.int64), seen)
             made = session.run(seen)
+            if start is not None:
+                made["score"] = start.along(since, made["score"], begins[at], cells)
             out[at] = made["score"] if ewma is None else ewma.along(level, made["score"], cells)
             contribution[at] = made["contribution"]
             direction[at] = np.sign(made["direction"]).astype(np.int8)
@@ -193,6 +196,17 @@ def stood(record: Record, manifest: Manifest, grid: Grid) -> NDArray[np.bool_]:
     return out
 
 
+def _begins(
+    record: Record, ready: NDArray[np.bool_], still: NDArray[np.bool_]
+) -> NDArray[np.bool_]:
+    """bool[n], the first row of a run that can be judged: of a sequence, or after a standstill."""
+    out = np.zeros(len(record), np.bool_)
+    for _, rows in record.sequences():
+        mine, stops = rows[ready[rows]], np.cumsum(still[rows])[ready[rows]]
+        out[mine] = np.diff(stops, prepend=-1) > 0
+    return out
+
+
 def _bounds(bundle: Bundle, record: Record) -> Bounds:
     bounds = Bounds.of(bundle.manifest)
     if bounds is None or record.time_s is None:
@@ -203,8 +217,9 @@ def _bounds(bundle: Bundle, record: Record) -> Bounds:
 
 def _chunks(
     ready: NDArray[np.bool_], record: Record, bounds: Bounds | None, ewma: Ewma | None
-) -> Iterator[tuple[NDArray[np.int64], Follow | None, NDArray[np.float64]]]:
-    """The rows to score, some of one sequence at a time, and what follows and remembers it.
+) -> Iterator[tuple[NDArray[np.int64], Follow | None, NDArray[np.float64], NDArray[np.float64]]]:
+    """The rows to score, some of one sequence at a time, what follows and remembers it, and since
+    when it runs.
 
     Where change is followed, one step of it at a time.
     """
@@ -216,9 +231,10 @@ def _chunks(
             assert record.time_s is not None
             cut = np.flatnonzero(np.diff(turn_of((record.time_s[mine] * 1e9).astype(np.int64)))) + 1
         level = ewma.begin(1) if ewma is not None else np.empty(0)
+        since = np.full(1, np.inf)
         for part in np.split(mine, cut):
             if len(part):
-                yield part, follower, level
+                yield part, follower, level, since
 
 
 def held(score: NDArray[np.float32], limit: float) -> NDArray[np.float32]:

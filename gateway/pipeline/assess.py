@@ -22,8 +22,11 @@ from models.pairs import Pair, apart
 from models.runtime import Session
 from models.runtime.fallback import FallbackSession
 from models.sensors import SensorFault, Sensors, lonely
+from models.start import Start
 
 REASONS = tuple(Abstained)
+_BEGINS = [REASONS.index(Abstained.WARMING_UP), REASONS.index(Abstained.STOPPED)]
+"""After these a machine starts."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -104,6 +107,8 @@ class Judge:
         self._ewma = Ewma.of(manifest)
         self._level = self._ewma.begin(n) if self._ewma is not None else np.empty(0)
         self._hop_cells = hop_cells or self.plan.hop_cells
+        self._start = Start.of(manifest)
+        self._since = np.full(n, np.inf)
         self.following = None if self.shadow else Following.of(manifest, assets, follow)
 
     @property
@@ -154,6 +159,11 @@ class Judge:
             abstained[~finite] = REASONS.index(Abstained.NOT_FINITE)
         silent = abstained != REASONS.index(Abstained.NO)
         score = np.where(silent, np.float32(np.nan), score).astype(np.float32)
+        if self._start is not None:
+            self._since[windows.rows[np.isin(abstained, _BEGINS)]] = -self._hop_cells
+            since = self._since[windows.rows]
+            score = self._start.next(since, score, self._hop_cells)
+            self._since[windows.rows] = since
         severity = None
         if self._ewma is not None:
             severity = score / np.float32(self._ewma.most)

@@ -104,6 +104,7 @@ def train(
             "operating": operating(states, plan),
             "follow": following(states, plan),
             "ewma": learned.ewma.pack() if learned.ewma else None,
+            "start": learned.start.pack() if learned.start else None,
             "explained": [round(float(v), 4) for v in explained(states, plan)],
             **_neighbours(plan, x, learned.screened.record),
             "sensors": _sensors(learned.screened, grid).pack(),

@@ -10,7 +10,8 @@ from models.errors import RecordError
 from models.ewma import Ewma
 from models.features.plan import FeaturePlan
 from models.record import Record
-from models.training import conditions, gaps, limits
+from models.start import Start
+from models.training import conditions, gaps, limits, starts
 from models.training import grid as grids
 from models.training.companies import companies
 from models.training.company import Form
@@ -47,6 +48,7 @@ class Learned:
         limit: Where healthy ends.
         cells: From one window of a sequence to the next.
         ewma: What strangeness that lasts counts for; None where the record is too short to say.
+        start: How strange a machine may be when it starts; None where none was seen to.
         notes: What was found and done, in words.
     """
 
@@ -59,6 +61,7 @@ class Learned:
     limit: limits.Limit
     cells: float
     ewma: Ewma | None
+    start: Start | None
     notes: tuple[str, ...]
 
 
@@ -94,6 +97,9 @@ def learn(
     )
     reach = max(1, per_window)
     scores = limits.held_out(sequences, form, reach, say=say)
+    sequences, scores, early = starts.without(sequences, scores, form, reach, say)
+    if any(map(len, early)):
+        notes.append(starts.told(early, grid.cells / reach, grid))
     sequences, scores, found = _around_faults(sequences, scores, form, reach, say)
     notes += found
     say("choosing operating conditions")
@@ -126,9 +132,9 @@ def learn(
         cells=grid.cells,
         fewest=float(states.whole.independent.min()),
     )
-    early, late = _parted(sequences, reach, form.alike)
-    if early and late:
-        model = conditions.fit_conditions(early, form, count, reach)
+    first, late = _parted(sequences, reach, form.alike)
+    if first and late:
+        model = conditions.fit_conditions(first, form, count, reach)
         told = [model.score(s).astype(np.float32) for s in late]
         if ewma is not None:
             told = [ewma.along(ewma.begin(1), s, cells) for s in told]
@@ -144,6 +150,7 @@ def learn(
         chosen,
         cells,
         ewma,
+        Start.seen([states.score(s) for s in early if len(s)], chosen.value, reach, cells),
         tuple(notes),
     )
 

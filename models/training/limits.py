@@ -16,7 +16,7 @@ from scipy.stats import nct, norm
 
 from models.errors import RecordError
 from models.ewma import LEAST, Ewma, average
-from models.score import DEADBAND
+from models.manifest import DEADBAND
 from models.training.company import Form, inflation
 from models.training.conditions import fit_conditions
 from models.training.folds import FOLDS, folds
