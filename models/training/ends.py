@@ -21,7 +21,8 @@ def unlike(
     """What to say of machines that end unlike the others, if any do.
 
     Args:
-        unseen: float64[n], what was told of each row by a model of other machines.
+        unseen: float64[n], what trees told of each row that learned other machines. (A mix is held
+            to the mean by ends that are none, and tells of all ends less well.)
         left: float64[n], the life that was left, flat above `cap`.
         group: int64[n], the machine of each row.
         cap: Largest life that is told apart.

@@ -127,7 +127,7 @@ def train(
     )
     if not better:
         notes.append(NO_BETTER)
-    notes += ends.unlike(unseen, y, group, cap, record.groups)
+    notes += ends.unlike(learned.by_learner["boosted"], y, group, cap, record.groups)
     x = x[ready]
     told_of = manifest(
         inputs,

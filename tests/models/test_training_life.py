@@ -170,3 +170,12 @@ def test_a_machine_that_broke_at_once_sets_no_window() -> None:
     record = Record(np.zeros((8, 1)), ("a",))
     lives = np.array([3, *[60] * 12, 5000])
     assert [grid.cells for grid in reach.windows(record, None, lives)] == [30]
+
+
+def test_a_fleet_is_told_which_of_its_machines_may_not_have_failed() -> None:
+    whole = _fleet(_even, 8, 4)
+    rows = [rows for _, rows in whole.sequences()]
+    kept = np.concatenate([*(each[: len(each) // 5] for each in rows[:2]), *rows[2:]])
+    # Without the hours: they tell when each of the others fails.
+    cut = whole.rows(kept).select(("a", "b", "c"))
+    assert any(note.startswith("0, 1: at the end as others are") for note in rul.train(cut).notes)
