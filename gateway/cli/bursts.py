@@ -136,12 +136,19 @@ def means(values: Floats) -> Floats:
 
 
 def taken_as_rows(record: Record) -> tuple[str, ...]:
-    """That columns which are waveforms are learned row by row, and what shows more of them."""
-    if record.time_s is None or len(record) < STRETCH:
+    """That columns which are waveforms are learned row by row, and what shows more of them.
+
+    Where there is no time, any that swing about zero may be.
+    """
+    if len(record) < STRETCH:
         return ()
-    step_s = float(np.median(np.diff(record.time_s)))
-    if not 0 < step_s <= 1.001 / RATE_HZ_MIN:
-        return ()
+    rate, of_time = "N", "from row to row"
+    if record.time_s is not None:
+        step_s = float(np.median(np.diff(record.time_s)))
+        if not 0 < step_s <= 1.001 / RATE_HZ_MIN:
+            return ()
+        rate = f"{float(f'{1 / step_s:.4g}'):g}"
+        of_time = f"at {rate} rows a second"
     stretches = record.values[: len(record) // STRETCH * STRETCH].reshape(
         -1, STRETCH, len(record.names)
     )
@@ -151,12 +158,11 @@ def taken_as_rows(record: Record) -> tuple[str, ...]:
     waves = [record.names[i] for i in np.flatnonzero(swings)]
     if not waves:
         return ()
-    rate_hz = float(f"{1 / step_s:.4g}")
     axes = f", {len(waves)}" if len(waves) > 1 else ""
     note = (
-        f"{', '.join(waves)}: swings about zero at {rate_hz:g} rows a second, a waveform? Rows "
+        f"{', '.join(waves)}: swings about zero {of_time}, a waveform? Rows "
         "show little of it. Bursts show its RMS, crest factor, kurtosis and bands: save it by "
-        f"numpy.savez as an array [bursts, {STRETCH}{axes}] beside rate_hz={rate_hz:g}, then give "
+        f"numpy.savez as an array [bursts, {STRETCH}{axes}] beside rate_hz={rate}, then give "
         "--data bursts.npz instead (models/vibration.md)"
     )
     return (note,)
