@@ -130,5 +130,6 @@ def _cycle(record: Record, period_s: float | None) -> int:
             first = int(high.argmax())
             until = first + int(np.append(~high[first:], True).argmax())
             peak = int(below[0]) + first + int(np.argmax(after[first:until]))
-            longest = max(longest, peak)
+            # One that still rises where we look no further is a longer cycle's flank.
+            longest = max(longest, peak if peak < most else 0)
     return longest

@@ -93,3 +93,11 @@ def test_days_and_weeks_are_no_cycles_of_a_machine() -> None:
     # Strokes of a machine that take a minute are a cycle, and so is what no time is known of.
     for time_s in (2.5 * hour, None):
         assert choose(replace(record, time_s=time_s)).cells > 48
+
+
+def test_the_flank_of_a_cycle_that_is_too_long_is_none() -> None:
+    hour = np.arange(0, 24.0 * 30, 1 / 6)
+    values = np.sin(2 * np.pi * hour / 7)[:, None] + np.zeros((1, 2))
+    values += np.random.default_rng(0).normal(0, 0.1, values.shape)
+    record = Record(values, ("level", "flow"), time_s=3600.0 * hour)
+    assert (choose(record).cells, choose(record).newest) == (48, 6)
