@@ -74,7 +74,9 @@ def folds(lengths: Sequence[int], reach: int, *, alike: bool = False) -> Iterato
         learn: list[Piece] = []
         for index, n in enumerate(lengths):
             if whole:
-                start, stop = (0, n) if index % FOLDS == fold else (0, 0)
+                # Neighbours drift together, so runs of one machine are held out side by side.
+                turn = index * FOLDS // len(lengths) if alike else index % FOLDS
+                start, stop = (0, n) if turn == fold else (0, 0)
             else:
                 start, stop = n * fold // FOLDS, n * (fold + 1) // FOLDS
             if stop <= start:

@@ -56,3 +56,8 @@ def test_runs_of_one_course_are_held_out_whole() -> None:
     for fold in folds([70] * 16, 10, alike=True):
         assert {index for index, _ in fold.test}.isdisjoint(index for index, _ in fold.learn)
         assert all(at == slice(0, 70) for _, at in (*fold.test, *fold.learn))
+
+
+def test_runs_that_drift_together_are_held_out_together() -> None:
+    first = next(folds([70] * 16, 10, alike=True))
+    assert [index for index, _ in first.test] == [0, 1]
