@@ -220,6 +220,7 @@ def test_a_text_column_of_a_few_words_is_taken_where_that_is_asked(tmp_path: Pat
     rows = [f"L{i},{'MLH'[i % 3]},{'ab'[i == 4]},{i}" for i in range(90)]
     text = "\n".join(["id,type,rare,x", *rows]) + "\n"
     record = load(tmp_path, text, Columns(few_words=True))
+    assert "left out, text: id, rare; --signals takes one as a category" in record.notes
     assert record.names == ("type", "x")
     assert record.categories == {"type": ("H", "L", "M")}
     assert load(tmp_path, text).names == ("x",)
