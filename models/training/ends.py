@@ -10,7 +10,7 @@ END_SHARE = 0.05
 KNOWN_SHARE, UNLIKE_SHARE = 0.125, 0.5
 """Where the ends of most are told as at most so much of the cap, one that is told as more than half
 of it is unlike them."""
-NAMED_MAX = 6
+NAMED_MAX = 20
 
 Floats = NDArray[np.float64]
 
