@@ -173,7 +173,7 @@ def test_a_machine_that_broke_at_once_sets_no_window() -> None:
 
 
 def test_a_fleet_is_told_which_of_its_machines_may_not_have_failed() -> None:
-    whole = _fleet(_even, 8, 4)
+    whole = _fleet(_even, 8, 4, lives=(50, 80))
     rows = [rows for _, rows in whole.sequences()]
     kept = np.concatenate([*(each[: len(each) // 5] for each in rows[:2]), *rows[2:]])
     # Without the hours: they tell when each of the others fails.
