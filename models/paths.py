@@ -15,7 +15,8 @@ def unreadable(path: Path, error: OSError, *endings: str) -> str:
         endings: Of the files that would do, such as ".csv".
     """
     if isinstance(error, IsADirectoryError):
-        return f"is a folder, must be a file{_there(path, endings)}"
+        bursts = "; a folder of bursts becomes one by forewarn gather" if ".npz" in endings else ""
+        return f"is a folder, must be a file{_there(path, endings)}{bursts}"
     if not isinstance(error, FileNotFoundError | NotADirectoryError):
         return f"cannot be read: {error.strerror}; see who may read it (`ls -l {path}`)"
     folder = path.parent

@@ -18,6 +18,7 @@ COMMANDS = {
     "evaluate": "Judge training and limits on a labelled folder of files.",
     "events": "Tell a running gateway what happened to machines, and list it.",
     "export": "Write what the gateway stored as CSV or Parquet.",
+    "gather": "Gather a folder of recorded bursts, one a file, for training.",
     "health": "Ask the running gateway whether it is well.",
     "influx": "Prepare and check an InfluxDB for this gateway.",
     "model": "Show, verify, sign and export model bundles.",

@@ -105,9 +105,9 @@ def _record(
     read, no_value = _read(held, names, words)
     notes += (no_value_note(name, none) for name, none in no_value.items())
     labels = {name: truth(held, name) for name in columns.labels}
-    if not columns.signals:
-        if wordy := [n for n in held.names if n not in taken and n not in read]:
-            notes.append(f"left out, text: {', '.join(wordy)}; --signals takes one as a category")
+    wordy = [name for name in held.names if name not in taken and name not in read]
+    if wordy and not columns.signals:
+        notes.append(f"left out, text: {', '.join(wordy)}; --signals takes one as a category")
     if not columns.signals and not columns.few_words:
         found, told = _unnamed_labels(read, wanted=not columns.labels)
         names = [name for name in names if name not in told]
