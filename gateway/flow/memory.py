@@ -101,8 +101,9 @@ class _Remembers(Protocol):
 _KEPT: Mapping[str, Callable[[Judge], _Remembers]] = {
     "strange": lambda judge: judge,
     "unseen": lambda judge: judge.unseen,
+    "starting": lambda judge: judge.starting,
 }
-"""How strange each machine has been, and since when what of it is not seen."""
+"""How strange each machine has been, since when what of it is not seen, and since when it runs."""
 
 
 def _known(posts: Sequence[Post], part: Callable[[Judge], _Remembers]) -> dict[str, dict[str, Any]]:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from gateway.core.assessment import Abstained, Assessments, ModelKind
 from gateway.pipeline.following import Following
 from gateway.pipeline.forecast import FAILURE_AT, AlarmsAt, shares
+from gateway.pipeline.starting import Starting
 from gateway.pipeline.unseen import Gone, Unseen
 from gateway.pipeline.windows import Windows
 from models.bundle import Bundle
@@ -22,10 +23,9 @@ from models.pairs import Pair, apart
 from models.runtime import Session
 from models.runtime.fallback import FallbackSession
 from models.sensors import SensorFault, Sensors, lonely
-from models.start import Start
 
 REASONS = tuple(Abstained)
-_BEGINS = [REASONS.index(Abstained.WARMING_UP), REASONS.index(Abstained.STOPPED)]
+_STANDS = [REASONS.index(Abstained.WARMING_UP), REASONS.index(Abstained.STOPPED)]
 """After these a machine starts."""
 
 
@@ -57,6 +57,7 @@ class Judge:
         pairs: Two signals each that tell each other best; none for a bundle that knows of none.
         majority: Sensors of one quantity that outvote one that parts from them.
         unseen: What it has not seen for long.
+        starting: Which of them have not settled since their start.
     """
 
     def __init__(
@@ -107,8 +108,7 @@ class Judge:
         self._ewma = Ewma.of(manifest)
         self._level = self._ewma.begin(n) if self._ewma is not None else np.empty(0)
         self._hop_cells = hop_cells or self.plan.hop_cells
-        self._start = Start.of(manifest)
-        self._since = np.full(n, np.inf)
+        self.starting = Starting(manifest, assets, self._hop_cells)
         self.following = None if self.shadow else Following.of(manifest, assets, follow)
 
     @property
@@ -159,11 +159,7 @@ class Judge:
             abstained[~finite] = REASONS.index(Abstained.NOT_FINITE)
         silent = abstained != REASONS.index(Abstained.NO)
         score = np.where(silent, np.float32(np.nan), score).astype(np.float32)
-        if self._start is not None:
-            self._since[windows.rows[np.isin(abstained, _BEGINS)]] = -self._hop_cells
-            since = self._since[windows.rows]
-            score = self._start.next(since, score, self._hop_cells)
-            self._since[windows.rows] = since
+        score = self.starting.weigh(windows.rows, score, np.isin(abstained, _STANDS))
         severity = None
         if self._ewma is not None:
             severity = score / np.float32(self._ewma.most)

@@ -139,7 +139,14 @@ def test_the_gateway_waits_for_a_start_as_the_replay_does(motor: Bundle) -> None
 
     cuts = windows(laid, at, window.cells)[0]
     assert np.isnan(judged(cuts[0], full=False))
-    np.testing.assert_allclose([judged(cut) for cut in cuts], replayed.score[at], rtol=1e-3)
+    told = [judged(cut) for cut in cuts[:200]]
+    before = judge
+    judge = Judge(motor, open_session(motor, "cpu"), ["motor-1"], shadow=False, hop_cells=1)
+    judge.remember(before.memory())  # The gateway was reloaded.
+    judge.starting.remember(before.starting.memory())
+    told += [judged(cut) for cut in cuts[200:]]
+    np.testing.assert_allclose(told, replayed.score[at], rtol=1e-3)
+    assert judge.starting.memory() == {}
     # Strange in the middle of a run is no start; after a standstill it is.
     limit = motor.manifest.limit
     assert limit is not None
