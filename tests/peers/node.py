@@ -27,12 +27,12 @@ def missing(reason: str) -> None:
 
 
 def node_modules() -> Path:
-    """The folder of the installed packages; one for each state of the lock file."""
+    """The folder of the installed packages; one for each state of what asks for them."""
     if shutil.which("node") is None or shutil.which("npm") is None:
         missing("needs node and npm")
-    lock = (HERE / "package-lock.json").read_bytes()
+    asked = [(HERE / name).read_bytes() for name in ("package.json", "package-lock.json")]
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    folder = home / "forewarn-test-peers" / hashlib.sha256(lock).hexdigest()[:16]
+    folder = home / "forewarn-test-peers" / hashlib.sha256(b"".join(asked)).hexdigest()[:16]
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
