@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    Floats = NDArray[np.float64]
+    Waves = NDArray[np.float32]
 
 SHORT_MAX = 0.1
 """Share of the longest burst by which another may be shorter: all are cut to the shortest."""
@@ -90,7 +90,7 @@ def command(
             f"{file}: must be about as long as the others ({max(lengths)} rows), has {samples};"
             " take it away, or gather it elsewhere"
         )
-    arrays: dict[str, Any] = {name: np.stack([b[:samples] for b in bursts]).astype(np.float32)}
+    arrays: dict[str, Any] = {name: np.stack([burst[:samples] for burst in bursts])}
     if known:
         arrays["t0"] = np.array([called[file] for file in files])
     elif every:
@@ -162,8 +162,8 @@ def _columns(file: Path, wanted: str | None) -> list[int]:
     return waves
 
 
-def _read(file: Path, at: Sequence[int]) -> "Floats":
-    """float64[samples, waves]."""
+def _read(file: Path, at: Sequence[int]) -> "Waves":
+    """float32[samples, waves]."""
     import numpy as np
 
     from gateway.cli.tables import numbers, table
@@ -173,7 +173,7 @@ def _read(file: Path, at: Sequence[int]) -> "Floats":
         raise click.ClickException(
             f"{file}: must have {max(at) + 1} columns as the first file, has {len(held.names)}"
         )
-    return np.column_stack([numbers(held, held.names[index]) for index in at])
+    return np.column_stack([numbers(held, held.names[index]) for index in at]).astype(np.float32)
 
 
 def _span_s(text: str) -> float:
