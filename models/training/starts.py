@@ -18,9 +18,6 @@ SETTLES_TIMES = 1.5
 """The first third of a start is so many times as strange as its last; another product is not."""
 SETTLED_SHARE = 0.9
 """Of the windows from the end of a start on must be as usual as settled ones."""
-STARTS_MAX = 3
-"""Times that a record is looked through: what is left of a start is seen more clearly once the
-worst of it is gone."""
 
 Floats = NDArray[np.float64]
 
@@ -41,15 +38,12 @@ def without(
         reach: Windows that share cells with a window, on either side.
         say: Is told how far it is.
     """
-    whole, took = sequences, [0] * len(sequences)
-    for _ in range(STARTS_MAX):
-        more = _starts(sequences, scores, form, reach, say)
-        if not any(more):
-            break
-        took = [a + b for a, b in zip(took, more, strict=True)]
-        sequences = [s[first:] for s, first in zip(sequences, more, strict=True)]
+    took = _starts(sequences, scores, form, reach, say)
+    early = [s[:n] for s, n in zip(sequences, took, strict=True)]
+    if any(took):
+        sequences = [s[n:] for s, n in zip(sequences, took, strict=True)]
         scores = held_out(sequences, form, reach, say=say)
-    return sequences, scores, [s[:n] for s, n in zip(whole, took, strict=True)]
+    return sequences, scores, early
 
 
 def told(starts: Sequence[NDArray[np.float32]], cells: float, grid: Grid) -> str:
@@ -107,6 +101,8 @@ def _start(score: Floats, limit: float, reach: int) -> int:
         reach: As for `starts`.
 
     >>> _start(np.array([9.0, 8, 6, 4, 3, 2, 1, 1, 1, 1, 1, 2, 1, 1, 1, 1]), 2.5, 2)
+    6
+    >>> _start(np.array([9.0, 8, 6, 4, 3, 2, 1, 1, 1, 1, 1, 2, 1, 1, 1, 1]), 50.0, 2)
     6
     >>> _start(np.array([9.0, 9, 9, 9, 9, 9, 9, 1, 1, 1, 1, 2, 1, 1, 1, 1]), 2.5, 2)
     0

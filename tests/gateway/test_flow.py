@@ -224,10 +224,13 @@ def test_a_restart_within_the_first_window_changes_no_verdict(tmp_path: Path) ->
     asyncio.run(main())
 
 
-def test_a_restart_remembers_how_strange_a_machine_has_been(tmp_path: Path) -> None:
+def test_a_restart_remembers_how_strange_a_machine_has_been_and_since_when_it_runs(
+    tmp_path: Path,
+) -> None:
     async def main() -> None:
         first = Bench(tmp_path)
         await first.pour(0, 400)
+        first.flow.posts[0].judge.starting.remember({"lathe-1": 12.0})
         first.flow.keep()
         await first.log.flush()
         before = first.flow.posts[0].judge.memory()
@@ -237,6 +240,7 @@ def test_a_restart_remembers_how_strange_a_machine_has_been(tmp_path: Path) -> N
         second = Bench(tmp_path)
         after = second.flow.posts[0].judge.memory()
         assert abs(after["lathe-1"] - before["lathe-1"]) < 0.001
+        assert second.flow.posts[0].judge.starting.memory() == {"lathe-1": 12.0}
         second.log.close()
 
     asyncio.run(main())

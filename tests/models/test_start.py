@@ -11,7 +11,7 @@ from gateway.pipeline.assess import Judge
 from gateway.pipeline.windows import Windows
 from models.bundle import Bundle
 from models.errors import BundleError
-from models.record import Record, join
+from models.record import RUNNING, Record, join
 from models.runtime import open_session
 from models.score import score
 from models.start import Start
@@ -56,6 +56,28 @@ def test_one_after_the_other_and_all_at_once_are_the_same(
     for part in np.array_split(np.arange(len(seen)), 2):
         halves += start.along(carried, scores[part], begins[part], cells).tolist()
     np.testing.assert_array_equal(halves, each)
+
+
+def test_what_a_start_may_score_only_falls() -> None:
+    start = Start.seen([np.array([10.0, 2.0, 8.0, 1.0])], 1.25, reach=1, cells=2.0)
+    assert start is not None
+    assert start.factors == (15.0, 15.0, 15.0, 12.0, 12.0)
+    assert Start.seen([np.array([1.0, 0.5])], 1.25, reach=1, cells=2.0) is None
+
+
+def test_each_start_after_a_standstill_is_judged_as_one(motor: Bundle) -> None:
+    first, again = started(500, 2), started(700, 3)
+    values = np.concatenate([first.values, 0 * first.values[:100], again.values])
+    runs = np.repeat([1.0, 0.0, 1.0], [500, 100, 700])
+    time_s = 1e9 + np.arange(1300.0)
+    record = Record(np.column_stack([values, runs]), (*NAMES, RUNNING), time_s=time_s)
+    detail = {**motor.manifest.detail, "running": "speed > 50"}
+    ruled = replace(motor, manifest=motor.manifest.model_copy(update={"detail": detail}))
+    made = score(ruled, record)
+    assert np.isnan(made.score[500:600]).all()
+    assert not made.anomalous.any()
+    plain = score(motor, Record(values, NAMES, time_s=time_s))
+    assert plain.anomalous[650:750].mean() > 0.9
 
 
 def test_a_start_blinds_no_model_and_a_note_says_so(motor: Bundle) -> None:
