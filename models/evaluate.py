@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.training.parity import auroc
+from models.training.invented import auroc
 
 SUSTAINED = 5
 CURVE_POINTS = 400

@@ -18,6 +18,7 @@ from scipy.stats import norm, t
 from models.training.companies import Members
 from models.training.explained import REACH_Z, explain
 from models.training.folds import Fold
+from models.training.motion import STILL, Motion, stirred
 
 RIDGE = 0.05
 """Of the density by which operating conditions are told apart."""
@@ -46,8 +47,8 @@ Rows = NDArray[np.float32] | Floats
 class Form:
     """What is known of `d` features before anything is learned.
 
-    A row of features may hold `e` more columns behind them: standard errors, 0 where nothing is
-    missing, NaN where a signal is.
+    A row of features may hold `e` more columns behind them, of what leaves residuals unsure:
+    standard errors, 0 where nothing is missing, NaN where a signal is; and movements.
 
     Attributes:
         floor: float64[d], the least standard deviation that a feature can have (its resolution).
@@ -56,6 +57,7 @@ class Form:
         worth: float64[d], variance of the feature for a squared error of 1.
         companies: The features that are compared with each other; each company is of one scale.
         alike: Sequences are runs of one course, and are held out whole.
+        motion: Which features tell how much the machine moves.
     """
 
     floor: Floats
@@ -64,6 +66,7 @@ class Form:
     worth: Floats
     companies: tuple[Members, ...]
     alike: bool = False
+    motion: Motion = STILL
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -73,14 +76,15 @@ class Company:
     Attributes:
         at: int64[h], which of all features they are.
         judged: How many of them, from the first on, are judged here: g.
-        errors: int64[e], which of all standard errors concern them.
+        errors: int64[e], which of all standard errors and movements concern them.
         centre: float64[h].
         scale: float64[h], > 0.
         own: float64[h], what a feature's own deviation counts for.
         shared: float64[h, h], correlation.
         expected: float64[h, h], what the others let expect of a feature, diagonal 0; stands in
             where it is missing.
-        felt: float64[e, g], what each squared error adds to the variance of each residual.
+        felt: float64[e, g], what each squared error or movement adds to the variance of each
+            residual.
         unforeseen: float64[e, h], how far off each feature's expectation may be without a signal.
     """
 
@@ -129,7 +133,8 @@ class Company:
         return np.where(missing[:, :g], np.nan, told / self.unsure(x, errors))
 
     def unsure(self, x: Rows, errors: Rows) -> Floats:
-        """float64[n, g], how many times as far as usual gaps let residuals lie: 1 without.
+        """float64[n, g], how many times as far as usual gaps and movement let residuals lie: 1
+        without.
 
         What stands in for a missing feature is as far off as usual, and further for what it would
         have been foretold by and that is missing as well. All may err to the same side.
@@ -145,13 +150,13 @@ class Company:
         return out
 
     def in_gaps(self, form: Form) -> "Company":
-        """The same, knowing what gaps do."""
+        """The same, knowing what gaps do as well."""
         owned = np.zeros((len(self.errors), len(self.at)))
         owned[np.searchsorted(self.errors, form.owner[self.at]), np.arange(len(self.at))] = 1.0
         # What an error does to the residual of its own feature, and to those it helps to explain.
         squares = (self.others + np.eye(len(self.at), self.judged) * self.own[: self.judged]) ** 2
         felt = owned * (form.worth[self.at] / self.scale**2) @ squares
-        return replace(self, felt=felt, unforeseen=owned @ np.abs(self.expected))
+        return replace(self, felt=self.felt + felt, unforeseen=owned @ np.abs(self.expected))
 
 
 def plain(x: Rows, members: Members, form: Form) -> tuple[Company, Floats, NDArray[np.bool_]]:
@@ -188,8 +193,13 @@ def learn(
     g = members.judged
     others, held = explain(z, have, parts, lengths, g)
     raw = replace(bare, expected=-others)
-    heard, errors = x[:, members.at], x[:, len(form.floor) + bare.errors]
+    d, m = len(form.floor), len(form.motion.at)
+    heard, errors = x[:, members.at], x[:, d + bare.errors]
+    moves = x[:, x.shape[1] - m :].astype(np.float64)
     left = raw.residual(heard, errors)
+    moved = stirred(held, moves, form.motion.of_same(members.mine), parts, lengths, reach)
+    further = np.sqrt(1.0 + moves**2 @ moved)
+    left, held = left / further, held / further
     unsure = raw.in_gaps(form).unsure(heard, errors)
     sure = unsure <= np.quantile(unsure, SURE, axis=0) if bool((unsure > 1).any()) else have[:, :g]
     spread = np.maximum(
@@ -201,7 +211,9 @@ def learn(
     independent = np.minimum(effective(left), effective(levels))
     spent = TREND if sum(lengths) >= TELLS_TREND * reach else 1.0
     own = np.append(1.0 / (spread * inflation(independent, spent)), bare.own[g:])
-    return replace(raw, own=own), independent
+    told = np.append(bare.errors, x.shape[1] - d - m + np.arange(m))
+    felt = np.vstack([np.zeros((len(bare.errors), g)), moved])
+    return replace(raw, own=own, errors=told, felt=felt), independent
 
 
 def _spread(left: Floats, held: Floats) -> Floats:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from models.training import company
 from models.training.company import Company, Floats, Form, Rows
 from models.training.folds import folds
+from models.training.motion import Motion
 
 POWER = 4
 """Of the norm over features: between the sum of squares (2), which drowns one strange signal among
@@ -23,11 +24,13 @@ class Detector:
         companies: Of features, each within a scale.
         independent: float64[d], how many independent windows the record held for each feature.
         blocks: For each of the scales (whole window, recent), bool[d]: the features it holds.
+        motion: Which features tell how much the machine moves.
     """
 
     companies: tuple[Company, ...]
     independent: Floats
     blocks: tuple[NDArray[np.bool_], ...]
+    motion: Motion
 
     @property
     def centre(self) -> Floats:
@@ -69,7 +72,8 @@ class Detector:
 
     def score(self, x: Rows) -> Floats:
         """float64[n]: strange over the whole window, and still strange now; NaN with no feature."""
-        parts = [self._norm(x, block) for block in self.blocks]
+        told = self.motion.beside(x)
+        parts = [self._norm(told, block) for block in self.blocks]
         out: Floats = np.prod(parts, axis=0) ** (1.0 / len(parts))
         return out
 
@@ -96,7 +100,7 @@ def fit(sequences: Sequence[Rows], form: Form, reach: int) -> Detector:
         form: Of the features.
         reach: Windows that share cells with a window, on either side.
     """
-    x = _joined(sequences)
+    x = form.motion.beside(_joined(sequences))
     lengths = [len(s) for s in sequences]
     parts = list(folds(lengths, reach, alike=form.alike))
     independent, own = np.ones(len(form.floor)), np.ones(len(form.floor))
@@ -107,14 +111,14 @@ def fit(sequences: Sequence[Rows], form: Form, reach: int) -> Detector:
         companies.append(one)
     # How far a delegate may be off is learned where it is judged.
     known = tuple(replace(each, own=own[each.at]).in_gaps(form) for each in companies)
-    return Detector(known, independent, form.blocks)
+    return Detector(known, independent, form.blocks, form.motion)
 
 
 def density(sequences: Sequence[Rows], form: Form) -> Detector:
     """Centre, scale and correlation alone, which is all that a likelihood needs."""
     x = _joined(sequences)
     companies = tuple(company.plain(x, members, form)[0] for members in form.companies)
-    return Detector(companies, np.ones(len(form.floor)), form.blocks)
+    return Detector(companies, np.ones(len(form.floor)), form.blocks, form.motion)
 
 
 def _joined(sequences: Sequence[Rows]) -> Rows:

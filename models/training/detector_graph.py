@@ -11,7 +11,8 @@ from models.graph import Graph
 from models.training.company import CLIP, Company
 from models.training.conditions import Conditions
 from models.training.detector import POWER, Detector
-from models.training.sheets import by_signal, deal, even, gather_in, one_of
+from models.training.motion import STRETCH_MAX, Motion
+from models.training.sheets import by_signal, deal, even, gather_in, one_of, stirring
 
 EXPLAINING, KNOWN = "explaining", "known"
 assert POWER == 4, "the graph takes the square root twice"
@@ -36,7 +37,9 @@ def graph_of(
     whole, parts = states.whole, states.parts
     d, wide = plan.measured, len(plan.names)
     dealt = len(whole.companies) > len(whole.blocks)
-    sheets = even(whole.companies) if dealt else [one_of(p, d, wide - d) for p in parts]
+    parts, motion = stirring(parts, wide - d)
+    beside = wide - d + len(motion.at)
+    sheets = even(parts[0].companies) if dealt else [one_of(p, d, beside) for p in parts]
     z, present = graph.prepare(_columns(graph, 0, d), whole.centre, whole.scale, clip=CLIP_SCORED)
     # What is missing is 0 from here on. As factors: a choice costs a runtime ten times a product.
     all_there = there = graph.node("Cast", present, to=onnx.TensorProto.FLOAT)
@@ -63,6 +66,8 @@ def graph_of(
     residual = graph.node("Mul", residual, there)
     if wide > d:
         errors = _columns(graph, d, wide)
+        if len(motion.at):
+            errors = graph.node("Concat", errors, _moves(graph, motion), axis=1)
         if dealt:
             errors = deal(graph, errors, [sheet.errors for sheet in sheets])
         residual = graph.node("Div", residual, _unsure(graph, errors, absent, sheets, dealt))
@@ -98,6 +103,14 @@ def _columns(graph: Graph, first: int, end: int) -> str:
     if end - first == graph.d:
         return graph.x
     return graph.node("Gather", graph.x, graph.constant(range(first, end), np.int64), axis=1)
+
+
+def _moves(graph: Graph, motion: Motion) -> str:
+    """[n, m], as `Motion.beside` gives them."""
+    moves = graph.node("Gather", graph.x, graph.constant(motion.at, np.int64), axis=1)
+    known = graph.node("Where", graph.node("Equal", moves, moves), moves, graph.constant(0.0))
+    scaled = graph.node("Mul", known, graph.constant(1.0 / motion.unit))
+    return graph.node("Clip", scaled, graph.constant(0.0), graph.constant(STRETCH_MAX))
 
 
 def _turned(graph: Graph, z: str, there: str, whole: Detector, parts: Sequence[Detector]) -> str:

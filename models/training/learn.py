@@ -18,6 +18,7 @@ from models.training.company import Form
 from models.training.conditions import Conditions
 from models.training.detector import Detector
 from models.training.folds import FOLDS, one_course
+from models.training.motion import motion_of
 from models.training.plan import blocks_of, floors, plan_of, signals_of
 from models.training.screen import Screened, screen
 from models.windows import Grid, rows_per_cell, some_features
@@ -86,14 +87,15 @@ def learn(
     plan = gaps.with_errors(plan_of(screened.record, grid), screened.record, grid.every_cell())
     sequences, per_window, notes = _windows(screened, plan, grid)
     notes = [*screened.notes, *notes]
-    blocks = blocks_of(plan)
+    blocks, signals = blocks_of(plan), signals_of(plan)
     form = Form(
         floors(plan, screened.step),
         blocks,
         gaps.owners(plan),
         gaps.worth(screened.record, plan, grid.every_cell(), seed),
-        companies(sequences, blocks, signals_of(plan)),
+        companies(sequences, blocks, signals),
         one_course(sequences, plan.measured),
+        motion_of(sequences, plan, signals),
     )
     reach = max(1, per_window)
     scores = limits.held_out(sequences, form, reach, say=say)

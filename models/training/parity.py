@@ -7,14 +7,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.quantise import run
+from models.training.invented import SHIFTS, auroc, invent
 from models.training.learn import Learned
 
 AUROC_LOSS_MAX = 0.01
 DECISIONS_MAX = 0.01
 SEQUENCES_MAX = 32
 ROWS_MAX = 2000
-SHIFTS = (1.0, 2.0, 4.0, 8.0)
-"""Standard deviations by which invented faults move a few features, up and down."""
 LASTING_MAX = 3
 """Features that are moved throughout, one at a time, by each of these."""
 
@@ -82,18 +81,6 @@ def measure(fp32: bytes, int8: bytes, learned: Learned, *, how: str, seed: int) 
     return Parity(float(loss), changed, how)
 
 
-def invent(
-    x: NDArray[np.float32], scale: NDArray[np.float64], random: np.random.Generator
-) -> NDArray[np.float32]:
-    """The same windows with a few features moved by 1 to 8 standard deviations."""
-    n, d = len(x), len(scale)
-    moved = random.random((n, d)) < max(1.0, 0.05 * d) / d
-    size = random.choice(SHIFTS, (n, 1)) * random.choice([-1.0, 1.0], (n, d))
-    out = x.astype(np.float32)
-    out[:, :d] = x[:, :d] + moved * size * scale
-    return out
-
-
 def _lasting(
     x: NDArray[np.float32], scale: NDArray[np.float64], random: np.random.Generator
 ) -> Iterator[NDArray[np.float32]]:
@@ -103,18 +90,3 @@ def _lasting(
             out = x.copy()
             out[:, at] += np.float32(size * scale[at])
             yield out
-
-
-def auroc(score: NDArray[np.floating], label: NDArray[np.bool_]) -> float:
-    """Probability that a labelled row scores higher than another one; 0.5 where one kind is absent.
-
-    >>> auroc(np.array([1.0, 2.0, 2.0, 3.0]), np.array([False, False, True, True]))
-    0.875
-    """
-    ones = int(label.sum())
-    zeros = len(label) - ones
-    if not ones or not zeros:
-        return 0.5
-    _, inverse, counts = np.unique(score, return_inverse=True, return_counts=True)
-    rank = (np.cumsum(counts) - (counts - 1) / 2)[inverse]
-    return float((rank[label].sum() - ones * (ones + 1) / 2) / (ones * zeros))

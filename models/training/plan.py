@@ -14,6 +14,8 @@ CELLS_SPREAD, CELLS_RECENT, SAMPLES_RECENT = 4, 16, 2
 """Fewest cells of a window for a fluctuation, for a newest eighth that is worth the name, and of
 that eighth for its fluctuation; where a signal is sampled more seldom, of its own intervals."""
 WINDOWS_CHOOSING = 3000
+JUMP, RARE = 0.05, 0.01
+"""Share of a signal's range, without its rarest values, that is more than a step of rounding."""
 SURER = 0.6
 """In plain noise, spread and steps are known equally well to a fifth; this is clear of that."""
 
@@ -53,7 +55,8 @@ def _fluctuations(record: Record, grid: Grid, signals: tuple[str, ...]) -> dict[
     """How each signal's fluctuation is measured: by its spread, or by its steps from cell to cell.
 
     A signal that follows a load has a spread that is mostly the load's; its steps then tell noise
-    far more surely. What is known more surely, relative to its size, is taken.
+    far more surely. What is known more surely, relative to its size, is taken. Of a set point,
+    which stands or jumps, steps tell by how much; its spread also tells where in the window.
     """
     kinds = ("spread", "roughness")
     names = tuple(f"{signal}:{kind}" for kind in kinds for signal in signals)
@@ -69,7 +72,22 @@ def _fluctuations(record: Record, grid: Grid, signals: tuple[str, ...]) -> dict[
         warnings.simplefilter("ignore", RuntimeWarning)
         unsure = np.nanstd(x, axis=0) / np.nanmean(x, axis=0)
     spread, steps = np.split(unsure, 2)
-    return {signal: kinds[int(steps[i] < SURER * spread[i])] for i, signal in enumerate(signals)}
+    jumps = [_jumps(record.values[:, record.names.index(signal)]) for signal in signals]
+    return {
+        signal: kinds[int(jumps[i] or steps[i] < SURER * spread[i])]
+        for i, signal in enumerate(signals)
+    }
+
+
+def _jumps(values: NDArray[np.float64]) -> bool:
+    """Whether a signal mostly stands, and jumps when it moves; rounded, a slow one only creeps."""
+    known = values[~np.isnan(values)]
+    steps = np.abs(np.diff(known))
+    moved = steps[steps > 0]
+    if 2 * len(moved) >= len(steps) or not len(moved):
+        return False
+    low, high = np.quantile(known, [RARE, 1.0 - RARE])
+    return float(np.median(moved)) >= JUMP * float(high - low)
 
 
 def blocks_of(plan: FeaturePlan) -> tuple[NDArray[np.bool_], ...]:

@@ -1,6 +1,7 @@
 """Lays companies side by side for a graph, [companies, n, g], and gathers what they say again."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,9 +9,43 @@ from numpy.typing import NDArray
 from models.graph import Graph
 from models.training.company import Company
 from models.training.detector import Detector
+from models.training.motion import Motion
 
 OWNERS_MAX = 1 << 17
 """Features times signals, above which it costs more to multiply by what is nearly all 0."""
+
+
+def stirring(parts: Sequence[Detector], errors: int) -> tuple[tuple[Detector, ...], Motion]:
+    """The same, without the movements that concern no residual: of most machines, without any.
+
+    Args:
+        parts: What is to be in one graph.
+        errors: How many standard errors there are, before the movements.
+    """
+    motion = parts[0].motion
+    stirs = np.zeros(errors + len(motion.at), bool)
+    stirs[:errors] = True
+    for each in (company for part in parts for company in part.companies):
+        stirs[each.errors] |= each.felt.any(axis=1)
+    place = np.cumsum(stirs) - 1
+    at = stirs[errors:]
+    kept = replace(motion, at=motion.at[at], unit=motion.unit[at])
+    return tuple(
+        replace(
+            part, motion=kept, companies=tuple(_without(c, stirs, place) for c in part.companies)
+        )
+        for part in parts
+    ), kept
+
+
+def _without(company: Company, stirs: NDArray[np.bool_], place: NDArray[np.int64]) -> Company:
+    mine = stirs[company.errors]
+    return replace(
+        company,
+        errors=place[company.errors[mine]],
+        felt=company.felt[mine],
+        unforeseen=company.unforeseen[mine],
+    )
 
 
 def one_of(part: Detector, d: int, e: int) -> Company:

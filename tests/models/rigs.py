@@ -101,3 +101,27 @@ RIGS = {
     "wide": Rig(wide, (1.0,) * 30, 10.0, 2000, 2000),
     "loaded": Rig(loaded, (0.1, 0.05, 0.5, 0.2), 1.0, 3000, 2000),
 }
+
+
+def heater(rng: Random, n: int) -> Floats:
+    """A controlled temperature, whose set point jumps, and a second one heated by steps."""
+    point = np.repeat(rng.choice([40.0, 45.0, 50.0, 55.0], n // 300 + 2), 300)[:n]
+    push = np.repeat(rng.choice([0.0, 20.0, 40.0], n // 450 + 2), 450)[:n]
+    near = lag(point, 12)
+    power = np.clip(2 * (near - 21) + 6 * (point - near), 0, 100)
+    return np.column_stack([point, near, power, push, 21 + 0.3 * lag(push, 90) + 0.1 * near])
+
+
+def pump(rng: Random, n: int) -> Floats:
+    """A pump that is switched on and off, with a surge of current at each start."""
+    on = np.repeat(rng.integers(2, size=n // 90 + 2), 90)[:n].astype(float)
+    speed = lag(on * held(rng, n, 40, 50, 400), 3)
+    surge = lfilter([6.0], [1, -0.5], np.diff(on, prepend=on[0]) > 0)
+    return np.column_stack([on, np.where(on > 0, 4 + 0.002 * speed**2, 0.05) + surge, speed])
+
+
+SWITCHED = {
+    "heater": Rig(heater, (0.0, 0.15, 0.5, 0.0, 0.15), 2.0, 4000, 2000),
+    "pump": Rig(pump, (0.0, 0.15, 0.3), 2.0, 4000, 2000),
+}
+"""Machines whose rarest moments, those of switching, are far from all others."""

@@ -16,9 +16,9 @@ from models.training.anomaly import train
 from models.training.companies import Members
 from models.training.company import Form
 from models.training.folds import folds
+from models.training.invented import auroc
 from models.training.learn import _around_faults
 from models.training.nameplate import Nameplate
-from models.training.parity import auroc
 from models.training.trained import Trained
 from tests.models.plants import NAMES, healthy, with_values
 

@@ -10,7 +10,7 @@ import pytest
 from models import evaluate, report
 from models.evaluate import Judged, at_rate, measure, precision_recall, roc, trivial
 from models.training import baselines, company, explained, grid, limits, parity, screen
-from models.training.parity import auroc
+from models.training.invented import auroc
 from tests.models.plants import healthy
 
 

@@ -37,6 +37,12 @@ def motor() -> tuple[Record, Learned]:
     return whole, learn(whole)
 
 
+def at_rest(learned: Learned, x: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The windows as a detector takes them, of a machine that does not move."""
+    still = np.zeros((len(x), len(learned.states.whole.motion.at)), np.float32)
+    return np.hstack([x, still])
+
+
 def one_by_one(values: Floats, share: float) -> Floats:
     """Each value by itself may be missing."""
     gone = np.random.default_rng(2).random(values.shape) < share
@@ -151,7 +157,7 @@ def test_a_signal_that_is_logged_when_it_changes_is_held_until_it_does() -> None
 
 def test_where_nothing_is_missing_nothing_is_doubted() -> None:
     _, learned = motor()
-    x, d = np.concatenate(learned.sequences), learned.plan.measured
+    x, d = at_rest(learned, np.concatenate(learned.sequences)), learned.plan.measured
     for company in learned.states.whole.companies:
         assert (company.unsure(x[:, company.at], x[:, d + company.errors]) == 1.0).all()
         own = np.searchsorted(company.errors, owners(learned.plan)[company.at])
@@ -161,7 +167,7 @@ def test_where_nothing_is_missing_nothing_is_doubted() -> None:
 def test_fewer_samples_leave_more_unsure_and_missing_neighbours_too() -> None:
     _, learned = motor()
     company, d = learned.states.whole.companies[0], learned.plan.measured
-    row = learned.sequences[0][:1].copy()
+    row = at_rest(learned, learned.sequences[0][:1])
     mean = company.at.tolist().index(learned.plan.names.index("current:mean"))
 
     def doubt() -> float:
