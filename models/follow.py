@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from models.features.earlier import EARLIER
 from models.manifest import Manifest
 
 WEEK_S = 7 * 86_400.0
@@ -92,7 +93,7 @@ class Bounds:
         moved = [
             (i, at[signal])
             for i, (signal, _, kind) in enumerate(f.rpartition(":") for f in manifest.features)
-            if kind in LEVELS and signal in at
+            if (kind in LEVELS or kind in EARLIER) and signal in at
         ]
         if not moved:
             return None

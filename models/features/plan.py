@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from models.errors import BundleError
 from models.features.catalogue import CATALOGUE, correlation
+from models.features.earlier import EARLIER
 from models.features.partial import PARTIAL
 from models.features.regimes import Regimes
 from models.features.stack import Stack, hole_max, recent_cells
@@ -21,6 +22,8 @@ SAMPLES_LEAST = 0.5
 """No sample of its own, but one held from before: known half as well as by one."""
 CHUNK_CELLS = 1 << 22
 """Cells worked on at once, so that memory stays bounded however many windows are asked for."""
+
+_KINDS = {**PARTIAL, **EARLIER, **{name: row.compute for name, row in CATALOGUE.items()}}
 
 Ints = NDArray[np.int64]
 
@@ -66,7 +69,7 @@ class FeaturePlan:
             if (
                 not parts
                 or not set(parts) <= known
-                or not (pair or feature in CATALOGUE or feature in PARTIAL or feature in ERRORS)
+                or not (pair or feature in ERRORS or feature in _KINDS)
             ):
                 raise BundleError(f"features: {name!r} is not a feature of this model's signals")
             columns.setdefault(feature, []).append(column)
@@ -161,8 +164,7 @@ class FeaturePlan:
                 if feature in ERRORS:
                     values = self._error(feature, stack, fresh)
                 else:
-                    held = CATALOGUE.get(feature)
-                    values = PARTIAL[feature](stack) if held is None else held.compute(stack)
+                    values = _KINDS[feature](stack)
                 out[:, columns] = np.broadcast_to(values, a * k).reshape(a, k)[:, signals]
 
     def _error(

@@ -23,6 +23,7 @@ from models.training.grid import judged_cells
 from models.training.learn import learn
 from models.training.limits import Say, nobody
 from models.training.nameplate import NAMELESS, Nameplate
+from models.training.plan import blocks_of
 from models.training.screen import Screened
 from models.training.trained import Trained
 from models.windows import Grid, lay
@@ -111,6 +112,7 @@ def train(
             "independent": {
                 name: round(float(value), 1)
                 for name, value in zip(plan.names, states.whole.independent, strict=False)
+                if np.isfinite(value)
             },
         },
         libraries={name: version(name) for name in ("numpy", "onnx", "onnxruntime", "scipy")},
@@ -152,9 +154,10 @@ def _neighbours(plan: FeaturePlan, x: NDArray[np.float32], record: Record) -> di
 
 def _healthy(plan: FeaturePlan, record: Record, x: NDArray[np.float32]) -> list[dict[str, object]]:
     units = dict(zip(record.names, record.units, strict=True))
-    low, high = np.nanquantile(x[:, : plan.measured], [0.01, 0.99], axis=0)
+    judged = int(np.any(blocks_of(plan), axis=0).sum())
+    low, high = np.nanquantile(x[:, :judged], [0.01, 0.99], axis=0)
     out: list[dict[str, object]] = []
-    for index, name in enumerate(plan.names[: plan.measured]):
+    for index, name in enumerate(plan.names[:judged]):
         signal, _, kind = name.rpartition(":")
         unit = CATALOGUE[kind].unit
         text = units[signal] if unit == "same" else unit

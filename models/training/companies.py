@@ -27,12 +27,21 @@ class Members:
     """One company before anything is learned of it.
 
     Attributes:
-        at: int64[g + h], its features, and behind them the delegates that are not of them.
+        at: int64[g + h], its features, and behind them the delegates that are not of them, and what
+            only explains.
         judged: How many of them, g, are its own.
+        barred: Of each signal, places in `at`: of its own features, and of what may explain all
+            features but these.
     """
 
     at: Ints
     judged: int
+    barred: tuple[tuple[Ints, Ints], ...] = ()
+
+    @property
+    def told(self) -> int:
+        """How many of them are features of which something is foretold: all but what explains."""
+        return len(self.at) - sum(len(hints) for _, hints in self.barred)
 
     @property
     def mine(self) -> Ints:
@@ -68,6 +77,21 @@ def companies(
             if len(own):
                 out.append(Members(np.concatenate([own, np.setdiff1d(heard, own)]), len(own)))
     return tuple(out)
+
+
+def hinted(members: Members, hints: Ints, signals: Ints) -> Members:
+    """The same, with what only explains behind it.
+
+    Args:
+        members: Without delegates.
+        hints: Features that explain, each those of other signals.
+        signals: int64[d], which signal each feature is of.
+    """
+    at = np.concatenate([members.at, hints])
+    explains = np.arange(len(at)) >= len(members.at)
+    each = [signals[at] == signal for signal in np.unique(signals[hints])]
+    barred = [(np.flatnonzero(s & ~explains), np.flatnonzero(s & explains)) for s in each]
+    return Members(at, members.judged, tuple(barred))
 
 
 def _correlation(sequences: Sequence[Floats], at: Ints) -> Floats:

@@ -68,6 +68,23 @@ class Form:
     alike: bool = False
     motion: Motion = STILL
 
+    @property
+    def judged(self) -> int:
+        """How many features are judged; behind them stand those that only explain."""
+        return int(np.any(self.blocks, axis=0).sum())
+
+    def bare(self) -> "Form":
+        """Of those that are judged alone."""
+        at = slice(self.judged)
+        return replace(
+            self,
+            floor=self.floor[at],
+            blocks=tuple(block[at] for block in self.blocks),
+            owner=self.owner[at],
+            worth=self.worth[at],
+            motion=replace(self.motion, signals=self.motion.signals[at]),
+        )
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Company:
@@ -76,6 +93,7 @@ class Company:
     Attributes:
         at: int64[h], which of all features they are.
         judged: How many of them, from the first on, are judged here: g.
+        told: How many of them, from the first on, do not only explain.
         errors: int64[e], which of all standard errors and movements concern them.
         centre: float64[h].
         scale: float64[h], > 0.
@@ -90,6 +108,7 @@ class Company:
 
     at: Ints
     judged: int
+    told: int
     errors: Ints
     centre: Floats
     scale: Floats
@@ -113,8 +132,9 @@ class Company:
 
     @property
     def precision(self) -> Floats:
-        """float64[h, h], of the standardised features."""
-        return _inverse((1 - RIDGE) * self.shared + RIDGE * np.eye(len(self.at)))
+        """float64[told, told], of the standardised features."""
+        shared = self.shared[: self.told, : self.told]
+        return _inverse((1 - RIDGE) * shared + RIDGE * np.eye(self.told))
 
     def residual(self, x: Rows, errors: Rows) -> Floats:
         """float64[n, g], in standard deviations; NaN where the feature is missing.
@@ -175,7 +195,17 @@ def plain(x: Rows, members: Members, form: Form) -> tuple[Company, Floats, NDArr
     errors, none = np.unique(form.owner[at]), np.zeros((h, h))
     felt, unforeseen = np.zeros((len(errors), members.judged)), np.zeros((len(errors), h))
     company = Company(
-        at, members.judged, errors, centre, scale, np.ones(h), shared, none, felt, unforeseen
+        at,
+        members.judged,
+        members.told,
+        errors,
+        centre,
+        scale,
+        np.ones(h),
+        shared,
+        none,
+        felt,
+        unforeseen,
     )
     return company, z, have
 
@@ -191,7 +221,7 @@ def learn(
     """One company, its own features known, and float64[g], their independent windows."""
     bare, z, have = plain(x, members, form)
     g = members.judged
-    others, held = explain(z, have, parts, lengths, g)
+    others, held = explain(z, have, parts, lengths, members)
     raw = replace(bare, expected=-others)
     d, m = len(form.floor), len(form.motion.at)
     heard, errors = x[:, members.at], x[:, d + bare.errors]
@@ -210,7 +240,12 @@ def learn(
     levels = np.where(have[:, :g], z[:, :g], np.nan)
     independent = np.minimum(effective(left), effective(levels))
     spent = TREND if sum(lengths) >= TELLS_TREND * reach else 1.0
-    own = np.append(1.0 / (spread * inflation(independent, spent)), bare.own[g:])
+    # How far off what stands in for the rest may be.
+    rest = z[:, g:] + (z @ others)[:, g:]
+    own = np.append(
+        1.0 / (spread * inflation(independent, spent)),
+        1.0 / np.maximum(np.sqrt(np.square(rest).mean(axis=0)), SPREAD_MIN),
+    )
     told = np.append(bare.errors, x.shape[1] - d - m + np.arange(m))
     felt = np.vstack([np.zeros((len(bare.errors), g)), moved])
     return replace(raw, own=own, errors=told, felt=felt), independent

@@ -91,9 +91,8 @@ def fit_conditions(
     from sklearn.cluster import KMeans  # noqa: PLC0415 - slow to import, and rarely needed
     from sklearn.exceptions import ConvergenceWarning  # noqa: PLC0415 - as above
 
-    z = np.nan_to_num((x[:, : len(whole.centre)] - whole.centre) / whole.scale).clip(
-        -REACH_Z, REACH_Z
-    )
+    at = slice(form.judged)
+    z = np.nan_to_num((x[:, at] - whole.centre[at]) / whole.scale[at]).clip(-REACH_Z, REACH_Z)
     thin = z[:: max(1, len(z) // 8000)]
     with warnings.catch_warnings():
         # Fewer different windows than conditions: the empty ones are dropped below.
@@ -114,14 +113,14 @@ def choose(sequences: Sequence[NDArray[np.float32]], form: Form, reach: int) -> 
     longest = total if form.alike else max(map(len, sequences))
     if longest < FOLDS * reach or total < 2 * FOLDS * INDEPENDENT_MIN * reach:
         return 1
-    if CANDIDATES[1] * len(form.floor) > FEATURES_MAX:
+    if CANDIDATES[1] * form.judged > FEATURES_MAX:
         return 1
     step = max(1, total // THIN)
     thin = [s[::step] for s in sequences]
     gap = max(1, reach // step)
     best, told, failed = 1, _held_out(thin, form, 1, gap), 0
     for count in CANDIDATES[1:]:
-        if count * len(form.floor) > FEATURES_MAX:
+        if count * form.judged > FEATURES_MAX:
             break
         other = _held_out(thin, form, count, gap)
         gain = other - told
@@ -131,9 +130,11 @@ def choose(sequences: Sequence[NDArray[np.float32]], form: Form, reach: int) -> 
             failed += 1
         if failed == 2:
             break
-    if best > 1 and _tells(thin, form, best, gap) <= _tells(thin, form, 1, gap):
+    if best == 1:
         return 1
-    return best
+    size = sizes(thin, form, gap)
+    several, one = (tells(thin, form, count, gap, size) for count in (best, 1))
+    return best if several > one else 1
 
 
 def _held_out(
@@ -147,13 +148,31 @@ def _held_out(
     return np.asarray(told)
 
 
-def _tells(sequences: Sequence[NDArray[np.float32]], form: Form, count: int, reach: int) -> float:
-    """How well faults, invented in held-out windows, are told from them (AUROC)."""
+def sizes(sequences: Sequence[NDArray[np.float32]], form: Form, reach: int) -> Floats:
+    """float64[judged], by how much each feature differs from what the others let expect of it."""
+    one = fit(sequences, form, reach)
+    return np.asarray((one.scale / one.own)[: form.judged])
+
+
+def tells(
+    sequences: Sequence[NDArray[np.float32]], form: Form, count: int, reach: int, size: Floats
+) -> float:
+    """How well faults, invented in held-out windows, are told from them (AUROC).
+
+    Args:
+        sequences: float32[n_i, d + e] each; a long record is thinned.
+        form: As for `fit`.
+        count: Of conditions.
+        reach: Windows that share cells with a window, on either side.
+        size: float64[judged], the unit of the faults.
+    """
+    step = max(1, sum(map(len, sequences)) // THIN)
+    sequences, reach = [s[::step] for s in sequences], max(1, reach // step)
     random = np.random.default_rng(0)
     well, ill = [], []
     for model, test in _blocks(sequences, form, count, reach):
         well.append(model.score(test))
-        ill.append(model.score(invent(test, model.whole.scale, random)))
+        ill.append(model.score(invent(test, size, random)))
     score = np.concatenate(well + ill)
     label = np.arange(len(score)) >= sum(map(len, well))
     known = np.isfinite(score)

@@ -22,7 +22,8 @@ class Detector:
 
     Attributes:
         companies: Of features, each within a scale.
-        independent: float64[d], how many independent windows the record held for each feature.
+        independent: float64[d], how many independent windows the record held for each feature;
+            infinite for what only explains.
         blocks: For each of the scales (whole window, recent), bool[d]: the features it holds.
         motion: Which features tell how much the machine moves.
     """
@@ -49,11 +50,17 @@ class Detector:
 
     @property
     def certain(self) -> Floats:
-        """float64[d], one over the variance that the others leave of each standardised feature."""
-        return self._each([np.diag(each.precision) for each in self.companies])
+        """float64[d], one over the variance that the others leave of each standardised feature; 1
+        of what only explains."""
+        bare = [np.ones(len(each.at)) for each in self.companies]
+        for each, certain in zip(self.companies, bare, strict=True):
+            certain[: each.told] = np.diag(each.precision)
+        return self._each(bare)
 
     def _each(self, values: Sequence[Floats]) -> Floats:
-        out = np.empty(len(self.independent))
+        out = np.ones(len(self.independent))
+        for one, value in zip(self.companies, values, strict=True):
+            out[one.at[one.told :]] = value[one.told :]
         for one, value in zip(self.companies, values, strict=True):
             out[one.mine] = value[: one.judged]
         return out
@@ -62,11 +69,12 @@ class Detector:
         """float64[n], log density of the first block's features, up to a constant; heavy-tailed."""
         distance, volume, count = np.zeros(len(x)), 0.0, 0
         for one in self._of(self.blocks[0]):
-            z = np.nan_to_num((x[:, one.at] - one.centre) / one.scale)
+            at = slice(one.told)
+            z = np.nan_to_num((x[:, one.at[at]] - one.centre[at]) / one.scale[at])
             precision = one.precision
             distance += np.einsum("ni,ij,nj->n", z, precision, z, optimize=True)
-            volume += 0.5 * np.linalg.slogdet(precision)[1] - np.log(one.scale).sum()
-            count += len(one.at)
+            volume += 0.5 * np.linalg.slogdet(precision)[1] - np.log(one.scale[at]).sum()
+            count += one.told
         tail = (freedom + count) / 2 * np.log1p(distance / freedom)
         return np.asarray(volume - tail)
 
@@ -103,11 +111,12 @@ def fit(sequences: Sequence[Rows], form: Form, reach: int) -> Detector:
     x = form.motion.beside(_joined(sequences))
     lengths = [len(s) for s in sequences]
     parts = list(folds(lengths, reach, alike=form.alike))
-    independent, own = np.ones(len(form.floor)), np.ones(len(form.floor))
+    independent, own = np.full(len(form.floor), np.inf), np.ones(len(form.floor))
     companies = []
     for members in form.companies:
         one, independent[members.mine] = company.learn(x, members, form, parts, lengths, reach)
         own[members.mine] = one.own[: members.judged]
+        own[members.at[members.told :]] = one.own[members.told :]
         companies.append(one)
     # How far a delegate may be off is learned where it is judged.
     known = tuple(replace(each, own=own[each.at]).in_gaps(form) for each in companies)

@@ -11,6 +11,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from models.training.companies import Members
 from models.training.folds import Fold
 
 RIDGES = (0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.003, 0.001, 0.0003)
@@ -21,8 +22,13 @@ WHOLE_SHARE = 0.25
 """Where so many rows lack nothing, they alone choose."""
 REACH_Z = 8.0
 """Standard deviations up to which one feature may explain another."""
+STAND_IN_RIDGE = 0.05
+GAIN_MIN, CERTAIN, SURE_FOLDS = 0.1, 2.0, 4
+"""Share of what is left over (in logarithms of its squares), and standard errors, by which held-out
+parts, so many at least, must be foretold better by where signals were earlier."""
 
 Floats = NDArray[np.float64]
+Barred = tuple[tuple[NDArray[np.int64], NDArray[np.int64]], ...]
 
 
 def explain(
@@ -30,21 +36,60 @@ def explain(
     have: NDArray[np.bool_],
     parts: Sequence[Fold],
     lengths: Sequence[int],
-    judged: int,
+    members: Members,
 ) -> tuple[Floats, Floats]:
     """Learn how far each feature follows from the others.
+
+    Where signals were earlier explains a feature only if held-out parts bear that out clearly. It
+    is itself foretold by where the others were then.
 
     Args:
         z: float64[n, d], standardised, 0 where missing; sequences one after the other.
         have: bool[n, d], the feature is there.
         parts: To hold out.
         lengths: Rows of each sequence.
-        judged: Of the first so many, it is told what was left over.
+        members: What the features are.
 
     Returns:
         float64[d, d], column j: minus what the others let expect of j (diagonal 0), and
         float64[n, judged], what was left over in rows that were held out (else NaN).
     """
+    d, told, judged = z.shape[1], members.told, members.judged
+    known, held, lost = _foretold(z[:, :told], have[:, :told], parts, lengths, judged, ())
+    weight = np.zeros((d, d))
+    weight[:told, :told] = known
+    if told == d or len(lost) < SURE_FOLDS:
+        return weight, held
+    more, better, less = _foretold(z, have, parts, lengths, judged, members.barred)
+    gain = lost[:, :judged] - less[:, :judged]
+    sure = np.maximum(GAIN_MIN, CERTAIN * gain.std(axis=0) / np.sqrt(len(gain)))
+    at = np.flatnonzero(gain.mean(axis=0) > sure)
+    weight[:, at], held[:, at] = more[:, at], better[:, at]
+    weight[told:, told:] = _stand_ins(z[:, told:], have[:, told:], members)
+    return weight, held
+
+
+def _stand_ins(z: Floats, have: NDArray[np.bool_], members: Members) -> Floats:
+    """As `weights`, of what only explains: by the same of other signals."""
+    barred = tuple(
+        (hints[i : i + 1] - members.told, np.delete(hints, i) - members.told)
+        for _, hints in members.barred
+        for i in range(len(hints))
+    )
+    ridges = np.full(z.shape[1], STAND_IN_RIDGE)
+    return weights(_Sums.of(z, have).axes, ridges, barred)
+
+
+def _foretold(
+    z: Floats,
+    have: NDArray[np.bool_],
+    parts: Sequence[Fold],
+    lengths: Sequence[int],
+    judged: int,
+    barred: Barred,
+) -> tuple[Floats, Floats, Floats]:
+    """As `explain`, by all that is given; and float64[parts, d], what each part left over, as the
+    logarithm of its squares."""
     sums = _Sums.of(z, have)
     views = [fold.rows(lengths) for fold in parts]
     seen = [(test, sums.less(_Sums.of(z[hidden], have[hidden]))) for test, hidden in views]
@@ -52,15 +97,18 @@ def explain(
     # Rows in which others are missing say little of what those others explain.
     whole = have.all(axis=1)
     asked = whole if whole.mean() >= WHOLE_SHARE else np.ones(len(z), bool)
-    ridges = np.full(z.shape[1], RIDGES[0])
+    ridges, lost = np.full(z.shape[1], RIDGES[0]), np.zeros((0, 1, z.shape[1]))
     if seen:
-        held_out = [np.flatnonzero(test & asked)[::every] for test, _ in seen]
-        lost = [rest.lost(z[at], have[at]) for at, (_, rest) in zip(held_out, seen, strict=True)]
-        ridges = np.asarray(RIDGES)[np.argmin(np.mean(lost, axis=0), axis=0)]
+        rows = [np.flatnonzero(test & asked)[::every] for test, _ in seen]
+        lost = np.array(
+            [rest.lost(z[at], have[at], barred) for at, (_, rest) in zip(rows, seen, strict=True)]
+        )
+        ridges = np.asarray(RIDGES)[np.argmin(lost.mean(axis=0), axis=0)]
+        lost = np.take_along_axis(lost, np.argmin(lost.mean(axis=0), axis=0)[None, None], axis=1)
     held = np.full((len(z), judged), np.nan)
     for test, rest in seen:
-        held[test] = rest.left_over(z[test], have[test], ridges)[:, :judged]
-    return weights(sums.axes, ridges), held
+        held[test] = rest.left_over(z[test], have[test], ridges, barred)[:, :judged]
+    return weights(sums.axes, ridges, barred), held, lost[:, 0]
 
 
 class _Sums:
@@ -96,7 +144,7 @@ class _Sums:
         """Eigenvalues and eigenvectors of the correlation, the same for every ridge."""
         return axes(self.correlation()[0])
 
-    def lost(self, z: Floats, have: NDArray[np.bool_]) -> Floats:
+    def lost(self, z: Floats, have: NDArray[np.bool_], barred: Barred = ()) -> Floats:
         """float64[ridges, d], logarithm of the squares that each ridge leaves of other rows."""
         _, mean, spread = self.correlation()
         values, vectors = self.axes
@@ -107,15 +155,23 @@ class _Sums:
         for index, ridge in enumerate(RIDGES):
             # As with `weights`, without making them: of each feature all but what it says itself.
             pull = 1.0 / ((1.0 - ridge) * values + ridge)
-            left = (along * pull) @ vectors.T / (squares @ pull) + (inside - bounded)
+            told, own = (along * pull) @ vectors.T, squares @ pull
+            for mine, hints in barred:
+                shared = (vectors[hints] * pull) @ vectors.T
+                without = np.linalg.solve(shared[:, hints], shared[:, mine])
+                told[:, mine] -= told[:, hints] @ without
+                own[mine] -= (shared[:, mine] * without).sum(axis=0)
+            left = told / own + (inside - bounded)
             out[index] = np.log((np.where(have, left * spread, 0.0) ** 2).sum(axis=0) + 1e-12)
         return out
 
-    def left_over(self, z: Floats, have: NDArray[np.bool_], ridges: Floats) -> Floats:
+    def left_over(
+        self, z: Floats, have: NDArray[np.bool_], ridges: Floats, barred: Barred = ()
+    ) -> Floats:
         """float64[n, d], what these rows leave of other rows, in z's unit; NaN where missing."""
         _, mean, spread = self.correlation()
         inside = np.where(have, (z - mean) / spread, 0.0)
-        left = inside + np.clip(inside, -REACH_Z, REACH_Z) @ weights(self.axes, ridges)
+        left = inside + np.clip(inside, -REACH_Z, REACH_Z) @ weights(self.axes, ridges, barred)
         return np.where(have, left * spread, np.nan)
 
 
@@ -126,12 +182,13 @@ def axes(shared: Floats) -> tuple[Floats, Floats]:
     return np.maximum(values, 0.0), vectors
 
 
-def weights(found: tuple[Floats, Floats], ridges: Floats) -> Floats:
+def weights(found: tuple[Floats, Floats], ridges: Floats, barred: Barred = ()) -> Floats:
     """float64[d, d], column j: minus the ridge regression of j on the others; diagonal 0.
 
     Args:
         found: The `axes` of the correlation.
         ridges: float64[d], each feature's own.
+        barred: As for `Members`.
 
     >>> weights(axes(np.array([[1.0, 0.5], [0.5, 1.0]])), np.array([1e-9, 1e-9])).round(6)
     array([[ 0. , -0.5],
@@ -141,7 +198,12 @@ def weights(found: tuple[Floats, Floats], ridges: Floats) -> Floats:
     out = np.empty_like(vectors)
     for ridge in np.unique(ridges):
         at = np.flatnonzero(ridges == ridge)
-        inverse = (vectors / ((1.0 - ridge) * values + ridge)) @ vectors[at].T
+        turned = vectors / ((1.0 - ridge) * values + ridge)
+        inverse = turned @ vectors[at].T
+        for mine, hints in barred:
+            these = np.flatnonzero(np.isin(at, mine))
+            shared = turned @ vectors[hints].T
+            inverse[:, these] -= shared @ np.linalg.solve(shared[hints], inverse[hints][:, these])
         out[:, at] = inverse / inverse[at, np.arange(len(at))]
         out[at, at] = 0.0
     return out

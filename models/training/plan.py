@@ -1,10 +1,12 @@
 """Chooses which features a detector takes of a record, and says how they belong together."""
 
 import warnings
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from models.features.earlier import EARLIER
 from models.features.plan import FeaturePlan
 from models.record import Record
 from models.training.rates import own_cells
@@ -14,6 +16,8 @@ CELLS_SPREAD, CELLS_RECENT, SAMPLES_RECENT = 4, 16, 2
 """Fewest cells of a window for a fluctuation, for a newest eighth that is worth the name, and of
 that eighth for its fluctuation; where a signal is sampled more seldom, of its own intervals."""
 WINDOWS_CHOOSING = 3000
+EXPLAINING_MAX = 60
+"""Of a wider machine, where its signals were is not asked: too many features for what they tell."""
 JUMP, RARE = 0.05, 0.01
 """Share of a signal's range, without its rarest values, that is more than a step of rounding."""
 SURER = 0.6
@@ -21,7 +25,8 @@ SURER = 0.6
 
 
 def plan_of(record: Record, grid: Grid) -> FeaturePlan:
-    """Mean and fluctuation of each signal, over the window and over its newest part."""
+    """Mean and fluctuation of each signal, over the window and over its newest part; and where it
+    was before that, which explains the others."""
     levels = [f"{signal}:mean" for signal in record.names]
     wobble: list[str] = []
     if grid.cells >= CELLS_SPREAD:
@@ -41,6 +46,8 @@ def plan_of(record: Record, grid: Grid) -> FeaturePlan:
             for s, _, kind in (n.rpartition(":") for n in names)
             if kind == "mean" or lately >= SAMPLES_RECENT * every[s]
         ]
+        if len(record.names) <= EXPLAINING_MAX:
+            names += [f"{signal}:{kind}" for kind in EARLIER for signal in record.names]
     return FeaturePlan(
         record.names,
         tuple(names),
@@ -90,12 +97,18 @@ def _jumps(values: NDArray[np.float64]) -> bool:
     return float(np.median(moved)) >= JUMP * float(high - low)
 
 
+def without_earlier(plan: FeaturePlan) -> FeaturePlan:
+    """The same without what only explains."""
+    return replace(plan, names=tuple(n for n in plan.names if n.rpartition(":")[2] not in EARLIER))
+
+
 def blocks_of(plan: FeaturePlan) -> tuple[NDArray[np.bool_], ...]:
-    """Which features belong to the whole window, and which to its newest part."""
-    recent = np.array(
-        [name.rpartition(":")[2].startswith("recent_") for name in plan.names[: plan.measured]]
-    )
-    return (~recent, recent) if bool(recent.any()) else (~recent,)
+    """Which features belong to the whole window, and which to its newest part; what only explains
+    belongs to neither."""
+    kinds = [name.rpartition(":")[2] for name in plan.names[: plan.measured]]
+    recent = np.array([kind.startswith("recent_") for kind in kinds])
+    whole = ~recent & ~np.isin(kinds, list(EARLIER))
+    return (whole, recent) if bool(recent.any()) else (whole,)
 
 
 def signals_of(plan: FeaturePlan) -> NDArray[np.int64]:
@@ -110,7 +123,8 @@ def floors(plan: FeaturePlan, step: NDArray[np.float64]) -> NDArray[np.float64]:
     out = np.empty(plan.measured)
     for index, name in enumerate(plan.names[: plan.measured]):
         signal, _, kind = name.rpartition(":")
-        cells = plan.newest if kind.startswith("recent_") else plan.cells
+        short = kind.startswith("recent_") or kind in EARLIER
+        cells = plan.newest if short else plan.cells
         # Rounding errors are uniform over a step; a mean over cells averages them out.
         out[index] = step[at[signal]] / np.sqrt(12.0 * cells)
     return np.maximum(out, 1e-12)

@@ -78,7 +78,7 @@ def _framed(
         expected[np.ix_(place, place)] = company.expected
         felt[np.ix_(told, place[: company.judged])] = company.felt
         unforeseen[np.ix_(told, place)] = company.unforeseen
-    return Company(at, g, errors, centre, scale, own, expected, expected, felt, unforeseen)
+    return Company(at, g, h, errors, centre, scale, own, expected, expected, felt, unforeseen)
 
 
 def deal(graph: Graph, tensor: str, at: Sequence[NDArray[np.int64]]) -> str:

@@ -112,16 +112,14 @@ def heater(rng: Random, n: int) -> Floats:
     return np.column_stack([point, near, power, push, 21 + 0.3 * lag(push, 90) + 0.1 * near])
 
 
-def pump(rng: Random, n: int) -> Floats:
-    """A pump that is switched on and off, with a surge of current at each start."""
-    on = np.repeat(rng.integers(2, size=n // 90 + 2), 90)[:n].astype(float)
-    speed = lag(on * held(rng, n, 40, 50, 400), 3)
-    surge = lfilter([6.0], [1, -0.5], np.diff(on, prepend=on[0]) > 0)
-    return np.column_stack([on, np.where(on > 0, 4 + 0.002 * speed**2, 0.05) + surge, speed])
+def oven(rng: Random, n: int) -> Floats:
+    """Two temperatures that follow a burner late, each in its own time."""
+    burner = held(rng, n, 0.2, 1.0, 120)
+    return np.column_stack([burner, 20 + 60 * lag(burner, 12), 20 + 40 * lag(burner, 25)])
 
 
 SWITCHED = {
     "heater": Rig(heater, (0.0, 0.15, 0.5, 0.0, 0.15), 2.0, 4000, 2000),
-    "pump": Rig(pump, (0.0, 0.15, 0.3), 2.0, 4000, 2000),
+    "oven": Rig(oven, (0.005, 0.2, 0.2), 2.0, 4000, 2000),
 }
-"""Machines whose rarest moments, those of switching, are far from all others."""
+"""Machines of which much follows late what is switched."""

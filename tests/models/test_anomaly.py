@@ -9,6 +9,7 @@ import pytest
 
 from models.errors import ModelError, RecordError
 from models.explain import drivers, healthy_of
+from models.features.plan import FeaturePlan
 from models.record import Record, join
 from models.score import held, score
 from models.training import anomaly, company, detector_int8, limits
@@ -19,6 +20,7 @@ from models.training.folds import folds
 from models.training.invented import auroc
 from models.training.learn import _around_faults
 from models.training.nameplate import Nameplate
+from models.training.plan import blocks_of
 from models.training.trained import Trained
 from tests.models.plants import NAMES, healthy, with_values
 
@@ -377,8 +379,9 @@ def test_the_manifest_tells_what_was_learned(motor: Trained) -> None:
     manifest = motor.manifest
     assert manifest.limit is not None
     assert manifest.limit.confidence is not None
-    measured = [name for name in manifest.features if not name.endswith("error")]
-    assert [each["feature"] for each in manifest.detail["healthy"]] == measured
+    plan = FeaturePlan.from_manifest(manifest)
+    judged = [n for n, at in zip(plan.names, np.any(blocks_of(plan), axis=0), strict=False) if at]
+    assert [each["feature"] for each in manifest.detail["healthy"]] == judged
     assert len(manifest.data_sha256) == 64
     assert manifest.outputs == anomaly.OUTPUTS
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from models.quantise import run
 from models.record import Record
 from models.score import score
-from models.training import companies, learn, sheets
+from models.training import companies, learn, plan, sheets
 from models.training.anomaly import train
 from models.training.companies import Members
 from models.training.detector_graph import graph_of
@@ -36,6 +36,7 @@ def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
     """Companies of so few that thirty signals are a wide machine."""
     monkeypatch.setattr(companies, "FEATURES_MAX", 24)
     monkeypatch.setattr(companies, "DELEGATES", 8)
+    monkeypatch.setattr(plan, "EXPLAINING_MAX", 0)
 
 
 def split(found: tuple[Members, ...], d: int) -> NDArray[np.int64]:
@@ -150,6 +151,7 @@ def test_a_graph_grows_with_the_signals_not_with_their_square(
 def test_a_wide_record_is_thinned_so_that_memory_stays_bounded(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(plan, "EXPLAINING_MAX", 0)
     record = plant(10, 2000)
     every = learned_of(record)
     assert sum(map(len, every.sequences)) > 1900

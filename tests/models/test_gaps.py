@@ -160,7 +160,7 @@ def test_where_nothing_is_missing_nothing_is_doubted() -> None:
     x, d = at_rest(learned, np.concatenate(learned.sequences)), learned.plan.measured
     for company in learned.states.whole.companies:
         assert (company.unsure(x[:, company.at], x[:, d + company.errors]) == 1.0).all()
-        own = np.searchsorted(company.errors, owners(learned.plan)[company.at])
+        own = np.searchsorted(company.errors, owners(learned.plan)[company.mine])
         assert company.felt[own, np.arange(len(own))].min() > 0
 
 

@@ -85,4 +85,4 @@ def test_what_lasted_is_no_longer_told_when_it_is_over() -> None:
     values[rig.rows + 500 : rig.rows + 1500, 1] += 2 * rig.noise[1]
     told = verdicts(learned, replace(whole, values=values), rig.rows)
     assert told[1000:1500].mean() > 0.8
-    assert not told[1500 + 2 * learned.grid.cells :].any()
+    assert not told[1500 + 5 * learned.grid.cells // 2 :].any()
