@@ -67,7 +67,7 @@ def lasting_week(scored: Scored) -> float:
 
 def test_a_season_raises_less_than_half_of_the_false_alarms(model: Bundle) -> None:
     spread = bounds(model).spread[TEMPERATURE]
-    season: Change = lambda week: 4.5 * spread * np.sin(week / 52 * 2 * np.pi)  # noqa: E731
+    season: Change = lambda week: 3.5 * spread * np.sin(week / 52 * 2 * np.pi)  # noqa: E731
     plain, followed = both(model, life(52, 5, TEMPERATURE, season))
     assert over(plain).sum() > 50
     assert over(followed).sum() < 0.5 * over(plain).sum()
