@@ -30,18 +30,18 @@ class Members:
         at: int64[g + h], its features, and behind them the delegates that are not of them, and what
             only explains.
         judged: How many of them, g, are its own.
-        barred: Of each signal, places in `at`: of its own features, and of what may explain all
-            features but these.
+        barred: int64[g, b], places in `at` of what explains all but this feature, being of the same
+            signal; None where nothing only explains.
     """
 
     at: Ints
     judged: int
-    barred: tuple[tuple[Ints, Ints], ...] = ()
+    barred: Ints | None = None
 
     @property
     def told(self) -> int:
         """How many of them are features of which something is foretold: all but what explains."""
-        return len(self.at) - sum(len(hints) for _, hints in self.barred)
+        return len(self.at) if self.barred is None else int(self.barred.min())
 
     @property
     def mine(self) -> Ints:
@@ -84,14 +84,12 @@ def hinted(members: Members, hints: Ints, signals: Ints) -> Members:
 
     Args:
         members: Without delegates.
-        hints: Features that explain, each those of other signals.
+        hints: Features that explain, each those of other signals; as many of every signal.
         signals: int64[d], which signal each feature is of.
     """
-    at = np.concatenate([members.at, hints])
-    explains = np.arange(len(at)) >= len(members.at)
-    each = [signals[at] == signal for signal in np.unique(signals[hints])]
-    barred = [(np.flatnonzero(s & ~explains), np.flatnonzero(s & explains)) for s in each]
-    return Members(at, members.judged, tuple(barred))
+    place = len(members.at) + np.arange(len(hints))
+    same = [place[signals[hints] == signals[at]] for at in members.mine]
+    return Members(np.concatenate([members.at, hints]), members.judged, np.array(same))
 
 
 def _correlation(sequences: Sequence[Floats], at: Ints) -> Floats:

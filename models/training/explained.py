@@ -28,7 +28,7 @@ GAIN_MIN, CERTAIN, SURE_FOLDS = 0.1, 2.0, 4
 parts, so many at least, must be foretold better by where signals were earlier."""
 
 Floats = NDArray[np.float64]
-Barred = tuple[tuple[NDArray[np.int64], NDArray[np.int64]], ...]
+Barred = NDArray[np.int64] | None
 
 
 def explain(
@@ -55,7 +55,7 @@ def explain(
         float64[n, judged], what was left over in rows that were held out (else NaN).
     """
     d, told, judged = z.shape[1], members.told, members.judged
-    known, held, lost = _foretold(z[:, :told], have[:, :told], parts, lengths, judged, ())
+    known, held, lost = _foretold(z[:, :told], have[:, :told], parts, lengths, judged, None)
     weight = np.zeros((d, d))
     weight[:told, :told] = known
     if told == d or len(lost) < SURE_FOLDS:
@@ -71,11 +71,11 @@ def explain(
 
 def _stand_ins(z: Floats, have: NDArray[np.bool_], members: Members) -> Floats:
     """As `weights`, of what only explains: by the same of other signals."""
-    barred = tuple(
-        (hints[i : i + 1] - members.told, np.delete(hints, i) - members.told)
-        for _, hints in members.barred
-        for i in range(len(hints))
-    )
+    assert members.barred is not None
+    # Of the hints of one signal, each is barred from the others.
+    hints = np.unique(members.barred, axis=0) - members.told
+    of = dict(zip(hints.ravel().tolist(), np.repeat(hints, hints.shape[1], axis=0), strict=True))
+    barred = np.array([np.setdiff1d(of[i], [i]) for i in range(z.shape[1])])
     ridges = np.full(z.shape[1], STAND_IN_RIDGE)
     return weights(_Sums.of(z, have).axes, ridges, barred)
 
@@ -144,7 +144,7 @@ class _Sums:
         """Eigenvalues and eigenvectors of the correlation, the same for every ridge."""
         return axes(self.correlation()[0])
 
-    def lost(self, z: Floats, have: NDArray[np.bool_], barred: Barred = ()) -> Floats:
+    def lost(self, z: Floats, have: NDArray[np.bool_], barred: Barred = None) -> Floats:
         """float64[ridges, d], logarithm of the squares that each ridge leaves of other rows."""
         _, mean, spread = self.correlation()
         values, vectors = self.axes
@@ -156,17 +156,17 @@ class _Sums:
             # As with `weights`, without making them: of each feature all but what it says itself.
             pull = 1.0 / ((1.0 - ridge) * values + ridge)
             told, own = (along * pull) @ vectors.T, squares @ pull
-            for mine, hints in barred:
-                shared = (vectors[hints] * pull) @ vectors.T
-                without = np.linalg.solve(shared[:, hints], shared[:, mine])
-                told[:, mine] -= told[:, hints] @ without
-                own[mine] -= (shared[:, mine] * without).sum(axis=0)
+            if barred is not None:
+                shared = (vectors * pull) @ vectors.T
+                without = _without(shared, barred, np.arange(len(barred)))
+                told[:, : len(barred)] -= told @ without
+                own[: len(barred)] -= (shared[:, : len(barred)] * without).sum(axis=0)
             left = told / own + (inside - bounded)
             out[index] = np.log((np.where(have, left * spread, 0.0) ** 2).sum(axis=0) + 1e-12)
         return out
 
     def left_over(
-        self, z: Floats, have: NDArray[np.bool_], ridges: Floats, barred: Barred = ()
+        self, z: Floats, have: NDArray[np.bool_], ridges: Floats, barred: Barred = None
     ) -> Floats:
         """float64[n, d], what these rows leave of other rows, in z's unit; NaN where missing."""
         _, mean, spread = self.correlation()
@@ -182,13 +182,13 @@ def axes(shared: Floats) -> tuple[Floats, Floats]:
     return np.maximum(values, 0.0), vectors
 
 
-def weights(found: tuple[Floats, Floats], ridges: Floats, barred: Barred = ()) -> Floats:
+def weights(found: tuple[Floats, Floats], ridges: Floats, barred: Barred = None) -> Floats:
     """float64[d, d], column j: minus the ridge regression of j on the others; diagonal 0.
 
     Args:
         found: The `axes` of the correlation.
         ridges: float64[d], each feature's own.
-        barred: As for `Members`.
+        barred: As for `Members`, of the first so many features.
 
     >>> weights(axes(np.array([[1.0, 0.5], [0.5, 1.0]])), np.array([1e-9, 1e-9])).round(6)
     array([[ 0. , -0.5],
@@ -200,10 +200,20 @@ def weights(found: tuple[Floats, Floats], ridges: Floats, barred: Barred = ()) -
         at = np.flatnonzero(ridges == ridge)
         turned = vectors / ((1.0 - ridge) * values + ridge)
         inverse = turned @ vectors[at].T
-        for mine, hints in barred:
-            these = np.flatnonzero(np.isin(at, mine))
-            shared = turned @ vectors[hints].T
-            inverse[:, these] -= shared @ np.linalg.solve(shared[hints], inverse[hints][:, these])
+        if barred is not None:
+            some = at < len(barred)
+            shared = turned @ vectors.T
+            inverse[:, some] -= shared @ _without(shared, barred, at[some])
         out[:, at] = inverse / inverse[at, np.arange(len(at))]
         out[at, at] = 0.0
+    return out
+
+
+def _without(shared: Floats, barred: NDArray[np.int64], at: NDArray[np.int64]) -> Floats:
+    """float64[d, m], by which an inverse's columns `at` lose what is barred from them."""
+    mine = barred[at]
+    these = shared[mine[:, :, None], mine[:, None, :]]
+    out = np.zeros((len(shared), len(at)))
+    solved = np.linalg.solve(these, shared[mine, at[:, None]][:, :, None])[:, :, 0]
+    np.put_along_axis(out, mine.T, solved.T, axis=0)
     return out

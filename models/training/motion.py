@@ -149,7 +149,10 @@ def _fit(
     Source:
         The multiplicative update of Lee and Seung, Advances in NIPS 13 (2001), of one factor.
     """
-    far = np.nanquantile(np.where(known, square, np.nan), FAR, axis=0)
+    if bool(known.all()):
+        far = np.quantile(square, FAR, axis=0)
+    else:
+        far = np.nanquantile(np.where(known, square, np.nan), FAR, axis=0)
     usual = _mean(square, known)
     bounded = np.where(known, np.minimum(square, far), usual)
     told = terms.T @ bounded
