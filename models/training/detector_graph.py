@@ -176,6 +176,10 @@ def _affine(
         weights = [np.vstack([*each]) for each in zip(weights, bias, strict=True)]
     if square:
         tensor = graph.node("Mul", tensor, tensor)
+    if beside:
+        # OpenVINO multiplies by several weights only what is as often there itself.
+        tensor = graph.node("Unsqueeze", tensor, graph.constant([0], np.int64))
+        tensor = graph.node("Concat", *[tensor] * len(weights), axis=0)
     total = _product(graph, tensor, weights, rounded=False)
     return total if beside else graph.node("Add", total, _beside(graph, bias))
 

@@ -76,7 +76,7 @@ def test_words_are_made_anew_only_when_the_anomaly_changes(findings: Counting) -
 def test_raised_but_below_the_limit_is_nobodys_business_until_it_has_alarmed(
     findings: Counting,
 ) -> None:
-    calm, raised = healthy(2000, 5).values[:CELLS].T.copy(), moved(3, 0)
+    calm, raised = healthy(2000, 5).values[:CELLS].T.copy(), moved(3, 0.25)
     assert said(findings, calm).severity < 0.5, "after a start each machine is mentioned once"
     for _ in range(3):
         assert not told(findings, raised)

@@ -103,7 +103,9 @@ def test_a_sensor_that_drifts_from_its_neighbour_is_told_and_the_model_judges_on
     assert [c.alarm for c in doubted] == alarms
     assert judged.assessments.severity[0] > 1, "it may be the machine: nothing is hidden"
     for doubt in doubted:
-        assert "strays alone while its neighbours stay" in str(doubt.text)
+        # Which of two that measure the same is wrong, a model may leave open.
+        text = str(doubt.text)
+        assert "strays alone while its neighbours stay" in text or "no longer agree" in text
     good = windows(rows[500 : 500 + CELLS].T[None].copy())
     assert [c.active for c in told(twins, doubts, good)] == [False] * len(alarms)
 

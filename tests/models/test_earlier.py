@@ -1,6 +1,7 @@
 """What follows late: where other signals were explains it, where it helps and only there."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from models.features.earlier import EARLIER
 from models.features.plan import FeaturePlan
 from models.quantise import run
 from models.record import Record
+from models.runtime import open_session
 from models.training import plan
 from models.training.anomaly import train
 from models.training.companies import Members, hinted
@@ -103,3 +105,18 @@ def test_the_graphs_explain_and_stand_in_as_the_detector_does() -> None:
         x = x[np.isfinite(x[:, : learned.plan.measured]).any(axis=1)]
         want = learned.states.score(x)
         np.testing.assert_allclose(run(made.fp32, x)["score"], want, rtol=2e-3, equal_nan=True)
+
+
+def test_openvino_judges_by_several_conditions(tmp_path: Path) -> None:
+    pytest.importorskip("openvino")
+    rig = SWITCHED["oven"]
+    made = train(record(rig, 11).rows(slice(0, rig.rows)))
+    assert len(made.manifest.detail["conditions"]) > 1
+    bundle = made.write(tmp_path / "oven.fwm")
+    told = []
+    for device in ("cpu", "openvino:CPU"):
+        session = open_session(bundle, device)
+        told.append([session.run(bundle.golden.x[:n])["score"] for n in (48, 1)])
+        session.close()
+    for want, got in zip(*told, strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-4)
