@@ -23,6 +23,7 @@ WHOLE_SHARE = 0.25
 REACH_Z = 8.0
 """Standard deviations up to which one feature may explain another."""
 STAND_IN_RIDGE = 0.05
+"""Of what stands in for where a signal was, if that is missing."""
 GAIN_MIN, CERTAIN, SURE_FOLDS = 0.1, 2.0, 4
 """Share of what is left over (in logarithms of its squares), and standard errors, by which held-out
 parts, so many at least, must be foretold better by where signals were earlier."""

@@ -221,7 +221,7 @@ def _hinted(
     usual state, the odder looks another that the record holds but once.
     """
     hints = np.arange(form.judged, len(form.floor))
-    if not len(hints):
+    if not len(hints) or sum(map(len, sequences)) < limits.WINDOWS_MIN * reach:
         return None
     say("asking whether it helps to know where signals were")
     out = replace(form, companies=tuple(hinted(each, hints, signals) for each in form.companies))
