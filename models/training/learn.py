@@ -11,9 +11,9 @@ from models.ewma import Ewma
 from models.features.plan import FeaturePlan
 from models.record import Record
 from models.start import Start
-from models.training import conditions, gaps, limits, starts
+from models.training import conditions, gaps, lag, limits, starts
 from models.training import grid as grids
-from models.training.companies import companies, hinted
+from models.training.companies import companies
 from models.training.company import Form
 from models.training.conditions import Conditions
 from models.training.detector import Detector
@@ -31,10 +31,6 @@ are taken, which overlap less."""
 SETTLED_TIMES = 2.0
 FAULT_TIMES = 8.0
 """A stretch that scores so many times the usual is no healthy machine, and is trained around."""
-EARNED_MIN = 0.005
-"""By how much better (AUROC) invented faults must be told for features that only explain: they are
-three quarters more to compute. Where little follows late it was 0.002 at most, else 0.011 or more.
-"""
 FAULT_SHARE_MAX = 0.25
 """If more than this is strange, no part can be told to be the healthy one."""
 
@@ -108,11 +104,11 @@ def learn(
         notes.append(starts.told(early, grid.cells / reach, grid))
     sequences, scores, found = _around_faults(sequences, scores, form, reach, say)
     notes += found
-    better = _hinted(sequences, form, signals, reach, say)
+    better = lag.asked(sequences, form, signals, reach, say)
     if better is not None:
         form, scores = better, limits.held_out(sequences, better, reach, say=say)
     else:
-        sequences, early = _bare(sequences, form), _bare(early, form)
+        sequences, early = lag.bare(sequences, form), lag.bare(early, form)
         plan, form = without_earlier(plan), form.bare()
     say("choosing operating conditions")
     count = conditions.choose(sequences, form, reach)
@@ -122,6 +118,8 @@ def learn(
     states = conditions.fit_conditions(sequences, form, count, reach)
     if len(states.parts) > 1:
         notes.append(f"{len(states.parts)} operating conditions are told apart")
+    if late := lag.signals(states, plan):
+        notes.append(f"known by where other signals were, too: {_some(late)}")
     # Runs of one course are one machine's, one after the other.
     longest = (sum if form.alike else max)(map(len, sequences))
     window_s = None if grid.period_s is None else grid.period_s * grid.cells
@@ -144,10 +142,10 @@ def learn(
         cells=grid.cells,
         fewest=float(states.whole.independent.min()),
     )
-    first, late = _parted(sequences, reach, form.alike)
-    if first and late:
+    first, last = _parted(sequences, reach, form.alike)
+    if first and last:
         model = conditions.fit_conditions(first, form, count, reach)
-        told = [model.score(s).astype(np.float32) for s in late]
+        told = [model.score(s).astype(np.float32) for s in last]
         if ewma is not None:
             told = [ewma.along(ewma.begin(1), s, cells) for s in told]
         chosen, notes = _check_forward(chosen, np.concatenate(told), notes)
@@ -208,32 +206,8 @@ def _oldest_first(record: Record) -> list[NDArray[np.int64]]:
     return sorted(runs, key=lambda rows: float(began[rows[0]]))
 
 
-def _hinted(
-    sequences: list[NDArray[np.float32]],
-    form: Form,
-    signals: NDArray[np.int64],
-    reach: int,
-    say: limits.Say,
-) -> Form | None:
-    """With where signals were earlier, if faults are told better so; else None.
-
-    Asked when starts and faults are left out by what is known without: the more is known of the
-    usual state, the odder looks another that the record holds but once.
-    """
-    hints = np.arange(form.judged, len(form.floor))
-    if not len(hints) or sum(map(len, sequences)) < limits.WINDOWS_MIN * reach:
-        return None
-    say("asking whether it helps to know where signals were")
-    out = replace(form, companies=tuple(hinted(each, hints, signals) for each in form.companies))
-    size = conditions.sizes(sequences, form, reach)
-    knowing, without = (conditions.tells(sequences, f, 1, reach, size) for f in (out, form))
-    return out if knowing > without + EARNED_MIN else None
-
-
-def _bare(sequences: Sequence[NDArray[np.float32]], form: Form) -> list[NDArray[np.float32]]:
-    """Without the features that only explain."""
-    explains = slice(form.judged, len(form.floor))
-    return [np.delete(s, explains, axis=1) for s in sequences]
+def _some(signals: Sequence[str]) -> str:
+    return ", ".join(signals[:6]) + (" …" if len(signals) > 6 else "")
 
 
 def _around_faults(
@@ -324,8 +298,8 @@ def _check_steady(
     level = [i for i, name in enumerate(plan.names) if name.endswith(":mean")]
     drifting = [plan.names[i].rpartition(":")[0] for i in level if model.independent[i] < 6]
     if drifting:
-        shown = ", ".join(drifting[:6]) + (" …" if len(drifting) > 6 else "")
-        notes = [*notes, f"still drifting when the record ended, so it counts for less: {shown}"]
+        text = f"still drifting when the record ended, so it counts for less: {_some(drifting)}"
+        notes = [*notes, text]
     if chosen.supported and len(drifting) > 0.5 * len(level):
         doubt = limits.Doubt("drifting", {"signals": ", ".join(drifting[:6])})
         chosen = replace(chosen, supported=False, doubt=doubt)

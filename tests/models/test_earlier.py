@@ -36,6 +36,7 @@ def test_a_temperature_that_follows_its_load_late_is_told_when_it_is_a_little_of
     fault = replace(whole, values=values)
     learned = learn(whole.rows(slice(0, rig.rows)))
     assert knows_earlier(learned)
+    assert any("known by where other signals were, too: s" in note for note in learned.notes)
     assert verdicts(learned, whole, rig.rows).mean() < 0.01
     assert verdicts(learned, fault, rig.rows + 1000).mean() > 0.8
     monkeypatch.setattr(plan, "EXPLAINING_MAX", 0)
@@ -44,7 +45,9 @@ def test_a_temperature_that_follows_its_load_late_is_told_when_it_is_a_little_of
 
 
 def test_where_nothing_is_late_nothing_earlier_is_asked() -> None:
-    assert not knows_earlier(learn(healthy(4000)))
+    learned = learn(healthy(4000))
+    assert not knows_earlier(learned)
+    assert not any("where other signals were" in note for note in learned.notes)
 
 
 def test_a_product_that_the_record_holds_once_is_no_fault_for_what_is_known_of_the_others() -> None:
