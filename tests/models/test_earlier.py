@@ -1,6 +1,7 @@
 """What follows late: where other signals were explains it, where it helps and only there."""
 
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 
 from models.features.earlier import EARLIER
 from models.features.plan import FeaturePlan
+from models.follow import Bounds
 from models.quantise import run
 from models.record import Record
 from models.runtime import open_session
@@ -16,10 +18,18 @@ from models.training.anomaly import train
 from models.training.companies import Members, hinted
 from models.training.explained import _Sums, axes, weights
 from models.training.learn import Learned, learn
+from models.training.trained import Trained
 from models.windows import features
 from tests.models.plants import healthy
 from tests.models.rigs import RIGS, SWITCHED
 from tests.models.test_rigs import record, verdicts
+
+
+@cache
+def oven() -> Trained:
+    """Learned in several conditions, and asked where its signals were."""
+    rig = SWITCHED["oven"]
+    return train(record(rig, 11).rows(slice(0, rig.rows)))
 
 
 def knows_earlier(learned: Learned) -> bool:
@@ -112,8 +122,7 @@ def test_the_graphs_explain_and_stand_in_as_the_detector_does() -> None:
 
 def test_openvino_judges_by_several_conditions(tmp_path: Path) -> None:
     pytest.importorskip("openvino")
-    rig = SWITCHED["oven"]
-    made = train(record(rig, 11).rows(slice(0, rig.rows)))
+    made = oven()
     assert len(made.manifest.detail["conditions"]) > 1
     bundle = made.write(tmp_path / "oven.fwm")
     told = []
@@ -123,3 +132,22 @@ def test_openvino_judges_by_several_conditions(tmp_path: Path) -> None:
         session.close()
     for want, got in zip(*told, strict=True):
         np.testing.assert_allclose(got, want, rtol=1e-4)
+
+
+def test_where_a_missing_signal_was_is_told_by_where_the_others_were() -> None:
+    rig = SWITCHED["oven"]
+    learned = learn(record(rig, 11).rows(slice(0, rig.rows)))
+    x = np.concatenate(learned.sequences)
+    one = learned.states.whole.companies[0]
+    z = np.clip((x[:, one.at] - one.centre) / one.scale, -8, 8)
+    told = (np.nan_to_num(z) @ one.expected)[:, one.told :]
+    assert told.shape[1] == 9
+    assert min(np.corrcoef(told[:, i], z[:, one.told + i])[0, 1] for i in range(9)) > 0.7
+
+
+def test_what_is_followed_moves_where_a_signal_was_as_well() -> None:
+    made = oven()
+    bounds = Bounds.of(made.manifest)
+    assert bounds is not None
+    moved = {made.manifest.features[i] for i in bounds.features.tolist()}
+    assert {f"s1:{kind}" for kind in ("mean", "recent_mean", *EARLIER)} <= moved

@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from models.quantise import run
 from models.record import Record
-from models.training import conditions, motion
+from models.training import company, conditions, motion
 from models.training.anomaly import train
+from models.training.companies import Members
 from models.training.company import Form
 from models.training.folds import folds
 from models.training.learn import learn
@@ -105,3 +106,17 @@ def test_several_conditions_are_kept_only_if_they_tell_faults_better(
 
     monkeypatch.setattr(conditions, "tells", ill)
     assert len(learn(whole).states.parts) == 1
+
+
+def test_what_is_left_counts_in_units_of_a_machine_at_rest() -> None:
+    rng = np.random.default_rng(4)
+    moves = np.where(rng.random(4000) < 0.1, 5.0, 0.1) * rng.uniform(0.5, 1.5, 4000)
+    x = np.column_stack([rng.normal(size=4000) * np.sqrt(1 + 9 * moves**2), moves, np.zeros(4000)])
+    at = np.arange(2)
+    still = Form(np.full(2, 1e-9), (np.ones(2, bool),), 0 * at, np.zeros(2), (Members(at, 2),))
+    own = []
+    for form in (still, replace(still, motion=motion.Motion(at[1:], np.ones(1), at))):
+        rows = form.motion.beside(x)
+        one, _ = company.learn(rows, Members(at, 2), form, list(folds([4000], 20)), [4000], 20)
+        own.append(one.own[0])
+    assert own[1] > 2 * own[0]
