@@ -23,7 +23,6 @@ from models.training.grid import judged_cells
 from models.training.learn import learn
 from models.training.limits import Say, nobody
 from models.training.nameplate import NAMELESS, Nameplate
-from models.training.plan import blocks_of
 from models.training.screen import Screened
 from models.training.trained import Trained
 from models.windows import Grid, lay
@@ -61,7 +60,7 @@ def train(
     x = np.concatenate(learned.sequences)
     say("comparing int8 with float32")
     fp32, int8, parity = int8_of(learned, precision=precision, seed=seed)
-    healthy = _healthy(plan, learned.screened.record, x)
+    healthy = _healthy(plan, learned.screened.record, x[:, : states.whole.judged])
     golden = _golden(fp32, int8, x, seed)
     manifest = Manifest(
         **nameplate.fields("anomaly", _hash(learned.screened.record)),
@@ -154,10 +153,9 @@ def _neighbours(plan: FeaturePlan, x: NDArray[np.float32], record: Record) -> di
 
 def _healthy(plan: FeaturePlan, record: Record, x: NDArray[np.float32]) -> list[dict[str, object]]:
     units = dict(zip(record.names, record.units, strict=True))
-    judged = int(np.any(blocks_of(plan), axis=0).sum())
-    low, high = np.nanquantile(x[:, :judged], [0.01, 0.99], axis=0)
+    low, high = np.nanquantile(x, [0.01, 0.99], axis=0)
     out: list[dict[str, object]] = []
-    for index, name in enumerate(plan.names[:judged]):
+    for index, name in enumerate(plan.names[: x.shape[1]]):
         signal, _, kind = name.rpartition(":")
         unit = CATALOGUE[kind].unit
         text = units[signal] if unit == "same" else unit

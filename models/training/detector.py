@@ -34,6 +34,11 @@ class Detector:
     motion: Motion
 
     @property
+    def judged(self) -> int:
+        """How many features are judged; behind them stand those that only explain."""
+        return int(np.any(self.blocks, axis=0).sum())
+
+    @property
     def centre(self) -> Floats:
         """float64[d]."""
         return self._each([each.centre for each in self.companies])

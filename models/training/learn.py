@@ -174,7 +174,8 @@ def _windows(
     most = min(WINDOWS_MAX, VALUES_MAX // len(plan.names))
     every = max(1, -(-len(record) // (shared * grid.hop_cells * most)))
     told, x = some_features(record, plan, grid.every_cell(), every * grid.hop_cells * shared)
-    usable = np.isfinite(x[:, : plan.measured]).mean(axis=1) >= 0.5
+    judged = np.flatnonzero(np.any(blocks_of(plan), axis=0))
+    usable = np.isfinite(x[:, judged]).mean(axis=1) >= 0.5
     notes = []
     lost = float(np.mean(~usable)) if len(usable) else 0.0
     if lost > 0.01:

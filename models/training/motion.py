@@ -21,7 +21,9 @@ STRETCH_MAX = 8.0
 CERTAIN = 2.0
 """Standard errors by which held-out parts must speak for it."""
 ROWS_MAX = 1500
+"""Windows by which it is fitted."""
 STEPS = 200
+"""Of the fit; each is two small products."""
 FAR = 0.99
 """Quantile at which a squared residual counts no further, so that no single moment decides."""
 WINDOWS_MIN = 20

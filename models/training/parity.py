@@ -56,8 +56,8 @@ def measure(fp32: bytes, int8: bytes, learned: Learned, *, how: str, seed: int) 
         how: Kept in the result.
         seed: Of the invented faults.
     """
-    judged = int(np.any(learned.states.whole.blocks, axis=0).sum())
-    sequences, scale = learned.sequences, learned.states.whole.scale[:judged]
+    sequences, model = learned.sequences, learned.states.whole
+    scale = model.scale[: model.judged]
     limit, ewma = learned.limit.value, learned.ewma
     loss, changed = 0.0, 0.0
     for index, sequence in enumerate(sequences[:SEQUENCES_MAX]):
