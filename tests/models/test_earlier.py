@@ -7,12 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from gateway.pipeline.assess import Judge
+from gateway.pipeline.windows import Windows
 from models.features.earlier import EARLIER
 from models.features.plan import FeaturePlan
 from models.follow import Bounds
 from models.quantise import run
 from models.record import Record
 from models.runtime import open_session
+from models.score import score
 from models.training import plan
 from models.training.anomaly import train
 from models.training.companies import Members, hinted
@@ -151,3 +154,25 @@ def test_what_is_followed_moves_where_a_signal_was_as_well() -> None:
     assert bounds is not None
     moved = {made.manifest.features[i] for i in bounds.features.tolist()}
     assert {f"s1:{kind}" for kind in ("mean", "recent_mean", *EARLIER)} <= moved
+
+
+def test_the_gateway_knows_where_signals_were_as_score_does(tmp_path: Path) -> None:
+    rig = SWITCHED["oven"]
+    bundle = oven().write(tmp_path / "oven.fwm")
+    table = record(rig, 12).rows(slice(0, 400))
+    replayed = score(bundle, table)
+    judge = Judge(bundle, open_session(bundle, "cpu"), ["oven-1"], shadow=False)
+    cells = bundle.manifest.window.cells
+    for end in (200, 260, 400):
+        seen = Windows(
+            rows=np.array([0]),
+            end_ns=np.array([end], np.int64),
+            value=table.values[end - cells : end].T[None].copy(),
+            coverage=np.ones((1, table.values.shape[1])),
+            full=np.array([True]),
+        )
+        judged = judge.judge(seen, np.array([0.5]))
+        np.testing.assert_allclose(judged.features[0], replayed.features[end - 1], rtol=1e-6)
+        assert judged.assessments.contribution[0] == pytest.approx(
+            replayed.contribution[end - 1], abs=1e-4
+        )
