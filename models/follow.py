@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from models.features.bends import BENDS, SHARES
 from models.features.earlier import EARLIER
 from models.manifest import Manifest
 
@@ -43,7 +44,12 @@ RISE_MIN = 0.03
 TOGETHER_MIN, TOGETHER_SHARE = 3, 1 / 3
 """So many signals, and so large a share of them, that go at once are a fault until proven else."""
 LEVELS = ("mean", "recent_mean")
-"""Features that an offset of the signal moves. Spreads are never followed: they do not drift."""
+"""Features that tell where a signal lies."""
+MOVED = dict.fromkeys((*LEVELS, *EARLIER), 1.0) | {
+    kind: 1.0 - SHARES[which] for kind, (which, _) in BENDS.items()
+}
+"""By how much an offset of its signal moves a feature: what lies above a level by the share of the
+samples that do. Spreads are never followed: they do not drift."""
 
 Floats = NDArray[np.float64]
 
@@ -70,6 +76,7 @@ class Bounds:
             signal cannot be followed.
         features: int64[m], which of the `d` features an offset moves.
         owner: int64[m], the signal of each of these.
+        share: float64[m], by how much of the offset it moves each.
         norm: How many features the model's norm is over.
         limit: Of the score.
     """
@@ -79,6 +86,7 @@ class Bounds:
     spread: Floats
     features: NDArray[np.int64]
     owner: NDArray[np.int64]
+    share: Floats
     norm: int
     limit: float
 
@@ -91,9 +99,9 @@ class Bounds:
         names = tuple(signal.name for signal in manifest.signals)
         at = {name: i for i, name in enumerate(names)}
         moved = [
-            (i, at[signal])
+            (i, at[signal], MOVED[kind])
             for i, (signal, _, kind) in enumerate(f.rpartition(":") for f in manifest.features)
-            if (kind in LEVELS or kind in EARLIER) and signal in at
+            if kind in MOVED and signal in at
         ]
         if not moved:
             return None
@@ -102,8 +110,9 @@ class Bounds:
             signals=names,
             units=tuple(signal.unit for signal in manifest.signals),
             spread=np.array([float(spread.get(name) or np.inf) for name in names]),
-            features=np.array([i for i, _ in moved], np.int64),
-            owner=np.array([owner for _, owner in moved], np.int64),
+            features=np.array([i for i, _, _ in moved], np.int64),
+            owner=np.array([owner for _, owner, _ in moved], np.int64),
+            share=np.array([share for _, _, share in moved]),
             norm=int(held["norm"]),
             limit=manifest.limit.value,
         )
@@ -164,7 +173,8 @@ class Follow:
             return features
         out = features.copy()
         bounds = self.bounds
-        out[:, bounds.features] -= self.offset[rows][:, bounds.owner].astype(np.float32)
+        moved = self.offset[rows][:, bounds.owner] * bounds.share
+        out[:, bounds.features] -= moved.astype(np.float32)
         return out
 
     def saw(

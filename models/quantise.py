@@ -22,7 +22,7 @@ HEAVY = frozenset({"Gemm", "MatMul", "Conv"})
 WIDEN = 1.25
 """Calibration sees healthy data; a fault lies beyond it. Ranges grow by this factor."""
 
-ROWS_MAX, VALUES_MAX = 4096, 1 << 21
+ROWS_MAX, VALUES_MAX = 1024, 1 << 21
 """Rows that are run at once, and numbers in them."""
 
 Floats = NDArray[np.float32]

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.errors import BundleError
+from models.features.bends import BENDS, SHARES, above
 from models.features.catalogue import CATALOGUE, correlation
 from models.features.earlier import EARLIER
 from models.features.partial import PARTIAL
@@ -24,6 +25,8 @@ CHUNK_CELLS = 1 << 22
 """Cells worked on at once, so that memory stays bounded however many windows are asked for."""
 
 _KINDS = {**PARTIAL, **EARLIER, **{name: row.compute for name, row in CATALOGUE.items()}}
+HINTS = frozenset({*EARLIER, *BENDS})
+"""Kinds of features that explain others, and are not judged."""
 
 Ints = NDArray[np.int64]
 
@@ -44,6 +47,7 @@ class FeaturePlan:
         usual: float[k + 1, 2], samples that nine of ten healthy windows hold of each signal, in the
             whole window and in its newest part; last, cells with a sample of any signal in the
             windows that had the fewest. Empty where a model takes no account of gaps.
+        levels: float[k, 3], the levels of `models.features.bends`; empty where no feature asks.
         _alike: Each kind of feature, its columns, and the signal (of correlations the two) of each.
     """
 
@@ -55,6 +59,7 @@ class FeaturePlan:
     regimes: Regimes | None = None
     recent_cells: int = 0
     usual: tuple[tuple[float, float], ...] = ()
+    levels: tuple[tuple[float, ...], ...] = ()
     _alike: tuple[tuple[str, Ints, Ints], ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -69,7 +74,7 @@ class FeaturePlan:
             if (
                 not parts
                 or not set(parts) <= known
-                or not (pair or feature in ERRORS or feature in _KINDS)
+                or not (pair or feature in ERRORS or feature in BENDS or feature in _KINDS)
             ):
                 raise BundleError(f"features: {name!r} is not a feature of this model's signals")
             columns.setdefault(feature, []).append(column)
@@ -94,6 +99,7 @@ class FeaturePlan:
             regimes=_regimes(manifest),
             recent_cells=manifest.window.recent_cells or 0,
             usual=_usual(manifest),
+            levels=_levels(manifest),
         )
 
     @property
@@ -163,6 +169,8 @@ class FeaturePlan:
                     continue
                 if feature in ERRORS:
                     values = self._error(feature, stack, fresh)
+                elif feature in BENDS:
+                    values = above(stack, np.asarray(self.levels), feature)
                 else:
                     values = _KINDS[feature](stack)
                 out[:, columns] = np.broadcast_to(values, a * k).reshape(a, k)[:, signals]
@@ -199,6 +207,22 @@ def _usual(manifest: "Manifest") -> tuple[tuple[float, float], ...]:
     if out and len(out) != len(manifest.signals) + 1:
         raise BundleError(
             f"detail.usual: must be of {len(manifest.signals)} signals and of rows, was {held!r}"
+        )
+    return out
+
+
+def _levels(manifest: "Manifest") -> tuple[tuple[float, ...], ...]:
+    if not any(name.rpartition(":")[2] in BENDS for name in manifest.features):
+        return ()
+    held = manifest.detail.get("levels", [])
+    try:
+        out = tuple(tuple(map(float, each)) for each in held)
+    except (TypeError, ValueError) as error:
+        raise BundleError(f"detail.levels: cannot be read ({error})") from error
+    k = len(manifest.signals)
+    if len(out) != k or any(len(e) != len(SHARES) or not np.isfinite(e).all() for e in out):
+        raise BundleError(
+            f"detail.levels: must be {len(SHARES)} of each of {k} signals, was {held!r}"
         )
     return out
 

@@ -100,6 +100,7 @@ def train(
             "stale_cells": grid.stale_cells,
             "held_cells": list(grid.held_cells),
             "usual": plan.usual,
+            "levels": plan.levels,
             "conditions": [round(share, 4) for share in states.share],
             "operating": operating(states, plan),
             "follow": following(states, plan),

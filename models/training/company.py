@@ -73,9 +73,8 @@ class Form:
         """How many features are judged; behind them stand those that only explain."""
         return int(np.any(self.blocks, axis=0).sum())
 
-    def bare(self) -> "Form":
-        """Of those that are judged alone."""
-        at = slice(self.judged)
+    def of(self, at: Ints) -> "Form":
+        """Of some features alone, all that are judged among them."""
         return replace(
             self,
             floor=self.floor[at],

@@ -11,7 +11,7 @@ from models.ewma import Ewma
 from models.features.plan import FeaturePlan
 from models.record import Record
 from models.start import Start
-from models.training import conditions, gaps, lag, limits, starts
+from models.training import conditions, gaps, hints, limits, starts
 from models.training import grid as grids
 from models.training.companies import companies
 from models.training.company import Form
@@ -19,7 +19,7 @@ from models.training.conditions import Conditions
 from models.training.detector import Detector
 from models.training.folds import FOLDS, one_course
 from models.training.motion import motion_of
-from models.training.plan import blocks_of, floors, plan_of, signals_of, without_earlier
+from models.training.plan import blocks_of, floors, plan_of, signals_of
 from models.training.screen import Screened, screen
 from models.windows import Grid, rows_per_cell, some_features
 
@@ -104,12 +104,11 @@ def learn(
         notes.append(starts.told(early, grid.cells / reach, grid))
     sequences, scores, found = _around_faults(sequences, scores, form, reach, say)
     notes += found
-    better = lag.asked(sequences, form, signals, reach, say)
-    if better is not None:
-        form, scores = better, limits.held_out(sequences, better, reach, say=say)
-    else:
-        sequences, early = lag.bare(sequences, form), lag.bare(early, form)
-        plan, form = without_earlier(plan), form.bare()
+    kinds = hints.asked(sequences, form, plan, reach, say)
+    early, _, _ = hints.only(kinds, early, form, plan)
+    sequences, plan, form = hints.only(kinds, sequences, form, plan)
+    if kinds:
+        scores = limits.held_out(sequences, form, reach, say=say)
     say("choosing operating conditions")
     count = conditions.choose(sequences, form, reach)
     if count > 1:
@@ -118,8 +117,7 @@ def learn(
     states = conditions.fit_conditions(sequences, form, count, reach)
     if len(states.parts) > 1:
         notes.append(f"{len(states.parts)} operating conditions are told apart")
-    if late := lag.signals(states, plan):
-        notes.append(f"known by where other signals were, too: {_some(late)}")
+    notes += hints.notes(states, plan)
     # Runs of one course are one machine's, one after the other.
     longest = (sum if form.alike else max)(map(len, sequences))
     window_s = None if grid.period_s is None else grid.period_s * grid.cells

@@ -1,13 +1,15 @@
 """Chooses which features a detector takes of a record, and says how they belong together."""
 
 import warnings
+from collections.abc import Collection
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from models.features.bends import BENDS, levels_of
 from models.features.earlier import EARLIER
-from models.features.plan import FeaturePlan
+from models.features.plan import HINTS, FeaturePlan
 from models.record import Record
 from models.training.rates import own_cells
 from models.windows import Grid, some_features
@@ -17,7 +19,7 @@ CELLS_SPREAD, CELLS_RECENT, SAMPLES_RECENT = 4, 16, 2
 that eighth for its fluctuation; where a signal is sampled more seldom, of its own intervals."""
 WINDOWS_CHOOSING = 3000
 EXPLAINING_MAX = 60
-"""Of a wider machine, where its signals were is not asked: too many features for what they tell."""
+"""A wider machine gets no features that only explain: too many for what they tell."""
 JUMP, RARE = 0.05, 0.01
 """Share of a signal's range, without its rarest values, that is more than a step of rounding."""
 SURER = 0.6
@@ -25,8 +27,8 @@ SURER = 0.6
 
 
 def plan_of(record: Record, grid: Grid) -> FeaturePlan:
-    """Mean and fluctuation of each signal, over the window and over its newest part; and where it
-    was before that, which explains the others."""
+    """Mean and fluctuation of each signal, over the window and over its newest part; and what only
+    explains others: where it was before that, and how far above levels of its own."""
     levels = [f"{signal}:mean" for signal in record.names]
     wobble: list[str] = []
     if grid.cells >= CELLS_SPREAD:
@@ -47,7 +49,7 @@ def plan_of(record: Record, grid: Grid) -> FeaturePlan:
             if kind == "mean" or lately >= SAMPLES_RECENT * every[s]
         ]
         if len(record.names) <= EXPLAINING_MAX:
-            names += [f"{signal}:{kind}" for kind in EARLIER for signal in record.names]
+            names += [f"{s}:{kind}" for kind in (*EARLIER, *BENDS) for s in record.names]
     return FeaturePlan(
         record.names,
         tuple(names),
@@ -55,6 +57,7 @@ def plan_of(record: Record, grid: Grid) -> FeaturePlan:
         grid.cells,
         grid.hop_cells,
         recent_cells=grid.recent_cells,
+        levels=levels_of(record.values),
     )
 
 
@@ -97,17 +100,20 @@ def _jumps(values: NDArray[np.float64]) -> bool:
     return float(np.median(moved)) >= JUMP * float(high - low)
 
 
-def without_earlier(plan: FeaturePlan) -> FeaturePlan:
-    """The same without what only explains."""
-    return replace(plan, names=tuple(n for n in plan.names if n.rpartition(":")[2] not in EARLIER))
+def with_hints(plan: FeaturePlan, kinds: Collection[str]) -> FeaturePlan:
+    """The same, of what only explains with these kinds alone."""
+    out = {n for n in plan.names if n.rpartition(":")[2] in HINTS.difference(kinds)}
+    levels = plan.levels if BENDS.keys() & kinds else ()
+    return replace(plan, names=tuple(n for n in plan.names if n not in out), levels=levels)
 
 
 def blocks_of(plan: FeaturePlan) -> tuple[NDArray[np.bool_], ...]:
     """Which features belong to the whole window, and which to its newest part; what only explains
     belongs to neither."""
     kinds = [name.rpartition(":")[2] for name in plan.names[: plan.measured]]
-    recent = np.array([kind.startswith("recent_") for kind in kinds])
-    whole = ~recent & ~np.isin(kinds, list(EARLIER))
+    judged = ~np.isin(kinds, list(HINTS))
+    newest = np.array([kind.startswith("recent_") for kind in kinds])
+    whole, recent = judged & ~newest, judged & newest
     return (whole, recent) if bool(recent.any()) else (whole,)
 
 

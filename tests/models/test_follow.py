@@ -105,6 +105,7 @@ def plain_bounds(k: int = 3, limit: float = 4.0) -> Bounds:
         np.ones(k),
         np.arange(k, dtype=np.int64),
         np.arange(k, dtype=np.int64),
+        np.ones(k),
         2 * k,
         limit,
     )
