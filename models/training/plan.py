@@ -7,10 +7,11 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from models.features.bends import BENDS, levels_of
+from models.features.bends import BENDS, SHARES, levels_of
 from models.features.earlier import EARLIER
 from models.features.plan import HINTS, FeaturePlan
 from models.record import Record
+from models.training.company import effective
 from models.training.rates import own_cells
 from models.windows import Grid, some_features
 
@@ -20,6 +21,9 @@ that eighth for its fluctuation; where a signal is sampled more seldom, of its o
 WINDOWS_CHOOSING = 3000
 EXPLAINING_MAX = 60
 """A wider machine gets no features that only explain: too many for what they tell."""
+VALUES_CHOOSING = 20_000
+BENT_MIN = 10
+"""Independent values by which a curve may be told: two that drift once bend as they like."""
 JUMP, RARE = 0.05, 0.01
 """Share of a signal's range, without its rarest values, that is more than a step of rounding."""
 SURER = 0.6
@@ -57,7 +61,20 @@ def plan_of(record: Record, grid: Grid) -> FeaturePlan:
         grid.cells,
         grid.hop_cells,
         recent_cells=grid.recent_cells,
-        levels=levels_of(record.values),
+        levels=_levels(record),
+    )
+
+
+def _levels(record: Record) -> tuple[tuple[float, ...], ...]:
+    """The levels above which signals explain others; of one that drifts, what it never passed."""
+    thin = record.values[:: max(1, len(record) // VALUES_CHOOSING)].astype(np.float64)
+    drifts = effective(thin) < BENT_MIN
+    with np.errstate(all="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        most = np.nan_to_num(np.nanmax(record.values, axis=0))
+    return tuple(
+        (float(most[i]),) * len(SHARES) if drifts[i] else levels
+        for i, levels in enumerate(levels_of(record.values))
     )
 
 
