@@ -115,6 +115,17 @@ class Record:
             if len(rows):
                 yield name, rows
 
+    def oldest_first(self) -> list[NDArray[np.int64]]:
+        """The rows of each run, the oldest run first, in whichever order their files were given.
+
+        What changes slowly from run to run is told by their order.
+        """
+        runs = [rows for _, rows in self.sequences()]
+        if self.time_s is None:
+            return runs
+        began = self.time_s
+        return sorted(runs, key=lambda rows: float(began[rows[0]]))
+
 
 def while_running(record: Record) -> Record:
     """The rows on which the signal `running` is above 0, without it; each stretch is a sequence.

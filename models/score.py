@@ -17,6 +17,7 @@ from models.record import RUNNING, Record
 from models.runtime import open_session
 from models.sensors import Sensors
 from models.start import Start
+from models.strays import Blame, Strays
 from models.windows import Grid, features, rows_per_cell
 
 COVERAGE_MIN = 0.5
@@ -140,21 +141,32 @@ def score(
     still = stood(record, manifest, grid)
     ready = (cover >= COVERAGE_MIN) & ~still
     begins = _begins(record, ready, still)
-    ewma, start = Ewma.of(manifest), Start.of(manifest)
+    ewma, start, strays = Ewma.of(manifest), Start.of(manifest), Strays.of(manifest)
+    blame = Blame.of(manifest.features, plan.signals) if strays is not None else None
     session = open_session(bundle, device, precision=precision)
     try:
-        for at, follower, level, since in _chunks(
-            ready, mine, _bounds(bundle, mine) if follow else None, ewma
+        for at, follower, level, since, astray in _chunks(
+            ready, mine, _bounds(bundle, mine) if follow else None, ewma, strays
         ):
             seen = np.ascontiguousarray(x[at])
             if follower is not None:
                 seen = follower.corrected(np.zeros(len(at), np.int64), seen)
             made = session.run(seen)
             if start is not None:
-                made["score"] = start.along(since, made["score"], begins[at], cells)
+                weighed = start.along(since, made["score"], begins[at], cells)
+                if strays is not None:
+                    # What is off at a start counts as much less as its score does.
+                    made["residual"] *= (weighed / made["score"])[:, None]
+                made["score"] = weighed
             out[at] = made["score"] if ewma is None else ewma.along(level, made["score"], cells)
             contribution[at] = made["contribution"]
             direction[at] = np.sign(made["direction"]).astype(np.int8)
+            if strays is not None and blame is not None:
+                lasts, levels = strays.along(astray, made["residual"], made["score"], cells)
+                by = np.flatnonzero(lasts > out[at])
+                out[at] = np.fmax(out[at], lasts)
+                share, side = blame.blamed(strays.astray(levels[by]))
+                contribution[at[by]], direction[at[by]] = share, side
             if follower is not None:
                 assert mine.time_s is not None
                 t_ns = (mine.time_s[at] * 1e9).astype(np.int64)
@@ -216,10 +228,22 @@ def _bounds(bundle: Bundle, record: Record) -> Bounds:
 
 
 def _chunks(
-    ready: NDArray[np.bool_], record: Record, bounds: Bounds | None, ewma: Ewma | None
-) -> Iterator[tuple[NDArray[np.int64], Follow | None, NDArray[np.float64], NDArray[np.float64]]]:
-    """The rows to score, some of one sequence at a time, what follows and remembers it, and since
-    when it runs.
+    ready: NDArray[np.bool_],
+    record: Record,
+    bounds: Bounds | None,
+    ewma: Ewma | None,
+    strays: Strays | None,
+) -> Iterator[
+    tuple[
+        NDArray[np.int64],
+        Follow | None,
+        NDArray[np.float64],
+        NDArray[np.float64],
+        NDArray[np.float64],
+    ]
+]:
+    """The rows to score, some of one sequence at a time, what follows and remembers it, since when
+    it runs, and how far its signals have strayed.
 
     Where change is followed, one step of it at a time.
     """
@@ -232,9 +256,10 @@ def _chunks(
             cut = np.flatnonzero(np.diff(turn_of((record.time_s[mine] * 1e9).astype(np.int64)))) + 1
         level = ewma.begin(1) if ewma is not None else np.empty(0)
         since = np.full(1, np.inf)
+        astray = strays.begin(1) if strays is not None else np.empty(0)
         for part in np.split(mine, cut):
             if len(part):
-                yield part, follower, level, since
+                yield part, follower, level, since, astray
 
 
 def held(score: NDArray[np.float32], limit: float) -> NDArray[np.float32]:

@@ -187,6 +187,7 @@ def _rows(held: "Bundle") -> list[tuple[str, str]]:
     from rich.markup import escape
 
     from models.ewma import Ewma
+    from models.strays import Strays
 
     manifest, window = held.manifest, held.manifest.window
     cell, ewma = "", Ewma.of(manifest)
@@ -212,10 +213,10 @@ def _rows(held: "Bundle") -> list[tuple[str, str]]:
         rows.append(("promise", f"{limit.false_alarms} false alarms: {promise}{sure}"))
         if limit.reason:
             rows.append(("why", limit.reason))
-        lasts = (
-            f"what lasts counts, over {ewma.cells:.0f} cells" if ewma else "of each window alone"
-        )
-        rows.append(("verdict", lasts))
+        strays = Strays.of(manifest)
+        lasts = [f"what lasts counts, over {ewma.cells:.0f} cells"] if ewma else []
+        lasts += [f"what strays to one side, over {strays.cells:.0f}"] if strays else []
+        rows.append(("verdict", " and ".join(lasts) or "of each window alone"))
     notes = manifest.detail.get("notes", ())
     rows += [("found" if not i else "", str(note)) for i, note in enumerate(notes)]
     for name, held_part in (("measured", manifest.metrics), ("int8 and fp32", manifest.parity)):

@@ -102,8 +102,10 @@ _KEPT: Mapping[str, Callable[[Judge], _Remembers]] = {
     "strange": lambda judge: judge,
     "unseen": lambda judge: judge.unseen,
     "starting": lambda judge: judge.starting,
+    "straying": lambda judge: judge.straying,
 }
-"""How strange each machine has been, since when what of it is not seen, and since when it runs."""
+"""How strange each machine has been, since when what of it is not seen, since when it runs, and to
+which side its signals stray."""
 
 
 def _known(posts: Sequence[Post], part: Callable[[Judge], _Remembers]) -> dict[str, dict[str, Any]]:

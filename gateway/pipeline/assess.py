@@ -10,6 +10,7 @@ from gateway.core.assessment import Abstained, Assessments, ModelKind
 from gateway.pipeline.following import Following
 from gateway.pipeline.forecast import FAILURE_AT, AlarmsAt, shares
 from gateway.pipeline.starting import Starting
+from gateway.pipeline.straying import Straying
 from gateway.pipeline.unseen import Gone, Unseen
 from gateway.pipeline.windows import Windows
 from models.bundle import Bundle
@@ -37,7 +38,7 @@ class Judged:
         assessments: As they are recorded.
         features: float32[n, d], as measured; texts are made of it.
         sensors: uint8[n, k], `SensorFault` of each signal; None where the bundle cannot tell.
-        alone: float32[n], severity of each window by itself; None where nothing is remembered.
+        alone: float32[n], severity of each window by itself, without what is remembered.
         unseen: For each window, the signals that were not seen in it, and not for long before.
     """
 
@@ -58,6 +59,7 @@ class Judge:
         majority: Sensors of one quantity that outvote one that parts from them.
         unseen: What it has not seen for long.
         starting: Which of them have not settled since their start.
+        straying: To which side their signals stray.
     """
 
     def __init__(
@@ -109,6 +111,7 @@ class Judge:
         self._level = self._ewma.begin(n) if self._ewma is not None else np.empty(0)
         self._hop_cells = hop_cells or self.plan.hop_cells
         self.starting = Starting(manifest, assets, self._hop_cells)
+        self.straying = Straying(manifest, assets, self._hop_cells)
         self.following = None if self.shadow else Following.of(manifest, assets, follow)
 
     @property
@@ -160,17 +163,23 @@ class Judge:
         silent = abstained != REASONS.index(Abstained.NO)
         score = np.where(silent, np.float32(np.nan), score).astype(np.float32)
         score = self.starting.weigh(windows.rows, score, np.isin(abstained, _STANDS))
-        severity = None
+        # A model that fails may answer anything; what is not a number has no direction.
+        direction = np.sign(np.nan_to_num(_matrix(outputs, "direction", (n, k)))).astype(np.int8)
+        contribution = _matrix(outputs, "contribution", (n, k)).astype(np.float32)
+        alone = score
         if self._ewma is not None:
-            severity = score / np.float32(self._ewma.most)
             level = self._level[windows.rows]
             score = self._ewma.next(level, score, self._hop_cells)
             self._level[windows.rows] = level
+        score, contribution, direction = self.straying.weigh(
+            windows.rows, outputs, alone, (score, contribution, direction)
+        )
         row_s = float(manifest.detail.get("row_s") or self.plan.period_s)
         names, output = _head(manifest, outputs, row_s)
         if output is not None and silent.any():
             output = np.where(silent[:, None], np.float32(np.nan), output)
         limit = manifest.limit.value if manifest.limit is not None else np.nan
+        severity = alone / np.float32(limit)
         made = Assessments(
             kind=self.kind,
             bundle=self.bundle.id,
@@ -182,17 +191,16 @@ class Judge:
             coverage=coverage,
             abstained=tuple(REASONS[code] for code in abstained.tolist()),
             signals=self.plan.signals,
-            contribution=_matrix(outputs, "contribution", (n, k)).astype(np.float32),
-            # A model that fails may answer anything; what is not a number has no direction.
-            direction=np.sign(np.nan_to_num(_matrix(outputs, "direction", (n, k)))).astype(np.int8),
+            contribution=contribution,
+            direction=direction,
             outputs=names,
             output=output,
         )
         if faults is not None:
             above = made.severity > 1
             self._outvoted(made, followed, faults, above)
-            alone = lonely(made.contribution, made.direction, self._explained, self._units)
-            faults[alone & above[:, None] & (faults == SensorFault.NONE)] = SensorFault.LONELY
+            single = lonely(made.contribution, made.direction, self._explained, self._units)
+            faults[single & above[:, None] & (faults == SensorFault.NONE)] = SensorFault.LONELY
             parted = apart(made.contribution, made.direction, self.pairs)
             for pair in self.pairs:
                 parted[:, pair.first] &= faults[:, pair.second] != SensorFault.OUTVOTED

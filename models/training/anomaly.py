@@ -83,7 +83,7 @@ def train(
             how=chosen.how,
             reason=str(chosen.doubt or ""),
         ),
-        outputs=OUTPUTS,
+        outputs=OUTPUTS if learned.strays is None else (*OUTPUTS, RESIDUAL),
         metrics={
             "rows": len(record),
             "windows": int(sum(map(len, learned.sequences))),
@@ -105,6 +105,7 @@ def train(
             "operating": operating(states, plan),
             "follow": following(states, plan),
             "ewma": learned.ewma.pack() if learned.ewma else None,
+            "strays": learned.strays.pack() if learned.strays else None,
             "start": learned.start.pack() if learned.start else None,
             "explained": [round(float(v), 4) for v in explained(states, plan)],
             **_neighbours(plan, x, learned.screened.record),
@@ -120,7 +121,7 @@ def train(
     return Trained(manifest, int8, fp32, golden, learned.notes)
 
 
-OUTPUTS = ("score", "contribution", "direction")
+OUTPUTS, RESIDUAL = ("score", "contribution", "direction"), "residual"
 
 
 def _golden(fp32: bytes, int8: bytes, x: NDArray[np.float32], seed: int) -> Golden:

@@ -75,13 +75,16 @@ class Form:
 
     def of(self, at: Ints) -> "Form":
         """Of some features alone, all that are judged among them."""
+        motion = self.motion
+        if len(motion.signals):
+            motion = replace(motion, signals=motion.signals[at])
         return replace(
             self,
             floor=self.floor[at],
             blocks=tuple(block[at] for block in self.blocks),
             owner=self.owner[at],
             worth=self.worth[at],
-            motion=replace(self.motion, signals=self.motion.signals[at]),
+            motion=motion,
         )
 
 

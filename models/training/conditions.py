@@ -52,6 +52,16 @@ class Conditions:
         out: Floats = np.min([part.score(x) for part in self.parts], axis=0)
         return out
 
+    def off(self, x: NDArray[np.float32] | Floats) -> Floats:
+        """float64[n, f], what the features of the whole window are off by, in standard deviations,
+        as the same condition says; 0 where missing."""
+        block = np.flatnonzero(self.whole.blocks[0])
+        told = [part.residual(x)[:, block] for part in self.parts]
+        strange = np.array([part.score(x) for part in self.parts])
+        best = np.argmin(np.where(np.isnan(strange), np.inf, strange), axis=0)
+        out: Floats = np.nan_to_num(np.array(told)[best, np.arange(len(x))])
+        return out
+
     def likelihood(self, x: NDArray[np.float32] | Floats) -> Floats:
         """float64[n], logarithm of how likely each window is, up to a constant."""
         told = [

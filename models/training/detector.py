@@ -85,24 +85,29 @@ class Detector:
 
     def score(self, x: Rows) -> Floats:
         """float64[n]: strange over the whole window, and still strange now; NaN with no feature."""
-        told = self.motion.beside(x)
-        parts = [self._norm(told, block) for block in self.blocks]
+        residual = self.residual(x)
+        parts = [_norm(residual[:, np.flatnonzero(block)]) for block in self.blocks]
         out: Floats = np.prod(parts, axis=0) ** (1.0 / len(parts))
         return out
 
-    def _norm(self, x: Rows, block: NDArray[np.bool_]) -> Floats:
-        d = len(self.independent)
-        total, present = np.zeros(len(x)), np.zeros(len(x))
-        for one in self._of(block):
-            residual = one.residual(x[:, one.at], x[:, d + one.errors])
-            present += (~np.isnan(residual)).sum(axis=1)
-            total += np.nansum(residual**POWER, axis=1)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            out: Floats = (total / np.where(present > 0, present, np.nan)) ** (1.0 / POWER)
+    def residual(self, x: Rows) -> Floats:
+        """float64[n, judged], in standard deviations; NaN where the feature is missing."""
+        told, d = self.motion.beside(x), len(self.independent)
+        out = np.full((len(x), self.judged), np.nan)
+        for one in self.companies:
+            out[:, one.mine] = one.residual(told[:, one.at], told[:, d + one.errors])
         return out
 
     def _of(self, block: NDArray[np.bool_]) -> Iterator[Company]:
         return (each for each in self.companies if block[each.at[0]])
+
+
+def _norm(residual: Floats) -> Floats:
+    present = (~np.isnan(residual)).sum(axis=1)
+    total = np.nansum(residual**POWER, axis=1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        out: Floats = (total / np.where(present > 0, present, np.nan)) ** (1.0 / POWER)
+    return out
 
 
 def fit(sequences: Sequence[Rows], form: Form, reach: int) -> Detector:

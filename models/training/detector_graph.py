@@ -21,9 +21,9 @@ CLIP_SCORED = 1e4
 
 
 def graph_of(
-    states: Conditions, plan: FeaturePlan, *, rounded: Sequence[str] = ()
+    states: Conditions, plan: FeaturePlan, *, rounded: Sequence[str] = (), residuals: bool = False
 ) -> onnx.ModelProto:
-    """The detector as a graph: x -> score, contribution, direction.
+    """The detector as a graph: x -> score, contribution, direction, and residual if asked for.
 
     All conditions are computed side by side, [conditions, n, d], so that a machine of many costs
     no more calls into the runtime than a machine of one. Score, contribution and direction are
@@ -95,6 +95,10 @@ def graph_of(
     graph.output(score, "score", ["n"])
     graph.output(share, "contribution", ["n", len(plan.signals)])
     graph.output(_direction(graph, residual, fourth, plan), "direction", ["n", len(plan.signals)])
+    if residuals:
+        window = np.flatnonzero(whole.blocks[0])
+        told = graph.node("Gather", residual, graph.constant(window, np.int64), axis=1)
+        graph.output(told, "residual", ["n", len(window)])
     return graph.model()
 
 

@@ -30,7 +30,8 @@ def int8_of(learned: Learned, *, precision: str, seed: int) -> tuple[bytes, byte
         ModelError: No int8 graph agrees well enough.
     """
     states, plan = learned.states, learned.plan
-    fp32 = graph_of(states, plan)
+    residuals = learned.strays is not None
+    fp32 = graph_of(states, plan, residuals=residuals)
     plain = fp32.SerializeToString()
     if precision == "fp32":
         return plain, plain, Parity(0.0, 0.0, "fp32 as asked")
@@ -41,7 +42,7 @@ def int8_of(learned: Learned, *, precision: str, seed: int) -> tuple[bytes, byte
     for how, rounded in WAYS:
         if best is not None and best[0].worst <= ENOUGH:
             break
-        whole = graph_of(states, plan, rounded=rounded)
+        whole = graph_of(states, plan, rounded=rounded, residuals=residuals)
         made = quantise(
             whole,
             x,

@@ -11,7 +11,8 @@ from models.ewma import Ewma
 from models.features.plan import FeaturePlan
 from models.record import Record
 from models.start import Start
-from models.training import conditions, gaps, hints, limits, starts
+from models.strays import Strays
+from models.training import conditions, gaps, hints, limits, starts, straying
 from models.training import grid as grids
 from models.training.companies import companies
 from models.training.company import Form
@@ -49,6 +50,7 @@ class Learned:
         limit: Where healthy ends.
         cells: From one window of a sequence to the next.
         ewma: What strangeness that lasts counts for; None where the record is too short to say.
+        strays: How far signals may stray to one side for long; None likewise.
         start: How strange a machine may be when it starts; None where none was seen to.
         notes: What was found and done, in words.
     """
@@ -62,6 +64,7 @@ class Learned:
     limit: limits.Limit
     cells: float
     ewma: Ewma | None
+    strays: Strays | None
     start: Start | None
     notes: tuple[str, ...]
 
@@ -140,12 +143,22 @@ def learn(
         cells=grid.cells,
         fewest=float(states.whole.independent.min()),
     )
+    astray = None
+    if windows >= limits.WINDOWS_MIN:
+        say("learning how far signals may stray")
+        astray = straying.strays(
+            straying.held_out(sequences, form, reach, count),
+            scores,
+            states,
+            chosen.value,
+            windows=windows,
+            per_window=reach,
+            cells=grid.cells,
+        )
     first, last = _parted(sequences, reach, form.alike)
     if first and last:
         model = conditions.fit_conditions(first, form, count, reach)
-        told = [model.score(s).astype(np.float32) for s in last]
-        if ewma is not None:
-            told = [ewma.along(ewma.begin(1), s, cells) for s in told]
+        told = [_told(model, s, ewma, astray, cells) for s in last]
         chosen, notes = _check_forward(chosen, np.concatenate(told), notes)
     chosen, notes = _check_steady(chosen, states.whole, plan, notes, found)
     return Learned(
@@ -158,6 +171,7 @@ def learn(
         chosen,
         cells,
         ewma,
+        astray,
         Start.seen([states.score(s) for s in early if len(s)], chosen.value, reach, cells),
         tuple(notes),
     )
@@ -179,7 +193,7 @@ def _windows(
     if lost > 0.01:
         notes.append(f"{lost:.0%} of the windows hold too few samples and are left out")
     out = []
-    for rows in _oldest_first(record):
+    for rows in record.oldest_first():
         # A window that reaches into rows to leave out is left out as well.
         bad = np.convolve(screened.leave[rows], np.ones(grid.cells))[: len(rows)] > 0
         good = usable & np.isin(told, rows[~bad])
@@ -191,18 +205,6 @@ def _windows(
             "more rows, or a shorter --window"
         )
     return out, max(1, round(grid.cells / (every * grid.hop_cells))), notes
-
-
-def _oldest_first(record: Record) -> list[NDArray[np.int64]]:
-    """The rows of each run, the oldest run first, in whichever order their files were given.
-
-    What changes slowly from run to run is told by their order (`company.effective`).
-    """
-    runs = [rows for _, rows in record.sequences()]
-    if record.time_s is None:
-        return runs
-    began = record.time_s
-    return sorted(runs, key=lambda rows: float(began[rows[0]]))
 
 
 def _some(signals: Sequence[str]) -> str:
@@ -261,6 +263,22 @@ def _settled(
         return scores, []
     text = "the first half of the record was still settling (run-in?), so the limit is the second's"
     return [scores[0][len(scores[0]) // 2 :]], [text]
+
+
+def _told(
+    model: Conditions,
+    x: NDArray[np.float32],
+    ewma: Ewma | None,
+    strays: Strays | None,
+    cells: float,
+) -> NDArray[np.float32]:
+    """float32[n], the scores of one sequence with what is remembered."""
+    alone = model.score(x).astype(np.float32)
+    out = alone if ewma is None else ewma.along(ewma.begin(1), alone, cells)
+    if strays is not None:
+        off = model.off(x).astype(np.float32)
+        out = np.fmax(out, strays.along(strays.begin(1), off, alone, cells)[0])
+    return out
 
 
 def _parted(

@@ -162,11 +162,11 @@ def limit(
     every = every[np.isfinite(every)]
     if not len(every):
         raise RecordError("data: too few rows to hold any out; give at least three windows")
-    maxima = _maxima(scores, 2 * per_window)
+    maxima = highest(scores, 2 * per_window)
     span_s = None if window_s is None else 2 * window_s * len(maxima)
     why = _why_not(windows, span_s, window_s, per_alarm_s, promise)
     if windows < WINDOWS_MIN:
-        alone = _maxima(scores, per_window)
+        alone = highest(scores, per_window)
         value = _tolerance(alone)
         how = (
             f"by {len(alone)} held-out windows, {CONTENT:.0%} of windows lie below it with "
@@ -179,10 +179,10 @@ def limit(
         turns = min(turns, WAYS * len(maxima) * per_alarm_s / span_s)
     turns = max(turns, 2.0)
     # So that a verdict, which falls back only below its deadband, ends when the machine is well.
-    value = max(_level(maxima, turns), float(every.max()) / (1.0 - DEADBAND))
+    value = max(tail_level(maxima, turns), float(every.max()) / (1.0 - DEADBAND))
     random = np.random.default_rng(seed)
     drawn = random.choice(maxima, (DRAWS, len(maxima)))
-    confidence = float(np.mean([_level(row, turns) <= value for row in drawn]))
+    confidence = float(np.mean([tail_level(row, turns) <= value for row in drawn]))
     how = (
         f"extreme-value fit to the largest of {len(maxima)} held-out blocks of two windows,"
         f" carried on to {turns:.0f} blocks; the largest held-out score lies below its deadband"
@@ -220,8 +220,8 @@ def lasting(
     usual = float(np.median(np.concatenate(known)))
     keep = float(np.exp(-1.0 / (over * per_window)))
     averages = [np.exp(average(np.log(s), keep, np.log(usual))) for s in known]
-    maxima = _maxima(averages, round(2 * over * per_window))
-    value = max(_level(maxima, REACH * len(maxima)), float(maxima.max()) / (1.0 - DEADBAND))
+    maxima = highest(averages, round(2 * over * per_window))
+    value = max(tail_level(maxima, REACH * len(maxima)), float(maxima.max()) / (1.0 - DEADBAND))
     further = float(inflation(np.array([min(fewest, windows / (2 * over))]))[0])
     stretch = float(np.log(limit / usual) / (further * np.log(value / usual)))
     return Ewma(over * cells, usual, limit, stretch) if stretch > 1.0 else None
@@ -259,7 +259,7 @@ def spell(seconds: float) -> str:
     return f"{seconds:.0f} s"
 
 
-def _maxima(scores: Sequence[Floats], length: int) -> Floats:
+def highest(scores: Sequence[Floats], length: int) -> Floats:
     """The largest score of each whole block; a sequence shorter than one is one."""
     out = []
     for sequence in scores:
@@ -285,7 +285,7 @@ def _tolerance(maxima: Floats) -> float:
     return float(np.exp(x.mean() + reach * spread))
 
 
-def _level(maxima: Floats, turns: float) -> float:
+def tail_level(maxima: Floats, turns: float) -> float:
     """The score that one block in `turns` exceeds: an exponential tail of its logarithm.
 
     Fitted to the largest few alone, because blocks of several kinds (idle, steady, changing) make a

@@ -22,7 +22,7 @@ WINDOWS_CHOOSING = 3000
 EXPLAINING_MAX = 60
 """A wider machine gets no features that only explain: too many for what they tell."""
 VALUES_CHOOSING = 20_000
-BENT_MIN = 10
+BENT_MIN = 6
 """Independent values by which a curve may be told: two that drift once bend as they like."""
 JUMP, RARE = 0.05, 0.01
 """Share of a signal's range, without its rarest values, that is more than a step of rounding."""
@@ -67,8 +67,8 @@ def plan_of(record: Record, grid: Grid) -> FeaturePlan:
 
 def _levels(record: Record) -> tuple[tuple[float, ...], ...]:
     """The levels above which signals explain others; of one that drifts, what it never passed."""
-    thin = record.values[:: max(1, len(record) // VALUES_CHOOSING)].astype(np.float64)
-    drifts = effective(thin) < BENT_MIN
+    rows = np.concatenate(record.oldest_first())[:: max(1, len(record) // VALUES_CHOOSING)]
+    drifts = effective(record.values[rows]) < BENT_MIN
     with np.errstate(all="ignore"), warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
         most = np.nan_to_num(np.nanmax(record.values, axis=0))

@@ -356,13 +356,13 @@ def test_verdicts_are_held_until_the_score_is_well_below_the_limit() -> None:
 def test_the_extreme_value_fit_finds_the_level_of_a_known_distribution() -> None:
     rng = np.random.default_rng(0)
     pareto = 2.0 * (1.0 + rng.pareto(10.0, 4000))
-    assert limits._level(pareto, 1000.0) == pytest.approx(2.0 * 1000**0.1, rel=0.1)
+    assert limits.tail_level(pareto, 1000.0) == pytest.approx(2.0 * 1000**0.1, rel=0.1)
 
 
 def test_blocks_of_two_kinds_do_not_carry_the_limit_away() -> None:
     rng = np.random.default_rng(0)
     idle, busy = rng.normal(0.5, 0.05, 60), rng.normal(3.0, 0.2, 60)
-    assert 3.3 < limits._level(np.concatenate([idle, busy]), 1200.0) < 6
+    assert 3.3 < limits.tail_level(np.concatenate([idle, busy]), 1200.0) < 6
 
 
 def test_the_false_alarm_promise_holds_on_fresh_healthy_machines(tmp_path: Path) -> None:
@@ -383,7 +383,7 @@ def test_the_manifest_tells_what_was_learned(motor: Trained) -> None:
     judged = [n for n, at in zip(plan.names, np.any(blocks_of(plan), axis=0), strict=False) if at]
     assert [each["feature"] for each in manifest.detail["healthy"]] == judged
     assert len(manifest.data_sha256) == 64
-    assert manifest.outputs == anomaly.OUTPUTS
+    assert manifest.outputs[:3] == anomaly.OUTPUTS
 
 
 def idling(n: int, seed: int) -> Record:

@@ -106,9 +106,11 @@ def test_the_gateway_remembers_what_the_replay_does(made: Bundle) -> None:
     told = []
     for number, cut in enumerate(windows(laid, at, window.cells)[0]):
         if number == 900:  # The gateway was reloaded.
-            memory, both = judge.memory(), ["new", "motor-1"]
+            memory, strayed = judge.memory(), judge.straying.memory()
+            both = ["new", "motor-1"]
             judge = Judge(made, open_session(made, "cpu"), both, shadow=False, hop_cells=1)
             judge.remember(memory)
+            judge.straying.remember(strayed)
         seen = Windows(
             rows=np.array([len(judge.assets) - 1]),
             end_ns=np.array([0]),

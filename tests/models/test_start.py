@@ -166,6 +166,7 @@ def test_the_gateway_waits_for_a_start_as_the_replay_does(motor: Bundle) -> None
     judge = Judge(motor, open_session(motor, "cpu"), ["motor-1"], shadow=False, hop_cells=1)
     judge.remember(before.memory())  # The gateway was reloaded.
     judge.starting.remember(before.starting.memory())
+    judge.straying.remember(before.straying.memory())
     told += [judged(cut) for cut in cuts[200:]]
     np.testing.assert_allclose(told, replayed.score[at], rtol=1e-3)
     assert judge.starting.memory() == {}

@@ -1,0 +1,106 @@
+"""How far averages of residuals may stray, from residuals of windows that were held out."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import norm
+
+from models.manifest import DEADBAND
+from models.strays import POWER, SHORT, Strays, averages, bounded, still
+from models.training.company import TAIL, TREND, Form, effective, inflation
+from models.training.conditions import Conditions, fit_conditions
+from models.training.folds import FOLDS, folds
+from models.training.limits import LASTING_MAX, REACH, WINDOWS_MIN, highest, tail_level
+
+SMALL = 1e-6
+
+Floats = NDArray[np.float64]
+
+
+def held_out(
+    sequences: Sequence[NDArray[np.float32]], form: Form, reach: int, count: int
+) -> list[Floats]:
+    """float64[n_i, f] each: what the whole window's features are off by, told by models that saw
+    neither the window nor what lies within `reach` of it; 0 where nothing is known."""
+    out = [np.zeros((len(s), int(form.blocks[0].sum()))) for s in sequences]
+    for fold in folds([len(s) for s in sequences], reach, alike=form.alike):
+        learn = [sequences[index][at] for index, at in fold.learn]
+        if sum(map(len, learn)) > 2:
+            model = fit_conditions(learn, form, count, reach)
+            for index, at in fold.test:
+                out[index][at] = bounded(model.off(sequences[index][at]))
+    return out
+
+
+def strays(
+    off: Sequence[Floats],
+    scores: Sequence[Floats],
+    states: Conditions,
+    limit: float,
+    *,
+    windows: float,
+    per_window: int,
+    cells: int,
+) -> Strays | None:
+    """How far averages may stray; None where the record is too short to say.
+
+    Over as long as `limits.lasting` averages. The limit is that of the held-out averages, by the
+    same rules. What it is compared with are averages in wider units: a level that wanders within
+    the record (its means over eighths of it) may wander on, as a random walk does, so with as many
+    times the variance as the limit looks records ahead.
+
+    Args:
+        off: As `held_out` gives them.
+        scores: Of the same windows.
+        states: Of all of them.
+        limit: Of the score.
+        windows: As for `limits.limit`.
+        per_window: As for `limits.limit`.
+        cells: Of a window.
+    """
+    if windows < WINDOWS_MIN:
+        return None
+    over = min(windows / WINDOWS_MIN, LASTING_MAX)
+    keep = np.exp(-np.array([1.0, SHORT]) / (over * per_window))
+    heard = [np.nan_to_num(s, nan=np.inf) <= limit for s in scores]
+    levels = [_along(x, keep, mine) for x, mine in zip(off, heard, strict=True)]
+    long = np.concatenate([each[:, 0] for each in levels])
+    independent = np.minimum(effective(long), windows / (2 * over))
+    known = states.whole.independent[np.flatnonzero(states.whole.blocks[0])]
+    wide = inflation(np.minimum(independent, known), TREND)
+    unit = np.maximum(_spread(long) * wide, SMALL)
+    far = [np.mean((still(each) / unit) ** POWER, axis=1) ** (1.0 / POWER) for each in levels]
+    maxima = highest(far, round(2 * over * per_window))
+    value = max(tail_level(maxima, REACH * len(maxima)), float(maxima.max()) / (1.0 - DEADBAND))
+    usual = float(np.nanmedian(np.concatenate(list(scores))))
+    usually = max(float(np.median(np.concatenate(far))), SMALL)
+    if not SMALL < usual < limit or usually >= value:
+        return None
+    wanders = _wander(off, heard) * float(inflation(np.array([float(FOLDS)]))[0])
+    unit = np.sqrt(unit**2 + REACH * wanders**2)
+    stretch = float(np.log(limit / usual) / np.log(value / usually))
+    return Strays(over * cells, tuple(map(float, unit)), usual, usually, stretch, limit)
+
+
+def _along(x: Floats, keep: Floats, heard: NDArray[np.bool_]) -> Floats:
+    """float64[n, 2, f], the averages as each window left them."""
+    begin = np.zeros((2, x.shape[1]))
+    past = np.concatenate([begin[None], averages(x[heard], keep, begin)])
+    out: Floats = past[np.cumsum(heard)]
+    return out
+
+
+def _spread(x: Floats) -> Floats:
+    """float64[f], standard deviations about 0, out to the tail."""
+    size = np.sqrt(np.square(x).mean(axis=0))
+    out: Floats = np.maximum(size, np.quantile(np.abs(x), 1.0 - TAIL, axis=0) / norm.isf(TAIL / 2))
+    return out
+
+
+def _wander(off: Sequence[Floats], heard: Sequence[NDArray[np.bool_]]) -> Floats:
+    """float64[f], root mean square of the means over eighths of the record."""
+    every = np.concatenate([x[mine] for x, mine in zip(off, heard, strict=True)])
+    parts = [part.mean(axis=0) for part in np.array_split(every, FOLDS) if len(part)]
+    out: Floats = np.sqrt(np.square(parts).mean(axis=0))
+    return out
