@@ -110,12 +110,9 @@ def learn(
     kinds = hints.asked(sequences, form, plan, reach, say)
     early, _, _ = hints.only(kinds, early, form, plan)
     sequences, plan, form = hints.only(kinds, sequences, form, plan)
-    if kinds:
-        scores = limits.held_out(sequences, form, reach, say=say)
     say("choosing operating conditions")
     count = conditions.choose(sequences, form, reach)
-    if count > 1:
-        scores = limits.held_out(sequences, form, reach, count, say=say)
+    scores, off = straying.held_out(sequences, form, reach, count, say=say)
     say("learning from the whole record")
     states = conditions.fit_conditions(sequences, form, count, reach)
     if len(states.parts) > 1:
@@ -143,18 +140,9 @@ def learn(
         cells=grid.cells,
         fewest=float(states.whole.independent.min()),
     )
-    astray = None
-    if windows >= limits.WINDOWS_MIN:
-        say("learning how far signals may stray")
-        astray = straying.strays(
-            straying.held_out(sequences, form, reach, count),
-            scores,
-            states,
-            chosen.value,
-            windows=windows,
-            per_window=reach,
-            cells=grid.cells,
-        )
+    astray = straying.strays(
+        off, scores, states, chosen.value, windows=windows, per_window=reach, cells=grid.cells
+    )
     first, last = _parted(sequences, reach, form.alike)
     if first and last:
         model = conditions.fit_conditions(first, form, count, reach)

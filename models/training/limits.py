@@ -7,7 +7,7 @@ what the record cannot support is said instead of promised.
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +18,7 @@ from models.errors import RecordError
 from models.ewma import LEAST, Ewma, average
 from models.manifest import DEADBAND
 from models.training.company import Form, inflation
-from models.training.conditions import fit_conditions
+from models.training.conditions import Conditions, fit_conditions
 from models.training.folds import FOLDS, folds
 
 WINDOWS_MIN = 20
@@ -128,14 +128,26 @@ def held_out(
         float64[n_i] each; NaN where nothing was left to learn from.
     """
     out = [np.full(len(s), np.nan) for s in sequences]
+    for model, index, at in unseen(sequences, form, reach, conditions, say=say):
+        out[index][at] = model.score(sequences[index][at])
+    return out
+
+
+def unseen(
+    sequences: Sequence[NDArray[np.float32]],
+    form: Form,
+    reach: int,
+    conditions: int,
+    *,
+    say: Say = nobody,
+) -> Iterator[tuple[Conditions, int, slice]]:
+    """Models, and which part of which sequence each may judge, as for `held_out`."""
     for turn, fold in enumerate(folds([len(s) for s in sequences], reach, alike=form.alike), 1):
         say(f"learning without part {turn} of {FOLDS}, and judging it")
         learn = [sequences[index][at] for index, at in fold.learn]
         if sum(map(len, learn)) > 2:
             model = fit_conditions(learn, form, conditions, reach)
-            for index, at in fold.test:
-                out[index][at] = model.score(sequences[index][at])
-    return out
+            yield from ((model, index, at) for index, at in fold.test)
 
 
 def limit(

@@ -9,9 +9,18 @@ from scipy.stats import norm
 from models.manifest import DEADBAND
 from models.strays import POWER, SHORT, Strays, averages, bounded, still
 from models.training.company import TAIL, TREND, Form, effective, inflation
-from models.training.conditions import Conditions, fit_conditions
-from models.training.folds import FOLDS, folds
-from models.training.limits import LASTING_MAX, REACH, WINDOWS_MIN, highest, tail_level
+from models.training.conditions import Conditions
+from models.training.folds import FOLDS
+from models.training.limits import (
+    LASTING_MAX,
+    REACH,
+    WINDOWS_MIN,
+    Say,
+    highest,
+    nobody,
+    tail_level,
+    unseen,
+)
 
 SMALL = 1e-6
 
@@ -19,18 +28,21 @@ Floats = NDArray[np.float64]
 
 
 def held_out(
-    sequences: Sequence[NDArray[np.float32]], form: Form, reach: int, count: int
-) -> list[Floats]:
-    """float64[n_i, f] each: what the whole window's features are off by, told by models that saw
-    neither the window nor what lies within `reach` of it; 0 where nothing is known."""
-    out = [np.zeros((len(s), int(form.blocks[0].sum()))) for s in sequences]
-    for fold in folds([len(s) for s in sequences], reach, alike=form.alike):
-        learn = [sequences[index][at] for index, at in fold.learn]
-        if sum(map(len, learn)) > 2:
-            model = fit_conditions(learn, form, count, reach)
-            for index, at in fold.test:
-                out[index][at] = bounded(model.off(sequences[index][at]))
-    return out
+    sequences: Sequence[NDArray[np.float32]],
+    form: Form,
+    reach: int,
+    count: int,
+    *,
+    say: Say = nobody,
+) -> tuple[list[Floats], list[Floats]]:
+    """Scores as `limits.held_out` gives them, and float64[n_i, f] each, what the features of the
+    whole window are off by, as the same models say; 0 where nothing is known."""
+    scores = [np.full(len(s), np.nan) for s in sequences]
+    off = [np.zeros((len(s), int(form.blocks[0].sum()))) for s in sequences]
+    for model, index, at in unseen(sequences, form, reach, count, say=say):
+        scores[index][at] = model.score(sequences[index][at])
+        off[index][at] = bounded(model.off(sequences[index][at]))
+    return scores, off
 
 
 def strays(
