@@ -234,8 +234,6 @@ def test_a_restart_remembers_how_strange_a_machine_has_been_and_since_when_it_ru
         first.flow.keep()
         await first.log.flush()
         before = first.flow.posts[0].judge.memory()
-        strayed = first.flow.posts[0].judge.straying.memory()
-        assert np.abs(strayed["lathe-1"]).max() > 0.01
         unknown = first.posts()[0].judge.memory()
         assert abs(before["lathe-1"] - unknown["lathe-1"]) > 0.01
         first.log.close()
@@ -243,7 +241,6 @@ def test_a_restart_remembers_how_strange_a_machine_has_been_and_since_when_it_ru
         after = second.flow.posts[0].judge.memory()
         assert abs(after["lathe-1"] - before["lathe-1"]) < 0.001
         assert second.flow.posts[0].judge.starting.memory() == {"lathe-1": 12.0}
-        assert second.flow.posts[0].judge.straying.memory() == strayed
         second.log.close()
 
     asyncio.run(main())

@@ -1,15 +1,23 @@
 """What strays to one side for long: seen where no window shows it, soon over, blamed rightly."""
 
+import asyncio
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gateway.core.clock import SystemClock
+from gateway.flow.memory import Memory
 from gateway.pipeline.assess import Judge
 from gateway.pipeline.windows import Windows
+from gateway.store.config import StoreConfig
+from gateway.store.log import Log
 from models.bundle import Bundle
 from models.errors import BundleError
 from models.quantise import run
@@ -181,7 +189,31 @@ def seen(table: Record, end: int, cells: int) -> Windows:
     )
 
 
-def test_the_gateway_strays_as_score_does_and_goes_on_after_a_restart(bundle: Bundle) -> None:
+def reloaded(judge: Judge, bundle: Bundle, folder: Path) -> Judge:
+    """The judge of a gateway that was stopped and started, which knows what its log kept."""
+
+    async def stop() -> None:
+        log = Log.open(folder, StoreConfig(), SystemClock())
+        Memory(log).keep([post(judge)])
+        await log.flush()
+        log.close()
+
+    asyncio.run(stop())
+    log = Log.open(folder, StoreConfig(), SystemClock())
+    after = Judge(bundle, open_session(bundle, "cpu"), ["wt-1"], shadow=False, hop_cells=1)
+    Memory(log).hand_over([], [post(after)])
+    log.close()
+    return after
+
+
+def post(judge: Judge) -> Any:
+    """As much of a post as its memory needs."""
+    return SimpleNamespace(judge=judge, findings=SimpleNamespace(past=None))
+
+
+def test_the_gateway_strays_as_score_does_and_goes_on_after_a_restart(
+    bundle: Bundle, tmp_path: Path
+) -> None:
     table = weak(0.8).rows(slice(FAULT, FAULT + 900))
     replayed = score(bundle, table)
     cells = bundle.manifest.window.cells
@@ -189,10 +221,7 @@ def test_the_gateway_strays_as_score_does_and_goes_on_after_a_restart(bundle: Bu
     told = []
     for end in range(cells, len(table) + 1):
         if end == 500:
-            after = Judge(bundle, open_session(bundle, "cpu"), ["wt-1"], shadow=False, hop_cells=1)
-            after.remember(judge.memory())
-            after.straying.remember(judge.straying.memory())
-            judge = after
+            judge = reloaded(judge, bundle, tmp_path)
         told.append(judge.judge(seen(table, end, cells), np.array([0.5])).assessments)
     ours = np.array([a.score[0] for a in told])
     np.testing.assert_allclose(ours, replayed.score[cells - 1 :], rtol=0.02)
