@@ -168,9 +168,9 @@ def _orders(
 ) -> dict[str, _Order]:
     found: dict[str, list[tuple[int, Healthy]]] = {}
     for at, range_ in enumerate(healthy):
-        subject, _, feature = range_.feature.rpartition(":")
+        subject = range_.feature.rpartition(":")[0]
         name = subject.removeprefix(f"{base} ")
-        if base and name in names and feature in LEVELS and math.isfinite(features[at]):
+        if base and name in names and _is_level(range_.feature) and math.isfinite(features[at]):
             found.setdefault(name, []).append((at, range_))
     out = {}
     for name, ranges in found.items():
@@ -186,14 +186,11 @@ def _driver(
     features: NDArray[np.float32],
     healthy: Sequence[tuple[int, Healthy]],
 ) -> Driven:
-    best: tuple[float, int, Healthy] | None = None
-    for at, range_ in healthy:
-        value = float(features[at])
-        if not math.isfinite(value):
-            continue
-        outside = max(range_.low - value, value - range_.high) / _width(range_)
-        if best is None or outside > best[0]:
-            best = outside, at, range_
+    best = _furthest(features, healthy)
+    if best is not None and best[0] <= 0:
+        # Within its ranges; a side is the level's, and no side is that of how it fluctuates.
+        told = [(at, r) for at, r in healthy if _is_level(r.feature) == bool(direction)]
+        best = _furthest(features, told) or best
     if best is None:
         return Driven(signal)
     _, at, range_ = best
@@ -211,6 +208,25 @@ def _driver(
         f"{range_.low:.{digits}f}",
         f"{range_.high:.{digits}f}",
     )
+
+
+def _is_level(feature: str) -> bool:
+    return feature.rpartition(":")[2] in LEVELS
+
+
+def _furthest(
+    features: NDArray[np.float32], healthy: Sequence[tuple[int, Healthy]]
+) -> tuple[float, int, Healthy] | None:
+    """How far the feature that is furthest out lies beyond its range (widths of it), and which."""
+    best: tuple[float, int, Healthy] | None = None
+    for at, range_ in healthy:
+        value = float(features[at])
+        if not math.isfinite(value):
+            continue
+        outside = max(range_.low - value, value - range_.high) / _width(range_)
+        if best is None or outside > best[0]:
+            best = outside, at, range_
+    return best
 
 
 def _width(range_: Healthy) -> float:

@@ -20,8 +20,10 @@ EARNED_MIN = 0.005
 """By how much better (AUROC) invented faults must be told for features that only explain: they are
 three quarters more to compute. Where little follows late it was 0.002 at most, else 0.011 or more.
 """
-GROUPS = (frozenset(EARLIER), frozenset(BENDS), frozenset({*EARLIER, *BENDS}))
-"""What is asked together."""
+NONE: frozenset[str] = frozenset()
+GROUPS = (frozenset(EARLIER), frozenset(BENDS))
+"""What is asked together; and then both, if each helps alone."""
+BOTH = NONE.union(*GROUPS)
 
 Ints = NDArray[np.int64]
 
@@ -34,19 +36,23 @@ def asked(
     Asked when starts and faults are left out by what is known without: the more is known of the
     usual state, the odder looks another that the record holds but once.
     """
-    best: frozenset[str] = frozenset()
     if len(form.floor) == form.judged or sum(map(len, sequences)) < WINDOWS_MIN * reach:
-        return best
+        return NONE
     say("asking whether signals follow others late, or along a bend")
     size = conditions.sizes(sequences, form, reach)
     step = max(1, sum(map(len, sequences)) // conditions.THIN)
     thin, gap = [s[::step] for s in sequences], max(1, reach // step)
-    told = conditions.tells(thin, form, 1, gap, size)
-    for kinds in GROUPS:
-        some, _, other = only(kinds, thin, form, plan)
-        knowing = conditions.tells(some, other, 1, gap, size)
-        if knowing > told + EARNED_MIN:
-            best, told = kinds, knowing
+
+    def tells(kinds: Collection[str]) -> float:
+        some, _, knowing = only(kinds, thin, form, plan)
+        return conditions.tells(some, knowing, 1, gap, size)
+
+    told = {kinds: tells(kinds) for kinds in (NONE, *GROUPS)}
+    least, best = told[NONE] + EARNED_MIN, max(GROUPS, key=lambda kinds: told[kinds])
+    if told[best] <= least:
+        return NONE
+    if min(told[kinds] for kinds in GROUPS) > least and tells(BOTH) > told[best] + EARNED_MIN:
+        return BOTH
     return best
 
 

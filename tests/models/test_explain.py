@@ -48,6 +48,16 @@ def test_a_value_inside_its_range_is_unusual_only_for_the_conditions() -> None:
     assert driven.how == "high_here"
 
 
+def test_within_all_ranges_a_side_is_the_levels_and_no_side_is_the_fluctuations() -> None:
+    features = [2.2, 0.25, 31.0]
+    (level,) = say([1.0, 0.0], features, (-1, 0))
+    assert (level.feature, level.how) == ("mean", "low_here")
+    (wobble,) = say([1.0, 0.0], features, (0, 0))
+    assert (wobble.feature, wobble.how) == ("spread", "unusual_here")
+    (flow,) = say([0.0, 1.0], features, (0, 0))
+    assert (flow.feature, flow.how) == ("mean", "unusual_here"), "it has nothing else"
+
+
 def test_a_signal_without_numbers_still_has_a_name() -> None:
     assert say([1.0, 0.0], [np.nan, np.nan, 31.0]) == (Driven("vibration"),)
     assert say([np.nan, 0.0], [1.0, 1.0, 31.0]) == ()
