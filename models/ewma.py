@@ -113,19 +113,19 @@ class Ewma:
         return np.log(np.maximum(score.astype(np.float64), LEAST * self.most))
 
 
-def average(x: Floats, keep: float, start: float) -> Floats:
-    """float64[n]: each is `keep` of the one before (first `start`) and the rest of `x`.
+def average(x: Floats, keep: float, start: float | Floats) -> Floats:
+    """float64[n] or [n, f]: each is `keep` of the one before (first `start`) and the rest of `x`.
 
     >>> average(np.array([1.0, 1.0, 0.0]), 0.5, 0.0)
     array([0.5  , 0.75 , 0.375])
     """
-    out = np.empty(len(x))
+    out = np.empty(x.shape)
     power = keep ** np.arange(BLOCK + 1)
     lag = np.subtract.outer(np.arange(BLOCK), np.arange(BLOCK))
     weight = (1.0 - keep) * np.where(lag >= 0, power[np.abs(lag)], 0.0)
     for at in range(0, len(x), BLOCK):
         part = x[at : at + BLOCK]
         n = len(part)
-        out[at : at + n] = weight[:n, :n] @ part + power[1 : n + 1] * start
+        out[at : at + n] = weight[:n, :n] @ part + np.multiply.outer(power[1 : n + 1], start)
         start = out[at + n - 1]
     return out

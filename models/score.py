@@ -17,7 +17,7 @@ from models.record import RUNNING, Record
 from models.runtime import open_session
 from models.sensors import Sensors
 from models.start import Start
-from models.strays import Blame, Strays
+from models.strays import RESIDUAL, Blame, Strays, eased
 from models.windows import Grid, features, rows_per_cell
 
 COVERAGE_MIN = 0.5
@@ -145,24 +145,26 @@ def score(
     blame = Blame.of(manifest.features, plan.signals) if strays is not None else None
     session = open_session(bundle, device, precision=precision)
     try:
-        for at, follower, level, since, astray in _chunks(
+        for at, machine in _chunks(
             ready, mine, _bounds(bundle, mine) if follow else None, ewma, strays
         ):
+            follower = machine.follower
             seen = np.ascontiguousarray(x[at])
             if follower is not None:
                 seen = follower.corrected(np.zeros(len(at), np.int64), seen)
             made = session.run(seen)
             if start is not None:
-                weighed = start.along(since, made["score"], begins[at], cells)
+                weighed = start.along(machine.since, made["score"], begins[at], cells)
                 if strays is not None:
-                    # What is off at a start counts as much less as its score does.
-                    made["residual"] *= (weighed / made["score"])[:, None]
+                    made[RESIDUAL] = eased(made[RESIDUAL], made["score"], weighed)
                 made["score"] = weighed
-            out[at] = made["score"] if ewma is None else ewma.along(level, made["score"], cells)
+            out[at] = (
+                made["score"] if ewma is None else ewma.along(machine.level, made["score"], cells)
+            )
             contribution[at] = made["contribution"]
             direction[at] = np.sign(made["direction"]).astype(np.int8)
             if strays is not None and blame is not None:
-                lasts, levels = strays.along(astray, made["residual"], made["score"], cells)
+                lasts, levels = strays.along(machine.astray, made[RESIDUAL], made["score"], cells)
                 by = np.flatnonzero(lasts > out[at])
                 out[at] = np.fmax(out[at], lasts)
                 share, side = blame.blamed(strays.astray(levels[by]))
@@ -227,39 +229,49 @@ def _bounds(bundle: Bundle, record: Record) -> Bounds:
     return bounds
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Machine:
+    """What is known of the machine of one sequence, carried on from part to part.
+
+    Attributes:
+        follower: What follows its slow change; None where nothing does.
+        level: float64[1], how strange it has been.
+        astray: float64[1, 2, f], how far its signals have strayed.
+        since: float64[1], cells since its start.
+    """
+
+    follower: Follow | None
+    level: NDArray[np.float64]
+    astray: NDArray[np.float64]
+    since: NDArray[np.float64]
+
+
 def _chunks(
     ready: NDArray[np.bool_],
     record: Record,
     bounds: Bounds | None,
     ewma: Ewma | None,
     strays: Strays | None,
-) -> Iterator[
-    tuple[
-        NDArray[np.int64],
-        Follow | None,
-        NDArray[np.float64],
-        NDArray[np.float64],
-        NDArray[np.float64],
-    ]
-]:
-    """The rows to score, some of one sequence at a time, what follows and remembers it, since when
-    it runs, and how far its signals have strayed.
+) -> Iterator[tuple[NDArray[np.int64], _Machine]]:
+    """The rows to score, some of one sequence at a time, and what is known of its machine.
 
     Where change is followed, one step of it at a time.
     """
     for _, rows in record.sequences():
         mine = rows[ready[rows]]
-        follower = Follow(bounds, 1) if bounds is not None else None
+        machine = _Machine(
+            follower=Follow(bounds, 1) if bounds is not None else None,
+            level=ewma.begin(1) if ewma is not None else np.empty(0),
+            astray=strays.begin(1) if strays is not None else np.empty(0),
+            since=np.full(1, np.inf),
+        )
         cut = np.arange(CHUNK_ROWS, len(mine), CHUNK_ROWS)
-        if follower is not None:
+        if machine.follower is not None:
             assert record.time_s is not None
             cut = np.flatnonzero(np.diff(turn_of((record.time_s[mine] * 1e9).astype(np.int64)))) + 1
-        level = ewma.begin(1) if ewma is not None else np.empty(0)
-        since = np.full(1, np.inf)
-        astray = strays.begin(1) if strays is not None else np.empty(0)
         for part in np.split(mine, cut):
             if len(part):
-                yield part, follower, level, since, astray
+                yield part, machine
 
 
 def held(score: NDArray[np.float32], limit: float) -> NDArray[np.float32]:

@@ -5,17 +5,19 @@ cancels and what stays to one side does not. That sees what no single window sho
 power lost, a vane ten degrees off. `models.ewma` remembers how strange a machine has been instead.
 """
 
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.errors import BundleError
-from models.ewma import average
+from models.ewma import Ewma, average
 from models.features.plan import ERRORS, HINTS
 from models.manifest import Manifest
 
+RESIDUAL = "residual"
+"""The graph's output that is remembered: float32[n, f]."""
 SHORT = 8
 """The short average's time is so much shorter than the long one's."""
 STILL = 3.0
@@ -38,7 +40,7 @@ class Strays:
         cells: After so many cells of the grid what was weighs e times less in the long average.
         unit: Of each of the `f` features of the whole window: how far its average may stray.
         usual: Score that usual averages count for, the median of the healthy record.
-        usually: Norm of the averages, in units, that is usual.
+        healthy: Norm of the averages, in units, that is usual.
         stretch: Powers of the one for each of the other, so that both limits meet.
         most: The limit. What passes it is told at once, and not remembered.
 
@@ -50,7 +52,7 @@ class Strays:
     cells: float
     unit: tuple[float, ...]
     usual: float
-    usually: float
+    healthy: float
     stretch: float
     most: float
 
@@ -65,11 +67,12 @@ class Strays:
         if held is None:
             return None
         count = len(of_the_window(manifest.features))
-        if not _fits(held, sorted(f.name for f in fields(cls)), count):
+        if RESIDUAL not in manifest.outputs or not _fits(held, cls, count):
             raise BundleError(
                 f"{manifest.id}: detail.strays must be {', '.join(f.name for f in fields(cls))},"
-                f" all above 0, with a unit for each of {count} features, was {str(held)[:80]};"
-                " train the model anew"
+                f" all above 0, with a unit for each of {count} features, and the outputs must hold"
+                f" {RESIDUAL}; was {str(held)[:80]} beside {', '.join(manifest.outputs)}; train the"
+                " model anew"
             )
         return cls(**{**held, "unit": tuple(map(float, held["unit"]))})
 
@@ -122,7 +125,7 @@ class Strays:
     def counted(self, levels: Floats) -> Scores:
         """float32[n], the score that these averages count for."""
         far = np.mean(self.astray(levels) ** POWER, axis=-1) ** (1.0 / POWER)
-        told = self.usual * (far / self.usually) ** self.stretch
+        told = self.usual * (far / self.healthy) ** self.stretch
         return np.asarray(told, np.float32)
 
     def _keep(self, cells: float) -> Floats:
@@ -135,11 +138,8 @@ class Strays:
 
 def averages(x: Floats, keep: Floats, level: Floats) -> Floats:
     """float64[n, 2, f], the long and the short average of `x` float64[n, f] as each row left it."""
-    out = np.empty((len(x), *level.shape))
-    for which, feature in np.ndindex(level.shape):
-        start = float(level[which, feature])
-        out[:, which, feature] = average(x[:, feature], float(keep[which]), start)
-    return out
+    both = (average(x, float(k), start) for k, start in zip(keep, level, strict=True))
+    return np.stack(list(both), axis=1)
 
 
 def still(levels: Floats) -> Floats:
@@ -166,8 +166,8 @@ class Blame:
         level: float64[f, k], the same of what tells its level.
     """
 
-    owner: Floats = field(repr=False)
-    level: Floats = field(repr=False)
+    owner: Floats
+    level: Floats
 
     @classmethod
     def of(cls, features: tuple[str, ...], signals: tuple[str, ...]) -> Self:
@@ -188,14 +188,46 @@ class Blame:
         return share.astype(np.float32), side.astype(np.int8)
 
 
+def eased(residual: Scores, score: Scores, alone: Scores) -> Scores:
+    """float32[n, f], what is off at a machine's start: as much less as its score counts then.
+
+    Args:
+        residual: float32[n, f], of the graph.
+        score: float32[n], of the graph.
+        alone: float32[n], that score as it counts.
+    """
+    known = score > 0
+    share = np.where(known, alone / np.where(known, score, 1.0), 1.0)
+    return (residual * share[:, None]).astype(np.float32)
+
+
+def remembered(
+    alone: Scores, residual: Scores, ewma: Ewma | None, strays: Strays | None, cells: float
+) -> Scores:
+    """float32[n], the scores of one machine, not known before, with all that is remembered of it.
+
+    Args:
+        alone: float32[n], of each window by itself, oldest first.
+        residual: float32[n, f].
+        ewma: How strange it has been.
+        strays: To which side its signals stray.
+        cells: From one window to the next.
+    """
+    out = alone if ewma is None else ewma.along(ewma.begin(1), alone, cells)
+    if strays is not None:
+        out = np.fmax(out, strays.along(strays.begin(1), residual, alone, cells)[0])
+    return out
+
+
 def bounded(residual: Scores | Floats) -> Floats:
     """float64[n, f], as one window may count; 0 where nothing is known."""
     out: Floats = np.clip(np.nan_to_num(residual), -BOUND, BOUND).astype(np.float64)
     return out
 
 
-def _fits(held: object, names: list[str], count: int) -> bool:
-    if not isinstance(held, dict) or sorted(held) != names:
+def _fits(held: object, kind: type[Strays], count: int) -> bool:
+    names = {field.name for field in fields(kind)}
+    if not isinstance(held, dict) or held.keys() != names:
         return False
     unit = held["unit"]
     if not isinstance(unit, list | tuple) or len(unit) != count:

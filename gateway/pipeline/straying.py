@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.manifest import Manifest
-from models.strays import Blame, Strays
+from models.strays import RESIDUAL, Blame, Strays, eased
 
 
 class Straying:
@@ -14,12 +14,15 @@ class Straying:
 
     def __init__(self, manifest: Manifest, assets: Sequence[str], hop_cells: int) -> None:
         """Take all of them as where they should be, until windows are seen."""
-        self._strays = Strays.of(manifest) if manifest.kind == "anomaly" else None
-        self._blame = Blame.of(manifest.features, tuple(s.name for s in manifest.signals))
+        strays = Strays.of(manifest)
+        self._strays = strays
+        self._blame: Blame | None = None
         self._assets = tuple(assets)
         self._hop_cells = hop_cells
-        count = len(assets) if self._strays is not None else 0
-        self._level = self._strays.begin(count) if self._strays is not None else np.empty(0)
+        self._level = np.empty(0)
+        if strays is not None:
+            self._blame = Blame.of(manifest.features, tuple(s.name for s in manifest.signals))
+            self._level = strays.begin(len(assets))
 
     def weigh(
         self,
@@ -36,26 +39,23 @@ class Straying:
             alone: float32[n], the score of each window, as it counts; NaN where there is none.
             made: Score, contribution and direction as they are without.
         """
-        strays = self._strays
-        if strays is None:
+        strays, blame = self._strays, self._blame
+        if strays is None or blame is None:
             return made
         score, contribution, direction = made
-        # What is off at a start counts as much less as its score does.
-        raw = outputs["score"]
-        share = np.where(raw > 0, alone / np.where(raw > 0, raw, 1), 1).astype(np.float32)
         level = self._level[rows]
-        off = outputs["residual"] * share[:, None]
+        off = eased(outputs[RESIDUAL], outputs["score"], alone)
         lasts = strays.next(level, off, alone, self._hop_cells)
         self._level[rows] = level
         by = np.flatnonzero(lasts > score)
         if len(by):
             contribution, direction = contribution.copy(), direction.copy()
-            contribution[by], direction[by] = self._blame.blamed(strays.astray(level[by]))
+            contribution[by], direction[by] = blame.blamed(strays.astray(level[by]))
         return np.fmax(score, lasts), contribution, direction
 
     def memory(self) -> dict[str, list[list[float]]]:
         """How far each machine's signals have strayed; for the next judge by the same bundle."""
-        levels = (np.round(level, 5).tolist() for level in self._level)
+        levels: list[list[list[float]]] = np.round(self._level, 5).tolist()
         return dict(zip(self._assets, levels, strict=False))
 
     def remember(self, memory: Mapping[str, list[list[float]]]) -> None:

@@ -9,7 +9,6 @@ Source:
 """
 
 from collections.abc import Mapping
-from itertools import product
 
 import numpy as np
 
@@ -21,13 +20,9 @@ ABOVE = ("above_low", "above_middle", "above_high")
 """Each kind, by the name that stands after the colon in `signal:above_low`: of the whole window."""
 RECENT_ABOVE = tuple(f"recent_{kind}" for kind in ABOVE)
 """The same of its newest part."""
-BENDS: Mapping[str, tuple[int, bool]] = dict(
-    zip(
-        (*ABOVE, *RECENT_ABOVE),
-        ((i, new) for new, i in product((False, True), range(3))),
-        strict=True,
-    )
-)
+BENDS: Mapping[str, tuple[int, bool]] = {kind: (i, False) for i, kind in enumerate(ABOVE)} | {
+    kind: (i, True) for i, kind in enumerate(RECENT_ABOVE)
+}
 """Kind -> which of the levels, and whether of the newest part."""
 
 

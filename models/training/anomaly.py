@@ -17,6 +17,7 @@ from models.manifest import Limit, Manifest, Signal, Window
 from models.quantise import golden_rows, run
 from models.record import Record
 from models.sensors import Sensors
+from models.strays import RESIDUAL
 from models.training.detail import explained, following, operating
 from models.training.detector_int8 import int8_of
 from models.training.grid import judged_cells
@@ -121,7 +122,7 @@ def train(
     return Trained(manifest, int8, fp32, golden, learned.notes)
 
 
-OUTPUTS, RESIDUAL = ("score", "contribution", "direction"), "residual"
+OUTPUTS = ("score", "contribution", "direction")
 
 
 def _golden(fp32: bytes, int8: bytes, x: NDArray[np.float32], seed: int) -> Golden:

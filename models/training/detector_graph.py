@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from models.features.plan import FeaturePlan
 from models.graph import Graph
+from models.strays import RESIDUAL
 from models.training.company import CLIP, Company
 from models.training.conditions import Conditions
 from models.training.detector import POWER, Detector
@@ -98,7 +99,7 @@ def graph_of(
     if residuals:
         window = np.flatnonzero(whole.blocks[0])
         told = graph.node("Gather", residual, graph.constant(window, np.int64), axis=1)
-        graph.output(told, "residual", ["n", len(window)])
+        graph.output(told, RESIDUAL, ["n", len(window)])
     return graph.model()
 
 

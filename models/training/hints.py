@@ -73,10 +73,8 @@ def only(
     plan, form = with_hints(plan, kinds), form.of(kept)
     if not kinds:
         return some, plan, form
-    kind, signals = (
-        np.array([n.rpartition(":")[2] for n in plan.names[: len(kept)]]),
-        signals_of(plan),
-    )
+    kind = np.array([name.rpartition(":")[2] for name in plan.names[: len(kept)]])
+    signals = signals_of(plan)
     newest = np.any(form.blocks[1:], axis=0)
     companies = []
     for each in form.companies:

@@ -11,7 +11,7 @@ from models.ewma import Ewma
 from models.features.plan import FeaturePlan
 from models.record import Record
 from models.start import Start
-from models.strays import Strays
+from models.strays import Strays, remembered
 from models.training import conditions, gaps, hints, limits, starts, straying
 from models.training import grid as grids
 from models.training.companies import companies
@@ -146,7 +146,16 @@ def learn(
     first, last = _parted(sequences, reach, form.alike)
     if first and last:
         model = conditions.fit_conditions(first, form, count, reach)
-        told = [_told(model, s, ewma, astray, cells) for s in last]
+        told = [
+            remembered(
+                model.score(s).astype(np.float32),
+                model.off(s).astype(np.float32),
+                ewma,
+                astray,
+                cells,
+            )
+            for s in last
+        ]
         chosen, notes = _check_forward(chosen, np.concatenate(told), notes)
     chosen, notes = _check_steady(chosen, states.whole, plan, notes, found)
     return Learned(
@@ -251,22 +260,6 @@ def _settled(
         return scores, []
     text = "the first half of the record was still settling (run-in?), so the limit is the second's"
     return [scores[0][len(scores[0]) // 2 :]], [text]
-
-
-def _told(
-    model: Conditions,
-    x: NDArray[np.float32],
-    ewma: Ewma | None,
-    strays: Strays | None,
-    cells: float,
-) -> NDArray[np.float32]:
-    """float32[n], the scores of one sequence with what is remembered."""
-    alone = model.score(x).astype(np.float32)
-    out = alone if ewma is None else ewma.along(ewma.begin(1), alone, cells)
-    if strays is not None:
-        off = model.off(x).astype(np.float32)
-        out = np.fmax(out, strays.along(strays.begin(1), off, alone, cells)[0])
-    return out
 
 
 def _parted(

@@ -174,11 +174,11 @@ def limit(
     every = every[np.isfinite(every)]
     if not len(every):
         raise RecordError("data: too few rows to hold any out; give at least three windows")
-    maxima = highest(scores, 2 * per_window)
+    maxima = block_maxima(scores, 2 * per_window)
     span_s = None if window_s is None else 2 * window_s * len(maxima)
     why = _why_not(windows, span_s, window_s, per_alarm_s, promise)
     if windows < WINDOWS_MIN:
-        alone = highest(scores, per_window)
+        alone = block_maxima(scores, per_window)
         value = _tolerance(alone)
         how = (
             f"by {len(alone)} held-out windows, {CONTENT:.0%} of windows lie below it with "
@@ -232,7 +232,7 @@ def lasting(
     usual = float(np.median(np.concatenate(known)))
     keep = float(np.exp(-1.0 / (over * per_window)))
     averages = [np.exp(average(np.log(s), keep, np.log(usual))) for s in known]
-    maxima = highest(averages, round(2 * over * per_window))
+    maxima = block_maxima(averages, round(2 * over * per_window))
     value = max(tail_level(maxima, REACH * len(maxima)), float(maxima.max()) / (1.0 - DEADBAND))
     further = float(inflation(np.array([min(fewest, windows / (2 * over))]))[0])
     stretch = float(np.log(limit / usual) / (further * np.log(value / usual)))
@@ -271,7 +271,7 @@ def spell(seconds: float) -> str:
     return f"{seconds:.0f} s"
 
 
-def highest(scores: Sequence[Floats], length: int) -> Floats:
+def block_maxima(scores: Sequence[Floats], length: int) -> Floats:
     """The largest score of each whole block; a sequence shorter than one is one."""
     out = []
     for sequence in scores:

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.quantise import run
+from models.strays import RESIDUAL, remembered
 from models.training.invented import SHIFTS, auroc, invent
 from models.training.learn import Learned
 
@@ -58,7 +59,8 @@ def measure(fp32: bytes, int8: bytes, learned: Learned, *, how: str, seed: int) 
     """
     sequences, model = learned.sequences, learned.states.whole
     scale = model.scale[: model.judged]
-    limit, remembers = learned.limit.value, learned.ewma or learned.strays
+    limit, ewma, strays = learned.limit.value, learned.ewma, learned.strays
+    remembers = ewma is not None or strays is not None
     loss, changed = 0.0, 0.0
     for index, sequence in enumerate(sequences[:SEQUENCES_MAX]):
         random = np.random.default_rng([seed, index])
@@ -71,24 +73,21 @@ def measure(fp32: bytes, int8: bytes, learned: Learned, *, how: str, seed: int) 
         good = np.isfinite(want)
         loss = max(loss, auroc(want[good], label[good]) - auroc(got[good], label[good]))
         changed = max(changed, float(np.mean((want > limit) != (got > limit))))
-        if remembers is not None and len(sequence) == max(map(len, sequences)):
+        if remembers and len(sequence) == max(map(len, sequences)):
             for fault in _lasting(x, scale, random):
                 one, two = (
-                    _remembered(run(graph, fault), learned, step) > limit for graph in (fp32, int8)
+                    remembered(
+                        made["score"],
+                        made.get(RESIDUAL, made["score"]),
+                        ewma,
+                        strays,
+                        learned.cells * step,
+                    )
+                    > limit
+                    for made in (run(graph, fault) for graph in (fp32, int8))
                 )
                 changed = max(changed, float(np.mean(one != two)))
     return Parity(float(loss), changed, how)
-
-
-def _remembered(
-    made: dict[str, NDArray[np.float32]], learned: Learned, step: int
-) -> NDArray[np.float32]:
-    """float32[n], the scores of a graph with what is remembered."""
-    alone, cells, ewma, strays = made["score"], learned.cells * step, learned.ewma, learned.strays
-    out = alone if ewma is None else ewma.along(ewma.begin(1), alone, cells)
-    if strays is not None:
-        out = np.fmax(out, strays.along(strays.begin(1), made["residual"], alone, cells)[0])
-    return out
 
 
 def _lasting(

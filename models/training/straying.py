@@ -16,7 +16,7 @@ from models.training.limits import (
     REACH,
     WINDOWS_MIN,
     Say,
-    highest,
+    block_maxima,
     nobody,
     tail_level,
     unseen,
@@ -83,16 +83,16 @@ def strays(
     wide = inflation(np.minimum(independent, known), TREND)
     unit = np.maximum(_spread(long) * wide, SMALL)
     far = [np.mean((still(each) / unit) ** POWER, axis=1) ** (1.0 / POWER) for each in levels]
-    maxima = highest(far, round(2 * over * per_window))
+    maxima = block_maxima(far, round(2 * over * per_window))
     value = max(tail_level(maxima, REACH * len(maxima)), float(maxima.max()) / (1.0 - DEADBAND))
     usual = float(np.nanmedian(np.concatenate(list(scores))))
-    usually = max(float(np.median(np.concatenate(far))), SMALL)
-    if not SMALL < usual < limit or usually >= value:
+    healthy = max(float(np.median(np.concatenate(far))), SMALL)
+    if not SMALL < usual < limit or healthy >= value:
         return None
     wanders = _wander(off, heard) * float(inflation(np.array([float(FOLDS)]))[0])
     unit = np.sqrt(unit**2 + REACH * wanders**2)
-    stretch = float(np.log(limit / usual) / np.log(value / usually))
-    return Strays(over * cells, tuple(map(float, unit)), usual, usually, stretch, limit)
+    stretch = float(np.log(limit / usual) / np.log(value / healthy))
+    return Strays(over * cells, tuple(map(float, unit)), usual, healthy, stretch, limit)
 
 
 def _along(x: Floats, keep: Floats, heard: NDArray[np.bool_]) -> Floats:

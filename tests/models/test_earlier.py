@@ -12,7 +12,6 @@ from gateway.pipeline.windows import Windows
 from models.features.earlier import EARLIER
 from models.features.plan import FeaturePlan
 from models.follow import Bounds
-from models.quantise import run
 from models.record import Record
 from models.runtime import open_session
 from models.score import score
@@ -22,10 +21,9 @@ from models.training.companies import Members, hinted
 from models.training.explained import _Sums, axes, weights
 from models.training.learn import Learned, learn
 from models.training.trained import Trained
-from models.windows import features
 from tests.models.plants import healthy
 from tests.models.rigs import RIGS, SWITCHED
-from tests.models.test_rigs import record, verdicts
+from tests.models.test_rigs import agrees, record, verdicts
 
 
 @cache
@@ -116,11 +114,7 @@ def test_the_graphs_explain_and_stand_in_as_the_detector_does() -> None:
     gappy = replace(whole, values=whole.values.copy())
     gappy.values[1000:1400, 1] = np.nan
     gappy.values[np.random.default_rng(1).random(whole.values.shape) < 0.2] = np.nan
-    for table in (whole, gappy):
-        x, _ = features(table, learned.plan, learned.grid)
-        x = x[np.isfinite(x[:, : learned.plan.measured]).any(axis=1)]
-        want = learned.states.score(x)
-        np.testing.assert_allclose(run(made.fp32, x)["score"], want, rtol=2e-3, equal_nan=True)
+    agrees(learned, made.fp32, whole, gappy)
 
 
 def test_openvino_judges_by_several_conditions(tmp_path: Path) -> None:

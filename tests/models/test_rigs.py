@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from models.quantise import run
 from models.record import Record
 from models.score import held
+from models.strays import remembered
 from models.training.learn import Learned, learn
 from models.windows import features
 from tests.models.rigs import RIGS, Rig
@@ -33,13 +35,21 @@ def taught(name: str) -> tuple[Rig, Record, Learned]:
 
 
 def verdicts(learned: Learned, whole: Record, first: int) -> NDArray[np.bool_]:
-    """Of every row after `first`, by the float32 detector."""
+    """Of every row after `first`, by the float32 detector and what it remembers."""
     x, _ = features(whole, learned.plan, learned.grid.every_cell())
-    score = learned.states.score(x).astype(np.float32)
-    if learned.ewma is not None:
-        score = learned.ewma.along(learned.ewma.begin(1), score)
+    alone, off = (told(x).astype(np.float32) for told in (learned.states.score, learned.states.off))
+    score = remembered(alone, off, learned.ewma, learned.strays, 1.0)
     out: NDArray[np.bool_] = (score > held(score, learned.limit.value))[first:]
     return out
+
+
+def agrees(learned: Learned, fp32: bytes, *tables: Record) -> None:
+    """The graph scores what the detector scores."""
+    for table in tables:
+        x, _ = features(table, learned.plan, learned.grid)
+        x = x[np.isfinite(x[:, : learned.plan.measured]).any(axis=1)]
+        want = learned.states.score(x)
+        np.testing.assert_allclose(run(fp32, x)["score"], want, rtol=2e-3, equal_nan=True)
 
 
 @pytest.mark.parametrize("name", RIGS)
@@ -74,7 +84,7 @@ def test_a_little_is_found_where_it_lasts(name: str, size: float) -> None:
     values = whole.values.copy()
     values[rig.rows + 500 :, 1] += size * rig.noise[1]
     fault = replace(whole, values=values)
-    assert verdicts(replace(learned, ewma=None), fault, rig.rows + 1500).mean() < 0.1
+    assert verdicts(replace(learned, ewma=None, strays=None), fault, rig.rows + 1500).mean() < 0.1
     assert verdicts(learned, fault, rig.rows + 1500).mean() > 0.5
 
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from gateway.core.clock import SystemClock
 from gateway.flow.memory import Memory
 from gateway.pipeline.assess import Judge
+from gateway.pipeline.straying import Straying
 from gateway.pipeline.windows import Windows
 from gateway.store.config import StoreConfig
 from gateway.store.log import Log
@@ -24,7 +25,7 @@ from models.quantise import run
 from models.record import Record
 from models.runtime import open_session
 from models.score import score
-from models.strays import Blame, Strays, of_the_window
+from models.strays import Blame, Strays, eased, of_the_window
 from models.training import straying
 from models.training.anomaly import train
 from models.training.learn import Learned, learn
@@ -32,7 +33,7 @@ from models.windows import features
 from tests.models.bundles import manifest
 from tests.models.test_bends import ROWS, trained_turbine, turbine
 
-STRAYS = Strays(cells=80.0, unit=(0.5, 1.0), usual=1.0, usually=0.6, stretch=1.5, most=3.0)
+STRAYS = Strays(cells=80.0, unit=(0.5, 1.0), usual=1.0, healthy=0.6, stretch=1.5, most=3.0)
 FAULT = ROWS + 1500
 
 
@@ -172,11 +173,34 @@ def test_blame_is_by_the_fourth_power_and_to_the_side_of_the_level() -> None:
     ],
 )
 def test_a_bundle_with_other_numbers_is_refused(held: object) -> None:
-    of = {"features": ("speed:mean", "load:mean")}
+    of = {"features": ("speed:mean", "load:mean"), "outputs": ("score", "residual")}
     made = manifest(detail={"strays": STRAYS.pack()}).model_copy(update=of)
     assert Strays.of(made) == STRAYS
-    with pytest.raises(BundleError, match=r"detail\.strays"):
+    with pytest.raises(BundleError, match=r"detail\.strays.*train the model anew"):
         Strays.of(manifest(detail={"strays": held}).model_copy(update=of))
+
+
+def test_a_graph_that_does_not_say_what_is_off_is_refused() -> None:
+    of = {"features": ("speed:mean", "load:mean"), "outputs": ("score", "direction")}
+    with pytest.raises(BundleError, match="must hold residual"):
+        Strays.of(manifest(detail={"strays": STRAYS.pack()}).model_copy(update=of))
+
+
+@pytest.mark.parametrize("kind", ["failure", "rul"])
+def test_a_model_of_another_kind_strays_nowhere(kind: str) -> None:
+    """Whatever its features are of: a correlation is of two signals."""
+    made = manifest(kind=kind, features=("s0:level_4", "s0|s1:correlation"))
+    straying = Straying(made, ["pump-1"], 1)
+    score = np.ones(1, np.float32)
+    given = score, np.zeros((1, 12), np.float32), np.zeros((1, 12), np.int8)
+    assert straying.weigh(np.zeros(1, np.int64), {}, score, given) is given
+    assert straying.memory() == {}
+
+
+def test_what_is_off_at_a_start_counts_as_much_less_as_its_score() -> None:
+    off = np.full((3, 2), 4.0, np.float32)
+    eased_off = eased(off, *np.array([[8.0, 2.0, 0.0], [2.0, 2.0, 0.0]], np.float32))
+    np.testing.assert_allclose(eased_off, [[1.0, 1.0], [4.0, 4.0], [4.0, 4.0]])
 
 
 def seen(table: Record, end: int, cells: int) -> Windows:
