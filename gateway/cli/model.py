@@ -168,6 +168,7 @@ def export(path: Path, *, form: str, out: Path) -> None:
 
 def _show(held: "Bundle") -> None:
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     manifest = held.manifest
@@ -179,7 +180,7 @@ def _show(held: "Bundle") -> None:
     signals = Table("signal", "unit", "low", "high", box=None, title_justify="left")
     for signal in manifest.signals:
         ends = ("" if end is None else f"{end:.6g}" for end in (signal.low, signal.high))
-        signals.add_row(signal.name, signal.unit, *ends)
+        signals.add_row(escape(signal.name), escape(signal.unit), *ends)
     console.print(signals)
 
 

@@ -11,6 +11,8 @@ from gateway.pipeline.waves import ACCELERATION_UNITS
 from models.features.rotor import ORDERS
 from models.manifest import Manifest
 
+SLASH = "/"
+"""Parts a machine from its signal wherever both are told, so no name holds it."""
 ORDER_ENDS = tuple(f" {order}" for order in ORDERS)
 
 
@@ -54,9 +56,13 @@ def misfits(
             if wanted.name not in lacking or wanted.name in _beside_names(manifest):
                 continue
             there = sorted(named)
+            way = "name the signal so, or train on this machine"
+            if SLASH in wanted.name:
+                plain = wanted.name.partition(" [")[0].replace(SLASH, "_")
+                way = f"no signal may hold {SLASH!r}: name the column {plain!r} and train anew"
             out.append(
                 f"was trained on signal {wanted.name!r}, which {asset} does not have"
-                f" (it has {', '.join(there)}); name the signal so, or train on this machine"
+                f" (it has {', '.join(there)}); {way}"
             )
         elif wanted.unit and not _one_unit(signal.unit, wanted.unit):
             out.append(

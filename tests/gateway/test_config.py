@@ -14,6 +14,7 @@ from gateway.cli.schema import EXAMPLE, json_schema
 from gateway.config import load, parse
 from gateway.core.errors import ConfigError
 from gateway.toml_lines import locate
+from tests.models import bundles
 
 HEAD = """\
 [[source]]
@@ -240,7 +241,12 @@ def test_check_refuses_what_run_would_refuse(tmp_path: Path) -> None:
     findings = list(check_models(load(path)))
     assert findings[0].state == "bad"
     assert told in findings[0].text
-    path.write_text(path.read_text().replace(str(pump), str(path)))
+    slashed = tmp_path / "slashed.fwm"
+    bundles.make(slashed, signals=[{"name": "flow [m3/h]"}], features=("flow [m3/h]:mean",) * 12)
+    path.write_text(path.read_text().replace(str(pump), str(slashed)))
+    result = CliRunner().invoke(group, ["check", str(path)])
+    assert "no signal may hold '/': name the column 'flow' and train anew" in result.stderr
+    path.write_text(path.read_text().replace(str(slashed), str(path)))
     result = CliRunner().invoke(group, ["check", str(path)])
     assert "is not a bundle, or is damaged" in result.stderr
     wrong = '[[derive]]\nasset = "press"\nsignal = "power"\nexpression = "load * 2"\n'

@@ -38,6 +38,13 @@ def test_how_often_a_model_judges_and_what_it_remembers_are_shown() -> None:
     assert "what lasts counts, over 512 cells" in told
 
 
+def test_a_signal_is_shown_by_its_whole_name(tmp_path: Path) -> None:
+    signals = [{"name": f"s{i} [m3/h]", "unit": "m3/h"} for i in range(bundles.D)]
+    of = tuple(f"s{i} [m3/h]:mean" for i in range(bundles.D))
+    bundles.make(tmp_path / "flow.fwm", signals=signals, features=of)
+    assert "s3 [m3/h]" in call("model", "show", tmp_path / "flow.fwm").output
+
+
 def test_each_output_is_named_once() -> None:
     told = call("model", "show", ARTIFACTS / "conveyor-life.fwm").output
     assert "outputs        rul, low, high " in told
