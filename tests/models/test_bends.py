@@ -11,13 +11,15 @@ from gateway.pipeline.assess import Judge
 from gateway.pipeline.windows import Windows
 from models.errors import BundleError
 from models.features.bends import ABOVE, BENDS, RECENT_ABOVE, levels_of
+from models.features.earlier import EARLIER
 from models.features.plan import FeaturePlan
 from models.follow import Bounds, Follow
 from models.record import Record
 from models.runtime import open_session
 from models.score import score
-from models.training import plan
+from models.training import conditions, hints, plan
 from models.training.anomaly import train
+from models.training.company import Form
 from models.training.learn import Learned, learn
 from models.training.trained import Trained
 from tests.models.rigs import RIGS, wander
@@ -115,6 +117,32 @@ def test_only_drops_what_is_not_asked_for() -> None:
     kept = learned.plan.names
     assert not any(name.rpartition(":")[2] == "late_mean" for name in kept)
     assert [len(s[0]) for s in learned.sequences] == [len(kept)]
+
+
+@pytest.mark.parametrize(
+    ("late", "bent", "both", "want"),
+    [
+        (0.720, 0.730, 0.740, hints.BOTH),
+        (0.720, 0.730, 0.734, frozenset(BENDS)),
+        (0.730, 0.704, 0.760, frozenset(EARLIER)),
+        (0.704, 0.704, 0.760, hints.NONE),
+    ],
+)
+def test_each_kind_of_hint_must_help_clearly_and_both_only_more_than_either(
+    monkeypatch: pytest.MonkeyPatch, late: float, bent: float, both: float, want: frozenset[str]
+) -> None:
+    asked: dict[int, float] = {}
+
+    def tells(sequences: list[np.ndarray], form: Form, *_: object) -> float:
+        wide = len(form.floor) - form.judged
+        return asked.setdefault(wide, {0: 0.7, 12: late, 24: bent, 36: both}[wide])
+
+    monkeypatch.setattr(conditions, "tells", tells)
+    record = turbine(1).rows(slice(0, 2000))
+    told = learn(record)
+    kinds = {name.rpartition(":")[2] for name in told.plan.names}
+    assert kinds & hints.BOTH == want
+    assert (36 in asked) == (min(late, bent) > 0.705)
 
 
 def test_the_graphs_know_bends_as_the_detector_does() -> None:

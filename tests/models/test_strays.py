@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -28,7 +29,9 @@ from models.score import score
 from models.strays import Blame, Strays, eased, of_the_window
 from models.training import straying
 from models.training.anomaly import train
+from models.training.detector_graph import graph_of
 from models.training.learn import Learned, learn
+from models.training.parity import measure
 from models.windows import features
 from tests.models.bundles import manifest
 from tests.models.test_bends import ROWS, trained_turbine, turbine
@@ -158,6 +161,38 @@ def test_blame_is_by_the_fourth_power_and_to_the_side_of_the_level() -> None:
     share, side = blame.blamed(np.array([[-2.0, 0.0, 0.0, 2.0], [1.0, 0.0, 3.0, 0.0]]))
     np.testing.assert_allclose(share, [[0.5, 0.5], [1.0, 0.0]])
     assert side.tolist() == [[-1, 0], [0, 0]], "of what fluctuates more than it moves, no side"
+    share, _ = blame.blamed(np.array([[2.0, 1.0, 0.0, 0.0]]))
+    np.testing.assert_allclose(share, [[16 / 17, 1 / 17]])
+
+
+def test_a_promise_is_checked_forward_with_what_strays(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert any("flags 0.0% of the last 30 %" in note for note in learned().notes)
+
+    def twitchy(*args: Any, **more: Any) -> Strays:
+        made = real(*args, **more)
+        assert made is not None
+        return replace(made, unit=tuple(unit / 50 for unit in made.unit))
+
+    real = straying.strays
+    monkeypatch.setattr(straying, "strays", twitchy)
+    told = learn(turbine(1).rows(slice(0, ROWS)))
+    assert not any("flags 0.0% of the last 30 %" in note for note in told.notes)
+    assert not told.limit.supported
+
+
+def test_int8_must_agree_on_what_strays() -> None:
+    told = learned()
+    plain = graph_of(told.states, told.plan, residuals=True)
+    other = onnx.ModelProto()
+    other.CopyFrom(plain)
+    for node in other.graph.node:
+        node.output[:] = ["small" if name == "residual" else name for name in node.output]
+    other.graph.initializer.append(onnx.numpy_helper.from_array(np.array(0.5, np.float32), "half"))
+    other.graph.node.append(onnx.helper.make_node("Mul", ["small", "half"], ["residual"]))
+    graphs = plain.SerializeToString(), other.SerializeToString()
+    assert measure(*graphs, told, how="", seed=0).decisions_changed > 0.01
+    without = replace(told, strays=None)
+    assert measure(*graphs, without, how="", seed=0).decisions_changed == 0.0
 
 
 @pytest.mark.parametrize(
