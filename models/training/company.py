@@ -35,6 +35,8 @@ SPREAD_MIN = 0.005
 """Of what is left over, in standard deviations of the feature; a smaller one is not believed."""
 SURE = 0.25
 """Share of the windows, those that gaps concern the least, which tell how far a feature spreads."""
+WRONG = 0.5
+"""Share of what a signal explains that may be wrong where it was never seen."""
 COLUMNS = 16
 """Whose correlation times are found at once."""
 
@@ -106,6 +108,7 @@ class Company:
         felt: float64[e, g], what each squared error or movement adds to the variance of each
             residual.
         unforeseen: float64[e, h], how far off each feature's expectation may be without a signal.
+        seen: float64[2, h], the least and the most of each standardised feature.
     """
 
     at: Ints
@@ -119,6 +122,7 @@ class Company:
     expected: Floats
     felt: Floats
     unforeseen: Floats
+    seen: Floats
 
     @property
     def mine(self) -> Ints:
@@ -131,6 +135,11 @@ class Company:
         g = self.judged
         out: Floats = -self.expected[:, :g] * self.own[:g]
         return out
+
+    @property
+    def guessed(self) -> Floats:
+        """float64[h, g], by what a feature beyond all it was seen at may mislead the others."""
+        return WRONG * np.abs(self.others)
 
     @property
     def precision(self) -> Floats:
@@ -153,6 +162,19 @@ class Company:
             known = np.where(missing, np.clip(known @ self.expected, -CLIP, CLIP), known)
         told = z[:, :g] * self.own[:g] + known @ self.others
         return np.where(missing[:, :g], np.nan, told / self.unsure(x, errors))
+
+    def guess(self, x: Rows, errors: Rows) -> Floats:
+        """float64[n, g], how much of each residual may be a guess: what signals explain that lie
+        beyond all they were seen at, as far as that may be wrong there.
+
+        Args:
+            x: As for `residual`.
+            errors: As for `residual`.
+        """
+        known = np.clip(np.nan_to_num((x - self.centre) / self.scale), -CLIP, CLIP)
+        beyond = np.abs(known - np.clip(known, *self.seen))
+        out: Floats = beyond @ self.guessed / self.unsure(x, errors)
+        return out
 
     def unsure(self, x: Rows, errors: Rows) -> Floats:
         """float64[n, g], how many times as far as usual gaps and movement let residuals lie: 1
@@ -208,6 +230,7 @@ def plain(x: Rows, members: Members, form: Form) -> tuple[Company, Floats, NDArr
         none,
         felt,
         unforeseen,
+        np.clip([z.min(axis=0), z.max(axis=0)], -CLIP, CLIP),
     )
     return company, z, have
 

@@ -53,13 +53,14 @@ class Conditions:
         return out
 
     def off(self, x: NDArray[np.float32] | Floats) -> Floats:
-        """float64[n, f], what the features of the whole window are off by, in standard deviations,
-        as the same condition says; 0 where missing."""
+        """float64[n, f], what the features of the whole window are off by beyond all guesses, in
+        standard deviations, as the same condition says; 0 where missing."""
         block = np.flatnonzero(self.whole.blocks[0])
-        told = [part.residual(x)[:, block] for part in self.parts]
+        told = [(part.residual(x)[:, block], part.guess(x)[:, block]) for part in self.parts]
         strange = np.array([part.score(x) for part in self.parts])
         best = np.argmin(np.where(np.isnan(strange), np.inf, strange), axis=0)
-        out: Floats = np.nan_to_num(np.array(told)[best, np.arange(len(x))])
+        residual, guess = np.nan_to_num(np.array(told)[best, :, np.arange(len(x))]).swapaxes(0, 1)
+        out: Floats = residual - np.clip(residual, -guess, guess)
         return out
 
     def likelihood(self, x: NDArray[np.float32] | Floats) -> Floats:

@@ -1,6 +1,6 @@
 """The healthy state: what each company knows, and how strange a window is by all of them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -92,10 +92,17 @@ class Detector:
 
     def residual(self, x: Rows) -> Floats:
         """float64[n, judged], in standard deviations; NaN where the feature is missing."""
+        return self._told(x, Company.residual)
+
+    def guess(self, x: Rows) -> Floats:
+        """float64[n, judged], how much of the residual may be a guess, in the same unit."""
+        return self._told(x, Company.guess)
+
+    def _told(self, x: Rows, tell: Callable[[Company, Rows, Rows], Floats]) -> Floats:
         told, d = self.motion.beside(x), len(self.independent)
         out = np.full((len(x), self.judged), np.nan)
         for one in self.companies:
-            out[:, one.mine] = one.residual(told[:, one.at], told[:, d + one.errors])
+            out[:, one.mine] = tell(one, told[:, one.at], told[:, d + one.errors])
         return out
 
     def _of(self, block: NDArray[np.bool_]) -> Iterator[Company]:

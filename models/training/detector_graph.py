@@ -65,17 +65,23 @@ def graph_of(
     own = graph.node("Mul", z, _beside(graph, [s.own[: s.judged] for s in sheets]))
     residual = graph.node("Add", own, explained)
     residual = graph.node("Mul", residual, there)
+    guess = _guess(graph, known, sheets) if residuals else ""
     if wide > d:
         errors = _columns(graph, d, wide)
         if len(motion.at):
             errors = graph.node("Concat", errors, _moves(graph, motion), axis=1)
         if dealt:
             errors = deal(graph, errors, [sheet.errors for sheet in sheets])
-        residual = graph.node("Div", residual, _unsure(graph, errors, absent, sheets, dealt))
+        unsure = _unsure(graph, errors, absent, sheets, dealt)
+        residual = graph.node("Div", residual, unsure)
+        guess = graph.node("Div", guess, unsure) if residuals else ""
     if dealt:
         residual = gather_in(graph, residual, whole.companies)
+        guess = gather_in(graph, guess, whole.companies) if residuals else ""
     if len(parts) > 1:
-        residual = _least(graph, residual, whole.blocks)
+        nearest = _nearest(graph, residual, whole.blocks)
+        residual = _by(graph, nearest, residual)
+        guess = _by(graph, nearest, guess) if residuals else ""
     fourth = _fourth(graph, residual)
     norms, shares = [], []
     for block in whole.blocks:
@@ -97,9 +103,9 @@ def graph_of(
     graph.output(share, "contribution", ["n", len(plan.signals)])
     graph.output(_direction(graph, residual, fourth, plan), "direction", ["n", len(plan.signals)])
     if residuals:
-        window = np.flatnonzero(whole.blocks[0])
-        told = graph.node("Gather", residual, graph.constant(window, np.int64), axis=1)
-        graph.output(told, RESIDUAL, ["n", len(window)])
+        window = graph.constant(np.flatnonzero(whole.blocks[0]), np.int64)
+        told = graph.node("Gather", _beyond(graph, residual, guess), window, axis=1)
+        graph.output(told, RESIDUAL, ["n", int(whole.blocks[0].sum())])
     return graph.model()
 
 
@@ -199,8 +205,8 @@ def _fourth(graph: Graph, residual: str) -> str:
     return graph.node("Mul", square, square)
 
 
-def _least(graph: Graph, residual: str, blocks: Sequence[NDArray[np.bool_]]) -> str:
-    """[n, d], the residuals by the condition that finds the window least strange."""
+def _nearest(graph: Graph, residual: str, blocks: Sequence[NDArray[np.bool_]]) -> str:
+    """[conditions, n, 1], 1 for the condition that finds the window least strange, else 0."""
     fourth = _fourth(graph, residual)
     # How much of a window is there is the same for all conditions, so sums compare like norms.
     roots = [
@@ -209,12 +215,29 @@ def _least(graph: Graph, residual: str, blocks: Sequence[NDArray[np.bool_]]) -> 
     ]
     strange = graph.node("Mul", *roots) if len(roots) == 2 else roots[0]
     least = graph.node("ReduceMin", strange, axes=[0], keepdims=1)
-    nearest = graph.node("LessOrEqual", strange, least)
-    mine = graph.node("Cast", nearest, to=onnx.TensorProto.FLOAT)
+    return graph.node("Cast", graph.node("LessOrEqual", strange, least), to=onnx.TensorProto.FLOAT)
+
+
+def _by(graph: Graph, nearest: str, tensor: str) -> str:
+    """[n, d], what the nearest condition says."""
     axis = graph.constant([0], np.int64)
-    total = graph.node("ReduceSum", graph.node("Mul", residual, mine), axis, keepdims=0)
+    total = graph.node("ReduceSum", graph.node("Mul", tensor, nearest), axis, keepdims=0)
     # Two conditions that agree to the last bit are one.
-    return graph.node("Div", total, graph.node("ReduceSum", mine, axis, keepdims=0))
+    return graph.node("Div", total, graph.node("ReduceSum", nearest, axis, keepdims=0))
+
+
+def _guess(graph: Graph, known: str, sheets: Sequence[Company]) -> str:
+    """[sheets, n, g], as `Company.guess` gives it, before what gaps do."""
+    low, high = (_beside(graph, [sheet.seen[i] for sheet in sheets]) for i in (0, 1))
+    inside = graph.node("Max", graph.node("Min", known, high), low)
+    beyond = graph.node("Abs", graph.node("Sub", known, inside))
+    return _product(graph, beyond, [sheet.guessed for sheet in sheets], rounded=False)
+
+
+def _beyond(graph: Graph, residual: str, guess: str) -> str:
+    """The residual less as much of it as may be a guess."""
+    low, high = graph.node("Neg", guess), guess
+    return graph.node("Sub", residual, graph.node("Max", graph.node("Min", residual, high), low))
 
 
 def _product(

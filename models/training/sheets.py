@@ -71,14 +71,15 @@ def _framed(
     """One company of several, each with the places of its features and errors."""
     at, errors, centre = np.zeros(h, np.int64), np.zeros(e, np.int64), np.zeros(h)
     scale, own, expected = np.ones(h), np.ones(h), np.zeros((h, h))
-    felt, unforeseen = np.zeros((e, g)), np.zeros((e, h))
+    felt, unforeseen, seen = np.zeros((e, g)), np.zeros((e, h)), np.zeros((2, h))
     for company, place, told in parts:
         at[place], errors[told], centre[place] = company.at, company.errors, company.centre
         scale[place], own[place] = company.scale, company.own
         expected[np.ix_(place, place)] = company.expected
         felt[np.ix_(told, place[: company.judged])] = company.felt
         unforeseen[np.ix_(told, place)] = company.unforeseen
-    return Company(at, g, h, errors, centre, scale, own, expected, expected, felt, unforeseen)
+        seen[:, place] = company.seen
+    return Company(at, g, h, errors, centre, scale, own, expected, expected, felt, unforeseen, seen)
 
 
 def deal(graph: Graph, tensor: str, at: Sequence[NDArray[np.int64]]) -> str:

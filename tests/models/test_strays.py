@@ -27,17 +27,20 @@ from models.record import Record
 from models.runtime import open_session
 from models.score import score
 from models.strays import Blame, Strays, eased, of_the_window
-from models.training import straying
+from models.training import company, straying
 from models.training.anomaly import train
 from models.training.detector_graph import graph_of
 from models.training.learn import Learned, learn
 from models.training.parity import measure
 from models.windows import features
 from tests.models.bundles import manifest
+from tests.models.rigs import wander
 from tests.models.test_bends import ROWS, trained_turbine, turbine
+from tests.models.test_rigs import verdicts
 
 STRAYS = Strays(cells=80.0, unit=(0.5, 1.0), usual=1.0, healthy=0.6, stretch=1.5, most=3.0)
 FAULT = ROWS + 1500
+LEVELS = ("power:mean", "wind:mean")
 
 
 @pytest.fixture(scope="module")
@@ -153,6 +156,45 @@ def test_the_graph_says_what_the_detector_says_is_off() -> None:
     got = run(made.fp32, x)["residual"]
     assert got.shape[1] == len(of_the_window(made.manifest.features))
     np.testing.assert_allclose(got, told.states.off(x), rtol=2e-3, atol=2e-3)
+
+
+def test_the_graph_says_so_of_what_was_never_seen_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    told, made = learned(), trained_turbine()
+    x, _ = features(turbine(1).rows(slice(0, 1500)), told.plan, told.grid)
+    x = x[np.isfinite(x[:, : told.plan.measured]).all(axis=1)]
+    x[:, told.plan.names.index("wind:mean")] += 30.0
+    got, want = run(made.fp32, x)["residual"], told.states.off(x)
+    np.testing.assert_allclose(got, want, rtol=2e-3, atol=2e-3)
+    window = np.flatnonzero(told.states.whole.blocks[0])
+    monkeypatch.setattr(company, "WRONG", 0.0)
+    plain = told.states.off(x)
+    power, wind = (window.tolist().index(told.plan.names.index(n)) for n in LEVELS)
+    assert np.abs(want[:, power]).mean() < 0.7 * np.abs(plain[:, power]).mean(), "a guess"
+    assert np.abs(want[:, wind]).mean() > 0.95 * np.abs(plain[:, wind]).mean(), "none of its own"
+
+
+def driven(seed: int, oil: float) -> Record:
+    """A drive whose voltage and slip follow its speed; its oil is warm from it, each second."""
+    rng, n = np.random.default_rng(seed), ROWS
+    speed = 370 + 17 * wander(rng, n, 90)
+    slip = 6 * (speed / 370) ** 2
+    warm = oil + 0.02 * (speed - 370) + 2.0 * wander(rng, n, 3000)
+    values = np.column_stack([speed, 1.25 * speed, speed - slip, warm])
+    values += rng.normal(size=values.shape) * (0.05, 0.3, 0.05, 0.1)
+    names = ("speed", "voltage", "shaft", "oil")
+    return Record(values, names, ("rad/s", "V", "rad/s", "°C"), np.arange(0.0, n))
+
+
+def test_a_cold_machine_is_none_that_strays(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Learned while warm: what its oil lets expect of the shaft is a guess where it is cold."""
+    made, warm, cold = learn(driven(6, 55.0)), driven(3, 55.0), driven(3, 36.0)
+    assert verdicts(made, warm, 100).mean() < 0.005
+    assert verdicts(made, cold, 100).mean() < 0.005
+    dragged = warm.values.copy()
+    dragged[1000:, 2] -= 0.4
+    assert verdicts(made, replace(warm, values=dragged), 1500).mean() > 0.9
+    monkeypatch.setattr(company, "WRONG", 0.0)
+    assert verdicts(made, cold, 100).mean() > 0.5
 
 
 def test_blame_is_by_the_fourth_power_and_to_the_side_of_the_level() -> None:
