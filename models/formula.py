@@ -28,6 +28,8 @@ _FUNCTIONS: dict[str, Callable[..., Floats]] = {
     "sqrt": np.sqrt,
     "log": np.log,
     "exp": np.exp,
+    "sin": np.sin,
+    "cos": np.cos,
     "min": np.minimum,
     "max": np.maximum,
 }

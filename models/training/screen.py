@@ -20,6 +20,16 @@ COUNTER_STEPS_MIN, COUNTER_UPS_MIN = 50, 10
 COUNTER_RESETS_MAX = 0.01
 """Steps back for each step up that a counter may make: it is reset, or rolls over, now and then."""
 
+ROUND, HALF = 360.0, 180.0
+ROUND_SPAN = (330.0, 361.0)
+ROUND_STEPS_MIN, ROUND_SHARE = 20, 0.8
+"""Steps of more than half a turn that a direction must make, and the share that are less than a
+quarter turn the other way round; a vane about its nacelle is turned by any angle where it calms."""
+ROUND_VARIES = 3.6
+"""Degrees by which the smaller ends of such steps must differ; a machine that stops is at 0."""
+ROUND_ACROSS = 0.1
+"""Share of the samples that must lie on the other half; what is only ever switched has none."""
+
 Floats = NDArray[np.float64]
 
 
@@ -65,6 +75,11 @@ def screen(record: Record) -> Screened:
                 f"{name}: left out, it only counts up, so its next values are all new; derive its "
                 "rate if that matters"
             )
+        elif goes_round(column, record.group):
+            notes.append(
+                f"{name}: left out, a direction that goes round has no mean (of 1 and 359 it is not"
+                f" 180); if it matters, derive its cosine and sine: cos({name} * 0.0174533)"
+            )
         else:
             keep.append(index)
             if lacks > 0.05:
@@ -107,6 +122,39 @@ def is_counter(column: Floats, group: NDArray[np.int64]) -> bool:
     back = int(np.count_nonzero(step < 0))
     up = int(np.count_nonzero(step > 0))
     return up >= COUNTER_UPS_MIN and back <= COUNTER_RESETS_MAX * up
+
+
+def goes_round(column: Floats, group: NDArray[np.int64]) -> bool:
+    """Whether a signal is a direction in degrees that passes north: from 359 on to 0.
+
+    Args:
+        column: float64[n], NaN where missing; from 0 to 360, or from -180 to 180.
+        group: int64[n], the independent sequence of each row.
+
+    >>> turned = np.cumsum(np.random.default_rng(0).normal(size=4000)) * 20
+    >>> one = np.zeros(4000, np.int64)
+    >>> goes_round(turned % 360, one), goes_round(turned, one)
+    (True, False)
+    """
+    there = ~np.isnan(column)
+    known = column[there]
+    low, high = float(known.min()), float(known.max())
+    within = (low >= -0.5 and high <= ROUND + 0.5) or (low >= -HALF - 0.5 and high <= HALF + 0.5)
+    if not within or not ROUND_SPAN[0] <= high - low <= ROUND_SPAN[1]:
+        return False
+    follows = np.diff(group[there]) == 0
+    before, after = known[:-1][follows], known[1:][follows]
+    far = np.abs(after - before) > HALF
+    if int(far.sum()) < ROUND_STEPS_MIN:
+        return False
+    other_way = ROUND - np.abs(after - before)[far]
+    ends = np.minimum(before, after)[far]
+    across = np.abs(known - (low + HALF)) <= HALF / 2
+    return bool(
+        np.mean(other_way < ROUND / 4) >= ROUND_SHARE
+        and ends.std() >= ROUND_VARIES
+        and across.mean() >= ROUND_ACROSS
+    )
 
 
 def resolution(column: Floats) -> float:

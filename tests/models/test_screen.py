@@ -1,0 +1,62 @@
+"""What of a record cannot be learned is left out, and said."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from models.formula import Formula
+from models.record import Record
+from models.training.screen import goes_round, screen
+from tests.models.rigs import wander
+
+N = 4000
+ONE = np.zeros(N, np.int64)
+Floats = NDArray[np.float64]
+
+
+def turning(seed: int, spread: float = 300.0, rows: float = 200.0) -> Floats:
+    """A wind's direction, degrees from 0 to 360."""
+    rng = np.random.default_rng(seed)
+    out: Floats = (spread * wander(rng, N, rows) + rng.normal(size=N) * 8) % 360.0
+    return out
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(0, 1000), st.sampled_from([0.0, -180.0]), st.sampled_from([0.01, 1.0, 10.0]))
+def test_a_direction_is_told_by_how_it_passes_north(seed: int, low: float, step: float) -> None:
+    column = np.round((turning(seed) + low) / step) * step
+    assert goes_round(column, ONE)
+
+
+@pytest.mark.parametrize("what", ["drive", "switched", "kiln", "vane", "rack", "slow", "runs"])
+def test_what_only_looks_like_a_direction_is_kept(what: str) -> None:
+    rng = np.random.default_rng(2)
+    on = np.repeat(rng.random(N // 20) > 0.5, 20)
+    at_rest = np.abs(rng.normal(size=N))
+    column = {
+        "drive": np.where(on, np.minimum(rng.uniform(60, 355, N // 20).repeat(20), 355), at_rest),
+        "switched": np.where(on, 350.0 + rng.normal(size=N), at_rest),
+        "kiln": np.clip(180 + 170 * wander(rng, N, 50), 0, 360),
+        "vane": np.where(rng.random(N) < 0.02, rng.uniform(-180, 180, N), rng.normal(size=N) * 9),
+        "rack": np.where(on, 340.0, 20.0) + rng.uniform(-18, 18, N),
+        "slow": np.linspace(0, 720, N) % 360,
+        "runs": np.tile(np.linspace(2, 358, 80), N // 80),
+    }[what]
+    group = np.repeat(np.arange(N // 80), 80) if what == "runs" else ONE
+    assert not goes_round(column, group)
+
+
+def test_a_direction_is_left_out_and_its_cosine_is_not() -> None:
+    rng = np.random.default_rng(5)
+    direction = turning(5)
+    cosine = Formula.parse("north = cos(direction * 0.0174533)").compute(
+        {"direction": direction}, N
+    )
+    np.testing.assert_allclose(cosine, np.cos(np.deg2rad(direction)), atol=1e-5)
+    table = np.column_stack([direction, rng.normal(size=N), cosine])
+    table[::7, 0] = np.nan
+    made = screen(Record(table, ("direction", "power", "north")))
+    assert made.record.names == ("power", "north")
+    assert any("direction: left out" in n and "cos(direction * 0.0174533)" in n for n in made.notes)
