@@ -30,7 +30,9 @@ def test_a_direction_is_told_by_how_it_passes_north(seed: int, low: float, step:
     assert goes_round(column, ONE)
 
 
-@pytest.mark.parametrize("what", ["drive", "switched", "kiln", "vane", "rack", "slow", "runs"])
+@pytest.mark.parametrize(
+    "what", [*["drive", "switched", "kiln", "vane", "rack", "slow", "ramps", "seldom", "runs"]]
+)
 def test_what_only_looks_like_a_direction_is_kept(what: str) -> None:
     rng = np.random.default_rng(2)
     on = np.repeat(rng.random(N // 20) > 0.5, 20)
@@ -42,7 +44,11 @@ def test_what_only_looks_like_a_direction_is_kept(what: str) -> None:
         "vane": np.where(rng.random(N) < 0.02, rng.uniform(-180, 180, N), rng.normal(size=N) * 9),
         "rack": np.where(on, 340.0, 20.0) + rng.uniform(-18, 18, N),
         "slow": np.linspace(0, 720, N) % 360,
-        "runs": np.tile(np.linspace(2, 358, 80), N // 80),
+        "ramps": np.tile(np.r_[np.linspace(0, 350, 60), np.zeros(20)], N // 80) + at_rest,
+        "seldom": (np.arange(N) // 50 * 37.0) % 360,
+        "runs": np.linspace(
+            rng.uniform(0, 40, N // 80), rng.uniform(320, 360, N // 80), 80
+        ).T.ravel(),
     }[what]
     group = np.repeat(np.arange(N // 80), 80) if what == "runs" else ONE
     assert not goes_round(column, group)
