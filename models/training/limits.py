@@ -17,9 +17,10 @@ from scipy.stats import nct, norm
 from models.errors import RecordError
 from models.ewma import LEAST, Ewma, average
 from models.manifest import DEADBAND
-from models.training.company import Form, inflation
+from models.training.company import Form
 from models.training.conditions import Conditions, fit_conditions
 from models.training.folds import FOLDS, folds
+from models.training.independent import inflation
 
 WINDOWS_MIN = 20
 """Fewer windows one after the other than this, and nothing can be said about rare scores."""

@@ -11,7 +11,7 @@ from models.features.bends import BENDS, SHARES, levels_of
 from models.features.earlier import EARLIER
 from models.features.plan import HINTS, FeaturePlan
 from models.record import Record
-from models.training.company import effective
+from models.training.independent import effective
 from models.training.rates import own_cells
 from models.windows import Grid, some_features
 

@@ -8,9 +8,10 @@ from scipy.stats import norm
 
 from models.manifest import DEADBAND
 from models.strays import POWER, SHORT, Strays, averages, bounded, still
-from models.training.company import TAIL, TREND, Form, effective, inflation
+from models.training.company import Form
 from models.training.conditions import Conditions
 from models.training.folds import FOLDS
+from models.training.independent import TAIL, TREND, effective, inflation
 from models.training.limits import (
     LASTING_MAX,
     REACH,

@@ -9,7 +9,16 @@ import pytest
 
 from models import evaluate, report
 from models.evaluate import Judged, at_rate, measure, precision_recall, roc, trivial
-from models.training import baselines, company, explained, grid, limits, parity, screen
+from models.training import (
+    baselines,
+    company,
+    explained,
+    grid,
+    independent,
+    limits,
+    parity,
+    screen,
+)
 from models.training.invented import auroc
 from tests.models.plants import healthy
 
@@ -32,7 +41,7 @@ FILES = [
 ]
 
 
-@pytest.mark.parametrize("module", [evaluate, parity, limits, company, explained, screen, grid])
+@pytest.mark.parametrize("module", [evaluate, parity, limits, company, independent, explained, screen, grid])
 def test_the_examples_hold(module: object) -> None:
     assert not doctest.testmod(module, extraglobs={"np": np}).failed  # type: ignore[arg-type]
 
