@@ -22,6 +22,7 @@ COUNTER_RESETS_MAX = 0.01
 
 ROUND, HALF = 360.0, 180.0
 ROUND_SPAN = (330.0, 361.0)
+"""Degrees from the least to the most of a direction."""
 ROUND_STEPS_MIN, ROUND_SHARE = 20, 0.8
 """Steps of more than half a turn that a direction must make, and the share that are less than a
 quarter turn the other way round; a vane about its nacelle is turned by any angle where it calms."""
@@ -72,13 +73,14 @@ def screen(record: Record) -> Screened:
             notes.append(f"{name}: left out, it never changes (always {good[0]:g})")
         elif is_counter(column, record.group):
             notes.append(
-                f"{name}: left out, it only counts up, so its next values are all new; derive its "
-                "rate if that matters"
+                f"{name}: left out, it only counts up, so its next values are all new; give its "
+                "rate as a column of its own if that matters"
             )
         elif goes_round(column, record.group):
             notes.append(
                 f"{name}: left out, a direction that goes round has no mean (of 1 and 359 it is not"
-                f" 180); if it matters, derive its cosine and sine: cos({name} * 0.0174533)"
+                " 180); if it matters, derive its cosine and its sine, as --derive 'north ="
+                f" cos(`{name}` * 0.0174533)'"
             )
         else:
             keep.append(index)

@@ -41,7 +41,9 @@ FILES = [
 ]
 
 
-@pytest.mark.parametrize("module", [evaluate, parity, limits, company, independent, explained, screen, grid])
+@pytest.mark.parametrize(
+    "module", [evaluate, parity, limits, company, independent, explained, screen, grid]
+)
 def test_the_examples_hold(module: object) -> None:
     assert not doctest.testmod(module, extraglobs={"np": np}).failed  # type: ignore[arg-type]
 
