@@ -10,12 +10,15 @@ from numpy.typing import NDArray
 from models.features.bearing import DEFECTS, STANDS_OUT, named
 from models.features.burst import base_of
 from models.features.rotor import ORDERS, in_keeping_with
+from models.features.speed import is_speed
 
 LEVELS = ("last", "mean", "median", "recent_mean")
 """Features that say how high a signal is."""
 FAR = 0.25
 """Of the width of the healthy range, which is 4.65 standard deviations of what is spread normally:
 an order lies so far above it, 3.5 from its mean, once in 4,300 healthy windows."""
+FAINT = 0.01
+"""Of the strongest order of a vibration, 40 dB: what is fainter comes of how that was measured."""
 SHARE_MIN = 0.1
 """A signal that carries less of the score is not named."""
 NAMED_MAX = 3
@@ -105,7 +108,7 @@ def bearing_fault(
         The order, as a driver, and the part, as `models.features.bearing` calls it; None where none
         stands out of the floor and far above its own healthy range.
     """
-    for base, high in _raised(driven, DEFECTS, features, healthy):
+    for base, high in _raised(driven, DEFECTS, features, healthy, 0.0):
         part = named({name: order.value for name, order in high.items()}, STANDS_OUT)
         if part:
             lead = max(high, key=lambda name: high[name].value)
@@ -127,7 +130,7 @@ def rotor_fault(
         The order, as a driver, and the fault, as `in_keeping_with` calls it; None where no order
         is far above.
     """
-    for base, high in _raised(driven, ORDERS, features, healthy):
+    for base, high in _raised(driven, ORDERS, features, healthy, FAINT):
         if high:
             lead = max(high, key=lambda name: high[name].beyond)
             return _driver(f"{base} {lead}", 1, features, high[lead].ranges), in_keeping_with(high)
@@ -149,15 +152,35 @@ def _raised(
     names: Collection[str],
     features: NDArray[np.float32],
     healthy: Sequence[Healthy],
+    faint: float,
 ) -> Iterator[tuple[str, dict[str, _Order]]]:
-    """Each vibration that drives the score, and its orders far above their healthy ranges.
+    """Each vibration that drives the score, and its orders far above their healthy ranges and above
+    `faint` times its strongest.
 
     What shakes at one order shows in the RMS and the bands as well, and these may carry more of the
-    score; so any driver of a vibration has all orders of that looked at.
+    score; so any driver of a vibration has all orders of that looked at. Where every vibration
+    shakes more than at this speed, it is the speed that does not fit; so that has all looked at.
     """
-    for base in dict.fromkeys(base_of(each.signal) for each in driven):
+    bases = [base_of(each.signal) for each in driven]
+    if not {each.signal for each in driven}.isdisjoint(_speeds(healthy)):
+        bases += [base_of(range_.feature.rpartition(":")[0]) for range_ in healthy]
+    for base in dict.fromkeys(bases):
         orders = _orders(base, names, features, healthy)
-        yield base, {name: order for name, order in orders.items() if order.beyond >= FAR}
+        least = faint * max((order.value for order in orders.values()), default=0.0)
+        yield (
+            base,
+            {n: each for n, each in orders.items() if each.beyond >= FAR and each.value >= least},
+        )
+
+
+def _speeds(healthy: Sequence[Healthy]) -> set[str]:
+    """The signals that are a shaft's speed, by their unit or name."""
+    named = ((range_.feature.rpartition(":")[0], range_) for range_ in healthy)
+    return {
+        signal
+        for signal, range_ in named
+        if is_speed(signal) or (range_.unit == "rpm" and _is_level(range_.feature))
+    }
 
 
 def _orders(

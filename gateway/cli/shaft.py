@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gateway.cli.cells import unit_of
 from models.errors import RecordError
 from models.features.bearing import DEFECTS, Bearing, bearing
 from models.features.burst import order_parts, orders_of
 from models.features.rotor import ORDERS
+from models.features.speed import is_speed
 
 TURNS = 32
 """A burst cut out of a recording holds so many turns at least: more than the 20 that a bearing's
@@ -161,16 +161,6 @@ def geometry_of(text: str) -> Bearing:
             f"[,CONTACT_DEG], such as 9,7.94,39.04, was {text!r}"
         )
     return Bearing(int(rollers), roller, pitch, contact)
-
-
-def is_speed(name: str) -> bool:
-    """Whether a column or an array is a speed by its name.
-
-    >>> [is_speed(n) for n in ("rpm", "shaft_rpm", "Speed [rpm]", "drpmx")]
-    [True, True, True, False]
-    """
-    plain = name.lower()
-    return plain == "rpm" or plain.endswith("_rpm") or unit_of(plain) == "rpm"
 
 
 def without_bearing(names: Collection[str]) -> tuple[str, ...]:

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gateway.cli.bursts import is_vibration, means
-from gateway.cli.shaft import Orders, is_speed
+from gateway.cli.shaft import Orders
 from models.errors import RecordError
 from models.features.burst import described
-from models.features.speed import at_samples
+from models.features.speed import at_samples, is_speed
 
 BURST = 4096
 """Samples of a burst where a file holds one long recording."""

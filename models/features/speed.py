@@ -128,3 +128,13 @@ def at_samples(tachometer: Floats, per_turn: int, samples: int, rate_hz: float) 
         times_s = pulses(tachometer, rate_hz)
     at_s, rpm = by_pulses(times_s, per_turn, samples / rate_hz)
     return np.asarray(np.interp(np.arange(samples) / rate_hz, at_s, rpm))
+
+
+def is_speed(name: str) -> bool:
+    """Whether a column or an array is a speed by its name.
+
+    >>> [is_speed(n) for n in ("rpm", "shaft_rpm", "Speed [rpm]", "drpmx")]
+    [True, True, True, False]
+    """
+    plain = name.lower()
+    return plain == "rpm" or plain.endswith(("_rpm", "[rpm]"))

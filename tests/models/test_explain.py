@@ -103,6 +103,31 @@ def test_no_order_is_told_that_is_barely_high_low_or_of_another_vibration() -> N
     assert rotor_fault(SHAKES, high, spreads) is None
 
 
+def test_an_order_a_hundred_times_as_faint_as_the_strongest_is_not_told() -> None:
+    tight = Healthy("fan_g 2x:mean", "g", 0.1, 0.12)
+    healthy = (Healthy("fan_g 1x:mean", "g", 10.0, 30.0), tight)
+    for value, told in ((0.15, None), (0.4, "misalignment")):
+        found = rotor_fault(SHAKES, np.array((20.0, value), np.float32), healthy)
+        assert (found and found[1]) == told
+
+
+@pytest.mark.parametrize(("speed", "unit"), [("rpm", ""), ("drive speed", "rpm")])
+def test_orders_are_told_where_the_speed_carries_the_score_as_all_shake_more_than_at_it(
+    speed: str, unit: str
+) -> None:
+    healthy = (Healthy(f"{speed}:mean", unit, 1200.0, 1400.0), *ROTOR)
+    found = rotor_fault(
+        (Driven(speed, "mean", "low_here"),),
+        np.array((1210.0, 0.2, 0.8, 0.2, 0.2), np.float32),
+        healthy,
+    )
+    assert found is not None
+    assert (found[0].signal, found[1]) == ("fan_g 1x", "unbalance")
+    others = (Healthy("load:mean", "kN", 1200.0, 1400.0), *ROTOR)
+    high = np.array((1210.0, 0.2, 0.8, 0.2, 0.2), np.float32)
+    assert rotor_fault((Driven("load", "mean", "low_here"),), high, others) is None
+
+
 BEARING = tuple(Healthy(f"fan_g {part}:mean", "", 1.2, 2.2) for part in DEFECTS)
 
 
