@@ -34,6 +34,7 @@ class Columns:
         events: Tables beside the files, whose signals join those of the files.
         failures: Makes the labels, in place of columns.
         wanted_by: Who names the signals, for messages.
+        also: Beside `signals`: columns to read where a file has them, missing where it has not.
         orders: A bearing whose orders join the signals; recordings are cut into bursts for it.
         day_first: Whether 05/11/2026 is in November, where a column itself does not tell.
     """
@@ -50,6 +51,7 @@ class Columns:
     events: tuple[Log | Facts, ...] = ()
     failures: Failures | None = None
     wanted_by: str = "--signals"
+    also: tuple[str, ...] = ()
     day_first: bool | None = None
     orders: Orders | None = None
 

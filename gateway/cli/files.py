@@ -57,7 +57,7 @@ def settled(path: Path, columns: Columns) -> Columns:
 
 def _recording(held: Table, columns: Columns, *, many: bool) -> Record:
     """All columns of numbers, before they are cut."""
-    raw = replace(columns, signals=(), derive=(), rows=None, few_words=False, words={})
+    raw = replace(columns, signals=(), also=(), derive=(), rows=None, few_words=False, words={})
     return _record(held, raw, {}, many=many)
 
 
@@ -82,7 +82,9 @@ def _cut(held: Table, columns: Columns, *, many: bool) -> Record:
             units=(*record.units, unit_of(formula.name)),
         )
     if columns.signals:
-        record = record.select([*columns.signals, *(f.name for f in columns.derive)])
+        record = _with_also(record, columns.also)
+        named = [*columns.signals, *(f.name for f in columns.derive), *columns.also]
+        record = record.select(named)
     return record if columns.rows is None else record.rows(slice(*columns.rows))
 
 
@@ -102,6 +104,7 @@ def _record(
         for name, column in zip(held.names, held.columns, strict=True)
         if name not in taken and (share(column) > NUMERIC_SHARE or name in words)
     ]
+    names += [name for name in columns.also if _counts(held, name) and name not in names]
     read, no_value = _read(held, names, words)
     notes += (no_value_note(name, none) for name, none in no_value.items())
     labels = {name: truth(held, name) for name in columns.labels}
@@ -138,11 +141,31 @@ def _record(
         notes=tuple(dict.fromkeys(each for each in notes if each)),
         no_value=no_value,
     )
+    record = _with_also(record, columns.also)
     if columns.events or columns.failures:
         record = _with_events(record, held, columns)
     if columns.rows is not None:
         record = _some_rows(record, held, columns.rows)
     return oldest_first(spread(record))
+
+
+def _counts(held: Table, name: str) -> bool:
+    """Whether there is such a column, of numbers."""
+    return name in held.names and share(held.columns[held.names.index(name)]) > NUMERIC_SHARE
+
+
+def _with_also(record: Record, also: Sequence[str]) -> Record:
+    """The record with these columns as its last, missing where it has none of the name."""
+    lacks = tuple(name for name in also if name not in record.names)
+    if not also:
+        return record
+    record = replace(
+        record,
+        values=np.column_stack([record.values, np.full((len(record), len(lacks)), np.nan)]),
+        names=(*record.names, *lacks),
+        units=(*record.units, *map(unit_of, lacks)),
+    )
+    return record.select([*(name for name in record.names if name not in also), *also])
 
 
 def _check_named(held: Table, columns: Columns) -> None:

@@ -66,6 +66,7 @@ def command(
     from gateway.cli.files import read
     from gateway.cli.shaft import Orders
     from models.bundle import read as read_bundle
+    from models.fixed import fixed_of
     from models.formula import Formula
     from models.record import RUNNING
 
@@ -79,6 +80,7 @@ def command(
         day_first=day_first,
         signals=tuple(s.name for s in bundle.manifest.signals if s.name not in derived),
         wanted_by="the model",
+        also=tuple(fixed_of(bundle.manifest.detail)),
         ignore=split(ignore),
         group=group,
         rows=row_range(rows),
@@ -90,7 +92,12 @@ def command(
     columns = with_tables(columns, events, known=needed(bundle.manifest.detail, columns.signals))
     with Console(stderr=True).status("scoring") as status:
         record = read(data, columns)
-        notes = [*record.notes, *doubts(record, columns), *_foreign(bundle, record)]
+        notes = [
+            *record.notes,
+            *doubts(record, columns),
+            *_foreign(bundle, record),
+            *_moved(bundle, record),
+        ]
         status.update(f"scoring {len(record)} rows")
         names, lines, summary = _scored(bundle, record, device, precision, follow=follow)
         if not summary["judged"]:
@@ -132,6 +139,23 @@ def _foreign(bundle: "Bundle", record: "Record") -> list[str]:
         if not (base := base_of(s.name)) or s.name == f"{base} rms"
     )
     return [text for text in told if text]
+
+
+def _moved(bundle: "Bundle", record: "Record") -> Iterator[str]:
+    """Signals that never changed while the model learned, and are not what they were."""
+    import numpy as np
+
+    from models.fixed import fixed_of, moved
+
+    for name, was in fixed_of(bundle.manifest.detail).items():
+        value = record.values[:, record.names.index(name)]
+        rows = np.flatnonzero(moved(value, was))
+        if len(rows):
+            at = record.time_text[rows[0]] if record.time_text else f"row {rows[0]}"
+            yield (
+                f"{name}: always {was:g} while the model learned, here {value[rows[0]]:g} at {at}"
+                f" ({len(rows)} rows differ); what that changes nobody knows, it is in no score"
+            )
 
 
 def _why_none(bundle: "Bundle", record: "Record") -> str:

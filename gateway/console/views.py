@@ -137,6 +137,7 @@ class ContextView:
     similar: str = ""
     followed: tuple[str, ...] = ()
     held: str = ""
+    fixed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)

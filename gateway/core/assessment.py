@@ -38,12 +38,14 @@ class Context:
         similar: The earlier alarm that looked most like it, and what was said of it.
         followed: Which slow change of the machine is followed, signal by signal.
         held: Why none is followed at present; None where it is.
+        fixed: What never changed while the model learned, and is not what it was.
     """
 
     condition: Phrase | None = None
     similar: Phrase | None = None
     followed: tuple[Phrase, ...] = ()
     held: Phrase | None = None
+    fixed: tuple[Phrase, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)

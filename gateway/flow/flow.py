@@ -81,6 +81,8 @@ class Flow:
             self._go_over(stages)
         self._memory.hand_over(self.posts, posts)
         self.posts = tuple(posts)
+        for post in posts:
+            post.findings.fixed.seen = self.latest.of
         self._no_values.learn(posts)
         self._memory.no_values(posts)
         self.latest.forget(posts)

@@ -11,6 +11,7 @@ from gateway.core.texts import Phrase
 from gateway.pipeline import forecast, wording
 from gateway.pipeline.assess import Judge, Judged
 from gateway.pipeline.doubts import Doubts
+from gateway.pipeline.fixed import Fixed
 from gateway.pipeline.past import Past, signature
 from gateway.pipeline.windows import Windows
 from models.explain import healthy_of
@@ -43,11 +44,13 @@ class Findings:
 
     Attributes:
         past: What earlier alarms looked like; the flow gives all findings the same.
+        fixed: What never changed while the model learned; the flow says what is seen of it.
     """
 
-    def __init__(self, judge: Judge) -> None:
+    def __init__(self, judge: Judge, fixed: Fixed | None = None) -> None:
         manifest = judge.bundle.manifest
         self.past = Past()
+        self.fixed = fixed or Fixed()
         self._alarms_at = judge.alarms_at
         self._following = judge.following
         self._healthy = healthy_of(manifest.detail)
@@ -136,7 +139,7 @@ class Findings:
         why = self.drivers(judged, row)
         where = self._operating.words(judged.features[row])
         similar = self._similar(judged, row)
-        text = wording.anomaly(a.assets[row], where, why, similar)
+        text = wording.anomaly(a.assets[row], where, why, similar, self.fixed.told(a.assets[row]))
         self._worded[number] = _Worded(lead, severity, text, why)
         return text, why
 
@@ -152,7 +155,8 @@ class Findings:
             held = Phrase(f"held.{why_not.name.lower()}") if why_not else None
         strange = float(judged.assessments.severity[row]) > SEVERITY_TOLD
         similar = self._similar(judged, row) if strange else None
-        return Context(wording.condition(where, rarity), similar, followed, held)
+        told = tuple(self.fixed.told(asset))
+        return Context(wording.condition(where, rarity), similar, followed, held, told)
 
     def _similar(self, judged: Judged, row: int) -> Phrase | None:
         a = judged.assessments

@@ -14,12 +14,14 @@ from gateway.pipeline.config import AssetConfig
 from gateway.pipeline.event_columns import EventColumns
 from gateway.pipeline.events import Events
 from gateway.pipeline.findings import Findings
+from gateway.pipeline.fixed import Fixed
 from gateway.pipeline.forecast import AlarmsAt
 from gateway.pipeline.misfits import misfits
 from gateway.pipeline.waves import parts_wanted
 from gateway.pipeline.windows import Watch
 from models.bundle import Bundle, read
 from models.errors import ModelError
+from models.fixed import fixed_of
 from models.manifest import Manifest
 from models.record import RUNNING
 from models.runtime import Session
@@ -194,7 +196,8 @@ def _post(
     )
     columns = EventColumns.of(events, judge.assets, bundle.manifest, own, signals)
     coverage_min = np.array([asset.coverage_min for asset in assets])
-    return Post(judge, Findings(judge), watch, coverage_min, columns)
+    fixed = Fixed.of(fixed_of(bundle.manifest.detail), {a: named[a] for a in judge.assets}, signals)
+    return Post(judge, Findings(judge, fixed), watch, coverage_min, columns)
 
 
 def _hop_cells(asset: AssetConfig, manifest: Manifest) -> int:

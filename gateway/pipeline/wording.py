@@ -21,13 +21,24 @@ THE_LEVEL_ITSELF = ("", "last", "mean")
 """Features that need no word of their own after the signal's name."""
 
 
-def anomaly(asset: str, where: str, why: Sequence[Contribution], similar: Phrase | None) -> Phrase:
-    """That a machine runs unlike itself: in which condition, why, and like what before."""
+def anomaly(
+    asset: str,
+    where: str,
+    why: Sequence[Contribution],
+    similar: Phrase | None,
+    fixed: Sequence[Phrase] = (),
+) -> Phrase:
+    """That a machine runs unlike itself: in which condition, why, like what before, and what else
+    is not what it always was."""
+    told = because(why)
+    if fixed:
+        # Within what is there: an alarm that was kept by a version before is still said.
+        told = Phrase("anomaly.fixed", why=told, moved=tuple(fixed))
     return Phrase(
         "anomaly.text",
         asset=asset,
         at=Phrase("anomaly.at", condition=where) if where else "",
-        why=because(why),
+        why=told,
         similar=Phrase("anomaly.similar", similar=similar) if similar else "",
     )
 

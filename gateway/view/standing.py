@@ -110,6 +110,7 @@ def _worded(context: Context, texts: Texts) -> ContextView:
         similar=texts.say(context.similar) if context.similar else "",
         followed=tuple(map(texts.say, context.followed)),
         held=texts.say(context.held) if context.held else "",
+        fixed=tuple(map(texts.say, context.fixed)),
     )
 
 

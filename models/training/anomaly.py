@@ -97,6 +97,7 @@ def train(
             **nameplate.detail,
             "healthy": healthy,
             "notes": list(learned.notes),
+            "fixed": learned.screened.fixed,
             "doubt": asdict(chosen.doubt) if chosen.doubt else None,
             "stale_cells": grid.stale_cells,
             "held_cells": list(grid.held_cells),

@@ -1,6 +1,6 @@
 """Looks at a record before anything is learned from it: what must be left out, and why."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,12 +43,14 @@ class Screened:
         leave: bool[n], rows not to learn from.
         step: float64[k], resolution of each signal: the usual distance between its values.
         notes: What was found and done, in words.
+        fixed: The signals that never change, and what they always are.
     """
 
     record: Record
     leave: NDArray[np.bool_]
     step: Floats
     notes: tuple[str, ...]
+    fixed: dict[str, float] = field(default_factory=dict)
 
 
 def screen(record: Record) -> Screened:
@@ -63,6 +65,7 @@ def screen(record: Record) -> Screened:
     values = np.where(np.isfinite(record.values), record.values, np.nan)
     notes: list[str] = []
     keep: list[int] = []
+    fixed: dict[str, float] = {}
     for index, name in enumerate(record.names):
         column = values[:, index]
         lacks = missing(column)
@@ -70,6 +73,7 @@ def screen(record: Record) -> Screened:
         if lacks > MISSING_MAX:
             notes.append(f"{name}: left out, {lacks:.0%} of its samples are missing")
         elif float(good.max() - good.min()) <= 1e-12 * max(1e-300, float(np.abs(good).max())):
+            fixed[name] = float(good[0])
             notes.append(f"{name}: left out, it never changes (always {good[0]:g})")
         elif is_counter(column, record.group):
             notes.append(
@@ -103,7 +107,8 @@ def screen(record: Record) -> Screened:
                 f"{name}: changes as if its unit did ({what}) at row {at + 1}; rows "
                 f"{side.start + 1} to {side.stop} are left out, correct the unit at its source"
             )
-    return Screened(kept, leave, np.array([resolution(c) for c in kept.values.T]), tuple(notes))
+    step = np.array([resolution(column) for column in kept.values.T])
+    return Screened(kept, leave, step, tuple(notes), fixed)
 
 
 def is_counter(column: Floats, group: NDArray[np.int64]) -> bool:

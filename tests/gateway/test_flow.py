@@ -162,6 +162,40 @@ def test_what_a_bundle_learned_to_be_no_value_is_bad_from_the_log_on(tmp_path: P
     asyncio.run(main())
 
 
+def test_what_never_changed_while_a_model_learned_is_told_when_it_moves(tmp_path: Path) -> None:
+    async def main() -> None:
+        bench = Bench(tmp_path)
+        shipped = read(bench.wanted[0].path)
+        standby, absent = Signal("lathe-1", "standby", "rpm"), "no such signal"
+        detail = shipped.manifest.detail | {"fixed": {standby.name: 0.0, absent: 3.0}}
+        knows = shipped.manifest.model_copy(update={"detail": detail})
+        path = tmp_path / "knows.fwm"
+        write(path, knows, shipped.int8, shipped.fp32, shipped.golden)
+        bench.wanted = [replace(bench.wanted[0], path=path)]
+        bench.sources[standby] = "line"
+        await bench.flow.restation(bench.posts())
+        await bench.pour(0, 400)
+
+        def told() -> list[str]:
+            (verdict,) = bench.flow.latest.verdicts["lathe-1"].values()
+            return [str(each) for each in verdict.context().fixed]
+
+        number, at = bench.log.signals.intern(standby), START_NS + 400 * STEP_NS
+        for value, quality, expected in (
+            (np.nan, Quality.BAD, []),
+            (0.0, Quality.GOOD, []),
+            (1450.0, Quality.GOOD, ["standby 1450 rpm (always 0 rpm)"]),
+            (np.nan, Quality.BAD, []),
+            (0.0, Quality.UNCERTAIN, []),
+        ):
+            one = np.array([number], np.int32), np.array([at]), np.array([value])
+            await bench.flow.take([Batch("line", *one, np.array([quality], np.uint8), at)])
+            assert told() == expected
+        bench.log.close()
+
+    asyncio.run(main())
+
+
 def test_what_comes_too_late_is_counted_and_stays_so_over_a_restation(tmp_path: Path) -> None:
     async def main() -> None:
         bench = Bench(tmp_path)

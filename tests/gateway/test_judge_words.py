@@ -1,25 +1,35 @@
 """An anomaly is put into words when it comes up or changes, not with every window."""
 
+import json
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from gateway.core.alarm import Condition, Contribution
+from gateway.core.batch import Quality
+from gateway.core.signals import Signal
+from gateway.core.texts import Phrase, english
 from gateway.pipeline.assess import Judge, Judged
 from gateway.pipeline.findings import Findings
+from gateway.pipeline.fixed import Fixed
 from gateway.pipeline.windows import Windows
 from models.bundle import Bundle
 from models.runtime import open_session
 from tests.models.plants import NAMES, healthy
 
 CELLS = 48
+BAD = (float("nan"), 0, int(Quality.BAD))
+
+
+STANDBY = Signal("press-1", "standby", "")
 
 
 class Counting(Findings):
     """Counts how often words are made."""
 
     def __init__(self, judge: Judge) -> None:
-        super().__init__(judge)
+        super().__init__(judge, Fixed({"press-1": [(7, STANDBY, 0.0)]}))
         self.judge = judge
         self.made = 0
 
@@ -71,6 +81,17 @@ def test_words_are_made_anew_only_when_the_anomaly_changes(findings: Counting) -
     assert findings.made == 3
     assert said(findings, moved(0, 0)).active is False
     assert said(findings, moved(3, 20)).text == first.text
+
+
+def test_an_anomaly_is_told_with_what_is_not_as_it_always_was(findings: Counting) -> None:
+    assert "standby" not in str(said(findings, moved(3, 20)).text)
+    findings.fixed.seen = lambda number: (1.0, 10**18, int(Quality.GOOD)) if number == 7 else BAD
+    text = said(findings, moved(3, 40)).text
+    assert text is not None
+    words = english().say(text)
+    assert NAMES[3] in words
+    assert words.endswith("Not as it always was while that was learned: standby 1 (always 0)")
+    assert Phrase.load(json.loads(json.dumps(text.dump()))) == text, "it is kept with the alarm"
 
 
 def test_raised_but_below_the_limit_is_nobodys_business_until_it_has_alarmed(

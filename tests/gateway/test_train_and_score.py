@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -132,6 +133,42 @@ def test_what_meant_no_value_in_training_means_none_when_scored(
     scored = table(tmp_path / "s.csv")
     assert {row["coverage"] for row in scored[100:]} == {"0.750"}
     assert sum(row["anomalous"] == "1" for row in scored) < 0.02 * len(scored)
+
+
+def test_what_never_changed_in_training_is_told_of_where_it_has(
+    plant: Path, tmp_path: Path
+) -> None:
+    head, *rows = (plant / "good.csv").read_text().splitlines()
+
+    def file(name: str, *columns: tuple[str, Sequence[object]]) -> Path:
+        parts = (",".join([row, *(str(c[i]) for _, c in columns)]) for i, row in enumerate(rows))
+        path = tmp_path / name
+        path.write_text("\n".join([",".join([head, *(n for n, _ in columns)]), *parts]))
+        return path
+
+    n, out = len(rows), tmp_path / "m.fwm"
+    valve, late = ("valve [%]", [40.5] * n), [0.0] * (n - 200) + [1.0] * 200
+    taught = file("taught.csv", valve, ("standby", [0] * n))
+    made = call("train", "--data", taught, "--label", "fault", "--out", out)
+    assert "standby: left out, it never changes (always 0)" in made.output
+    assert read(out).manifest.detail["fixed"] == {"valve [%]": 40.5, "standby": 0.0}
+
+    def notes(*paths: Path) -> list[str]:
+        data = [part for path in paths for part in ("--data", path)]
+        scored = call("score", out, *data, "--out", tmp_path / "s.csv", "--json")
+        assert scored.exit_code == 0, scored.output
+        told: list[str] = json.loads(scored.stdout)["notes"]
+        return [note for note in told if "always" in note]
+
+    assert notes(taught) == notes(plant / "good.csv") == []
+    assert notes(file("words.csv", ("standby", ["on"] * n))) == []
+    moved = file("moved.csv", ("standby", late), valve)
+    first = rows[n - 200].split(",")[0]
+    expected = (
+        f"standby: always 0 while the model learned, here 1 at {first} (200 rows differ); what"
+        " that changes nobody knows, it is in no score"
+    )
+    assert notes(moved) == notes(plant / "good.csv", moved) == notes(moved, taught) == [expected]
 
 
 def test_a_derived_signal_is_computed_again_when_scoring(plant: Path, tmp_path: Path) -> None:
