@@ -3,6 +3,7 @@
 import re
 
 import numpy as np
+from numpy.typing import NDArray
 
 from models.errors import RecordError
 from models.features.stack import recent_cells
@@ -17,12 +18,16 @@ WINDOWS_MIN = 8
 """A sequence must hold so many windows one after the other, or windows get shorter."""
 CYCLES = 4
 """A window covers so many of a machine's cycles, so that where it begins does not matter, and its
-newest part one of them."""
+newest part one of them; or so many of the times for which what it does hangs together."""
+MOVES_MIN = 400
+"""A record holds so many of these times, or windows do not grow for them: a hundred windows."""
 WINDOW_S_MAX = 86_400.0
 """For cycles' sake a window grows no longer: four days tell of a fault days late."""
 CLEAR, FIRST = 0.5, 0.75
 """Correlation of a cycle with the one before it, at least; and, as two cycles repeat as one does,
 of the first peak as a share of the highest."""
+PRESENT = 0.9
+"""Of its samples must be there for a signal to tell."""
 HOP_S = 0.25
 """Training looks at a record no more often than this; windows then overlap by seven eighths."""
 JUDGED_S = 5.0
@@ -52,7 +57,7 @@ def choose(record: Record, *, window: str | None = None, hop: str | None = None)
         lengths = sorted(len(at) for _, at in record.sequences())
         typical = lengths[len(lengths) // 2]
         cycle = _cycle(record, period_s)
-        cells = max(CELLS, min(CYCLES * cycle, CELLS_MAX))
+        cells = max(CELLS, min(CYCLES * cycle, CELLS_MAX), _of_moves(record, period_s))
         cells = max(1, min(cells, typical // WINDOWS_MIN))
         # Half a cycle is no state of the machine.
         recent = cycle if recent_cells(cells) < cycle <= cells // 2 else 0
@@ -99,6 +104,42 @@ def span(text: str, what: str, period_s: float | None) -> tuple[int, bool]:
     return max(1, round(size * _UNIT_S[unit] / period_s)), False
 
 
+def _of_moves(record: Record, period_s: float | None) -> int:
+    """Cells of `CYCLES` times for which what moves by no clock hangs together; 0 if nothing does.
+
+    A servo axis sampled each millisecond takes a third of a second from one place to the next: 48
+    cells hold a seventh of a move, which shows neither friction nor play. Only as far as the newest
+    eighth takes no longer than a gateway does to look again: what is sampled each second has a
+    window long enough, and would be told late.
+    """
+    if not period_s:
+        return 0
+    most = min(CELLS_MAX, int(8 * JUDGED_S / period_s))
+    _, rows = max(record.sequences(), key=lambda item: len(item[1]))
+    rows = rows[: 1 << 17]
+    n = len(rows)
+    if most <= CELLS or n < MOVES_MIN:
+        return 0
+    times = (_hangs_together(column) for column in record.values[rows].T)
+    longest = max((each for each in times if each * MOVES_MIN <= n), default=0.0)
+    return min(most, round(CYCLES * longest))
+
+
+def _hangs_together(column: NDArray[np.float64]) -> float:
+    """The integral of a signal's correlation with itself up to where it ends, on both sides, in
+    cells: 1 for noise; infinite where too little is there, or nothing moves."""
+    good = ~np.isnan(column)
+    if good.mean() < PRESENT:
+        return np.inf
+    x = np.where(good, column - column[good].mean(), 0.0)
+    power = np.abs(np.fft.rfft(x, 2 * len(x))) ** 2
+    correlation = np.fft.irfft(power)[: len(x)]
+    if correlation[0] <= 0:
+        return np.inf
+    ends = int(np.argmax(correlation <= 0)) or len(x)
+    return float(1 + 2 * correlation[1:ends].sum() / correlation[0])
+
+
 def _cycle(record: Record, period_s: float | None) -> int:
     """Cells of the longest clear cycle that repeats at least 40 times in a sequence, and four times
     within `WINDOW_S_MAX`; 0 if none."""
@@ -111,7 +152,7 @@ def _cycle(record: Record, period_s: float | None) -> int:
     longest = 0
     for column in record.values[rows].T:
         good = ~np.isnan(column)
-        if n < 80 or good.mean() < 0.9:
+        if n < 80 or good.mean() < PRESENT:
             continue
         x = np.where(good, column, np.nanmean(column))
         x = x - np.convolve(np.pad(x, 200, mode="edge"), np.ones(401) / 401, mode="valid")

@@ -80,6 +80,44 @@ def test_a_gateway_judges_every_five_seconds_or_eight_times_a_window(
     assert judged_cells(Grid(rows, period_s, cells, 1, 3)) == expected
 
 
+def moving(rows: int, period_s: float = 0.001, seed: int = 3) -> Record:
+    """An axis that goes on to some other place every 60 to 140 rows, and how warm it is."""
+    rng = np.random.default_rng(seed)
+    steps = rng.integers(60, 141, rows // 60)
+    at = np.concatenate([[0], np.cumsum(steps)])
+    place = np.interp(np.arange(rows), at, rng.uniform(-1, 1, len(at)))
+    warm = np.cumsum(rng.normal(0, 0.01, rows))
+    columns = np.column_stack([place + rng.normal(0, 0.01, rows), warm])
+    time_s = period_s * np.arange(rows, dtype=np.float64)
+    return Record(columns, ("place", "warm"), ("mm", "°C"), time_s=time_s)
+
+
+def test_a_window_of_what_moves_by_no_clock_holds_some_of_its_moves() -> None:
+    record = moving(100_000)
+    cells = choose(record).cells
+    assert 300 < cells < 900, "straight lines between places drawn by lot hang together for one"
+    there = record.values.copy()
+    there[::11, 0] = np.nan
+    gaps = replace(record, values=there)
+    assert choose(gaps).cells == pytest.approx(cells, rel=0.1)
+    there[: len(there) // 5, 0] = np.nan
+    assert choose(replace(record, values=there)).cells == 48, "too little of it is there"
+
+
+@pytest.mark.parametrize(
+    ("record", "cells"),
+    [
+        (moving(20_000), 48),  # as often as that it did not move
+        (moving(100_000, period_s=1.0), 48),  # 48 s are long enough
+        (moving(100_000, period_s=0.1), 400),  # its newest eighth takes 5 s
+    ],
+)
+def test_a_window_grows_for_moves_no_further_than_the_record_and_promptness_let_it(
+    record: Record, cells: int
+) -> None:
+    assert choose(record).cells == cells
+
+
 def test_a_step_that_was_asked_for_stands() -> None:
     assert judged_cells(Grid(False, 1.0, 48, 30, 3)) == 30
 
