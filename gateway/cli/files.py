@@ -155,17 +155,14 @@ def _counts(held: Table, name: str) -> bool:
 
 
 def _with_also(record: Record, also: Sequence[str]) -> Record:
-    """The record with these columns as its last, missing where it has none of the name."""
+    """The record with these columns too, missing where it has none of the name."""
     lacks = tuple(name for name in also if name not in record.names)
-    if not also:
-        return record
-    record = replace(
+    return replace(
         record,
         values=np.column_stack([record.values, np.full((len(record), len(lacks)), np.nan)]),
         names=(*record.names, *lacks),
         units=(*record.units, *map(unit_of, lacks)),
     )
-    return record.select([*(name for name in record.names if name not in also), *also])
 
 
 def _check_named(held: Table, columns: Columns) -> None:

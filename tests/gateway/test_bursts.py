@@ -87,6 +87,18 @@ def test_a_long_recording_is_cut_by_the_turns_of_its_shaft(tmp_path: Path) -> No
         assert record.time_s[0] == pytest.approx(8192 / motors.RATE_HZ, abs=1e-3)
 
 
+def test_what_a_model_knows_one_value_of_is_read_from_a_recording_too(tmp_path: Path) -> None:
+    made = "vibration [g] kurtosis"
+    columns = Columns(
+        orders=of(), signals=("rpm", f"{made}"), also=("valve", "oil [°C]", "vibration [g] rms")
+    )
+    record = read([recording(tmp_path / "a.csv")], columns)
+    assert record.names == ("rpm", made, *columns.also)
+    assert np.isnan(record.values[:, 2]).all(), "there is none"
+    assert record.values[:, 3] == pytest.approx(40)
+    assert np.isfinite(record.values[:, [1, 4]]).all(), "what describes a burst is made of it"
+
+
 def test_a_burst_never_spans_a_gap(tmp_path: Path) -> None:
     path = recording(tmp_path / "gap.csv", seconds_between=5.0)
     assert len(read([path], Columns(orders=of()))) == 2

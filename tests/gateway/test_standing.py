@@ -8,9 +8,9 @@ from gateway.app import Gateway
 from gateway.config import parse
 from gateway.console.views import AssetState
 from gateway.core.alarm import Cause, Command, Condition, Verb
-from gateway.core.assessment import ModelKind
+from gateway.core.assessment import Context, ModelKind
 from gateway.core.batch import make_batch
-from gateway.core.texts import as_said
+from gateway.core.texts import Phrase, as_said
 from gateway.latest import Verdict
 from gateway.pipeline.unseen import Gone
 
@@ -90,6 +90,23 @@ async def test_what_is_made_of_events_is_no_life_of_a_machine(tmp_path: Path) ->
         machine = gateway.view.asset("press-1")
         assert machine is not None
         assert {s.signal for s in machine.signals} == {"speed", "repair.belt", "repair.belt.ago_h"}
+    finally:
+        gateway.trends.close()
+        gateway.log.close()
+
+
+async def test_what_surrounds_a_verdict_is_said_in_words(tmp_path: Path) -> None:
+    gateway = Gateway(parse(TEXT, tmp_path / "forewarn.toml"))
+    try:
+        moved = Phrase("fixed.moved", signal="valve", value="7 %", was="5 %")
+        verdict = Verdict(
+            ModelKind.ANOMALY, "b", shadow=False, context=lambda: Context(fixed=(moved,))
+        )
+        gateway.flow.latest.verdicts["press-1"] = {"b": verdict}
+        machine = gateway.view.asset("press-1")
+        assert machine is not None
+        assert machine.context is not None
+        assert machine.context.fixed == ("valve 7 % (always 5 %)",)
     finally:
         gateway.trends.close()
         gateway.log.close()

@@ -169,6 +169,7 @@ def test_what_never_changed_in_training_is_told_of_where_it_has(
         " that changes nobody knows, it is in no score"
     )
     assert notes(moved) == notes(plant / "good.csv", moved) == notes(moved, taught) == [expected]
+    assert notes(file("one.csv", ("standby", late)), moved)[0].endswith("no score")
 
 
 def test_a_derived_signal_is_computed_again_when_scoring(plant: Path, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pytest
 
-from models import evaluate, report
+from models import evaluate, fixed, report
 from models.evaluate import Judged, at_rate, measure, precision_recall, roc, trivial
 from models.training import (
     baselines,
@@ -42,7 +42,7 @@ FILES = [
 
 
 @pytest.mark.parametrize(
-    "module", [evaluate, parity, limits, company, independent, explained, screen, grid]
+    "module", [evaluate, parity, limits, company, independent, explained, screen, grid, fixed]
 )
 def test_the_examples_hold(module: object) -> None:
     assert not doctest.testmod(module, extraglobs={"np": np}).failed  # type: ignore[arg-type]

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.signal import lfilter
 
 from models.features.plan import FeaturePlan
 from models.record import Record
@@ -80,10 +81,10 @@ def test_a_gateway_judges_every_five_seconds_or_eight_times_a_window(
     assert judged_cells(Grid(rows, period_s, cells, 1, 3)) == expected
 
 
-def moving(rows: int, period_s: float = 0.001, seed: int = 3) -> Record:
+def moving(rows: int, period_s: float = 0.001, most: int = 140, seed: int = 3) -> Record:
     """An axis that goes on to some other place every 60 to 140 rows, and how warm it is."""
     rng = np.random.default_rng(seed)
-    steps = rng.integers(60, 141, rows // 60)
+    steps = rng.integers(60, most + 1, rows // 60)
     at = np.concatenate([[0], np.cumsum(steps)])
     place = np.interp(np.arange(rows), at, rng.uniform(-1, 1, len(at)))
     warm = np.cumsum(rng.normal(0, 0.01, rows))
@@ -104,9 +105,21 @@ def test_a_window_of_what_moves_by_no_clock_holds_some_of_its_moves() -> None:
     assert choose(replace(record, values=there)).cells == 48, "too little of it is there"
 
 
+@pytest.mark.parametrize("about", [0.0, 70.0])
+def test_it_hangs_together_for_the_integral_of_its_correlation(about: float) -> None:
+    rng, n = np.random.default_rng(0), 100_000
+    column = about + lfilter([1.0], [1.0, -0.97], rng.normal(size=n))
+    # (1 + 0.97) / (1 - 0.97) = 66 cells.
+    still = np.full(n, 5.0)
+    time_s = 0.001 * np.arange(n, dtype=np.float64)
+    record = Record(np.column_stack([column, still]), ("a", "b"), ("", ""), time_s=time_s)
+    assert choose(record).cells == pytest.approx(4 * 66, rel=0.12)
+
+
 @pytest.mark.parametrize(
     ("record", "cells"),
     [
+        (moving(131_072, most=270), 1024),  # windows get no longer
         (moving(20_000), 48),  # as often as that it did not move
         (moving(100_000, period_s=1.0), 48),  # 48 s are long enough
         (moving(100_000, period_s=0.1), 400),  # its newest eighth takes 5 s

@@ -277,6 +277,7 @@ def test_where_learning_stands_is_on_every_surface(console: Running) -> None:
         similar="the alarm of 12 Nov 14:05 UTC, which was judged real: bearing",
         followed=("temperature +0.8 °C (0.4 of 2 spreads)",),
         held="its severity rises",
+        fixed=("standby 1450 rpm (always 0 rpm)",),
     )
     client = console.client("eva")
     row = next(r for r in client.get("/api/v1/learning").json() if r["asset"] == "pump-1")
@@ -289,6 +290,7 @@ def test_where_learning_stands_is_on_every_surface(console: Running) -> None:
         assert 'data-post="/api/v1/learning/promote"' not in page
     for words in (*plant.context.followed, plant.context.similar, plant.context.held):
         assert words in asset
+    assert "Not as it always was while the model learned: standby 1450 rpm (always 0 rpm)." in asset
     assert "At 1,450 rpm, 62 % load" in asset
     assert client.post("/api/v1/learning/baseline", json={"asset": "pump-1"}).status_code == 204
     assert client.post("/api/v1/learning/promote", json={"asset": "pump-1"}).status_code == 409
