@@ -157,6 +157,8 @@ def _counts(held: Table, name: str) -> bool:
 def _with_also(record: Record, also: Sequence[str]) -> Record:
     """The record with these columns too, missing where it has none of the name."""
     lacks = tuple(name for name in also if name not in record.names)
+    if not lacks:
+        return record
     return replace(
         record,
         values=np.column_stack([record.values, np.full((len(record), len(lacks)), np.nan)]),
