@@ -13,9 +13,14 @@ Floats = NDArray[np.float64]
 
 
 def fixed_of(detail: Mapping[str, Any]) -> dict[str, float]:
-    """The signals that `manifest.detail["fixed"]` names, and what they always were."""
+    """The signals that `manifest.detail["fixed"]` names, and what they always were.
+
+    >>> fixed_of({"fixed": {"standby": 0, "valve": "shut"}}), fixed_of({"fixed": 3}), fixed_of({})
+    ({'standby': 0.0}, {}, {})
+    """
     held = detail.get("fixed")
-    return {str(k): float(v) for k, v in held.items()} if isinstance(held, dict) else {}
+    pairs = held.items() if isinstance(held, dict) else ()
+    return {name: float(was) for name, was in pairs if isinstance(was, int | float)}
 
 
 def moved(value: Floats, was: Floats | float) -> NDArray[np.bool_]:

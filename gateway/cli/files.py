@@ -104,7 +104,7 @@ def _record(
         for name, column in zip(held.names, held.columns, strict=True)
         if name not in taken and (share(column) > NUMERIC_SHARE or name in words)
     ]
-    names += [name for name in columns.also if _counts(held, name) and name not in names]
+    names += [name for name in columns.also if _counts(held, name) and name not in {*taken, *names}]
     read, no_value = _read(held, names, words)
     notes += (no_value_note(name, none) for name, none in no_value.items())
     labels = {name: truth(held, name) for name in columns.labels}

@@ -1,11 +1,14 @@
 """The speed of a shaft during a burst: by the pulses of a tachometer, and whether it has orders."""
 
+import re
+
 import numpy as np
 from numpy.typing import NDArray
 
 from models.errors import RecordError
 
 Floats = NDArray[np.float64]
+_SPEED = re.compile(r"^rpm$|_rpm$|[\[(]\s*rpm\s*[\])]$", re.IGNORECASE)
 
 SWING_MAX = 4.0
 """A shaft whose speed differs by more within a burst starts or stops."""
@@ -133,8 +136,7 @@ def at_samples(tachometer: Floats, per_turn: int, samples: int, rate_hz: float) 
 def is_speed(name: str) -> bool:
     """Whether a column or an array is a speed by its name.
 
-    >>> [is_speed(n) for n in ("rpm", "shaft_rpm", "Speed [rpm]", "drpmx")]
-    [True, True, True, False]
+    >>> [is_speed(n) for n in ("rpm", "shaft_rpm", "Speed [rpm]", "Speed (RPM) ", "drpmx")]
+    [True, True, True, True, False]
     """
-    plain = name.lower()
-    return plain == "rpm" or plain.endswith(("_rpm", "[rpm]"))
+    return _SPEED.search(name.strip()) is not None

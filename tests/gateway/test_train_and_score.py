@@ -153,9 +153,9 @@ def test_what_never_changed_in_training_is_told_of_where_it_has(
     assert "standby: left out, it never changes (always 0)" in made.output
     assert read(out).manifest.detail["fixed"] == {"valve [%]": 40.5, "standby": 0.0}
 
-    def notes(*paths: Path) -> list[str]:
+    def notes(*paths: Path, more: Sequence[str] = ()) -> list[str]:
         data = [part for path in paths for part in ("--data", path)]
-        scored = call("score", out, *data, "--out", tmp_path / "s.csv", "--json")
+        scored = call("score", out, *data, *more, "--out", tmp_path / "s.csv", "--json")
         assert scored.exit_code == 0, scored.output
         told: list[str] = json.loads(scored.stdout)["notes"]
         return [note for note in told if "always" in note]
@@ -169,6 +169,7 @@ def test_what_never_changed_in_training_is_told_of_where_it_has(
         " that changes nobody knows, it is in no score"
     )
     assert notes(moved) == notes(plant / "good.csv", moved) == notes(moved, taught) == [expected]
+    assert notes(moved, more=("--ignore", "standby")) == []
     assert notes(file("one.csv", ("standby", late)), moved)[0].endswith("no score")
 
 
