@@ -124,9 +124,10 @@ def muster(
                 if not wrong:
                     fitting.append(one.asset)
             if fitting:
+                session = opener(bundle, members[0].asset.device)
                 judge = Judge(
-                    bundle,
-                    opener(bundle, members[0].asset.device),
+                    bundle.without_graphs(),
+                    session,
                     [asset.id for asset in fitting],
                     shadow=shadow,
                     alarms_at=AlarmsAt.of(

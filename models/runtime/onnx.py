@@ -110,6 +110,9 @@ def open_onnx(
         raise BundleError(f"{bundle.id}: {device} refuses the graph: {error}") from error
     if device != "cpu" and PROVIDERS[device] not in session.get_providers():
         raise DeviceError(f"{device}: the provider did not start; {HOW[device]}")
+    # It would hold the bytes for a fallback to other providers, which is ours to choose.
+    session.disable_fallback()
+    session._model_bytes = None  # noqa: SLF001 - nothing public lets go of them
     at_once = ROWS_AT_ONCE if len(bundle.fp32) > SMALL_BYTES else ROWS_AT_ONCE_SMALL
     rows_max = {"tensorrt": ENGINE_ROWS_MAX, "cuda": 1 << 30}.get(device, at_once)
     return OnnxSession(device, precision, session, rows_max)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from models.features.plan import FeaturePlan
 from models.graph import Graph
 from models.strays import RESIDUAL
-from models.training.company import CLIP, Company
+from models.training.company import CLIP, WRONG, Company
 from models.training.conditions import Conditions
 from models.training.detector import POWER, Detector
 from models.training.motion import STRETCH_MAX, Motion
@@ -127,16 +127,19 @@ def _moves(graph: Graph, motion: Motion) -> str:
 def _turned(graph: Graph, z: str, there: str, whole: Detector, parts: Sequence[Detector]) -> str:
     """[conditions, n, d], from deviations from all windows to those from each condition's.
 
-    As one product of all conditions, since rows of a few columns are slow to multiply and add one
-    by one. A sum of one number and zeros is exact.
+    In rows that hold all conditions, since rows of a few columns are slow to multiply and add one
+    by one.
     """
-    gain = [np.diag(whole.scale / part.scale) for part in parts]
-    shift = [np.diag((whole.centre - part.centre) / part.scale) for part in parts]
-    weight = np.concatenate([np.hstack(gain), np.hstack(shift)])
-    both = graph.node("Concat", z, there, axis=1)
-    flat = graph.node("MatMul", both, graph.constant(weight), name=graph.name_exact())
-    shape = graph.constant([-1, len(parts), len(gain[0])], np.int64)
-    rows = graph.node("Reshape", flat, shape)
+    gain = np.concatenate([whole.scale / part.scale for part in parts])
+    shift = np.concatenate([(whole.centre - part.centre) / part.scale for part in parts])
+    moved, added = (
+        graph.node(
+            "Mul", graph.node("Concat", *[tensor] * len(parts), axis=1), graph.constant(factor)
+        )
+        for tensor, factor in ((z, gain), (there, shift))
+    )
+    shape = graph.constant([-1, len(parts), len(whole.scale)], np.int64)
+    rows = graph.node("Reshape", graph.node("Add", moved, added), shape)
     turned = graph.node("Transpose", rows, perm=[1, 0, 2])
     return graph.node("Clip", turned, graph.constant(-CLIP_SCORED), graph.constant(CLIP_SCORED))
 
@@ -231,7 +234,9 @@ def _guess(graph: Graph, known: str, sheets: Sequence[Company]) -> str:
     low, high = (_beside(graph, [sheet.seen[i] for sheet in sheets]) for i in (0, 1))
     inside = graph.node("Max", graph.node("Min", known, high), low)
     beyond = graph.node("Abs", graph.node("Sub", known, inside))
-    return _product(graph, beyond, [sheet.guessed for sheet in sheets], rounded=False)
+    # By the weights that gaps are weighed by too, which so are held once.
+    explained = _product(graph, beyond, [np.abs(sheet.others) for sheet in sheets], rounded=False)
+    return graph.node("Mul", explained, graph.constant(WRONG))
 
 
 def _beyond(graph: Graph, residual: str, guess: str) -> str:

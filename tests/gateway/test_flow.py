@@ -162,6 +162,14 @@ def test_what_a_bundle_learned_to_be_no_value_is_bad_from_the_log_on(tmp_path: P
     asyncio.run(main())
 
 
+def test_a_judge_keeps_its_model_without_the_files_it_was_read_from(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    (post,) = bench.posts()
+    assert (post.judge.bundle.int8, post.judge.bundle.fp32) == (b"", b"")
+    assert post.judge.bundle.path == bench.wanted[0].path
+    bench.log.close()
+
+
 def test_what_never_changed_while_a_model_learned_is_told_when_it_moves(tmp_path: Path) -> None:
     async def main() -> None:
         bench = Bench(tmp_path)

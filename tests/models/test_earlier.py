@@ -5,7 +5,9 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
+from onnx import numpy_helper
 
 from gateway.pipeline.assess import Judge
 from gateway.pipeline.windows import Windows
@@ -129,6 +131,16 @@ def test_openvino_judges_by_several_conditions(tmp_path: Path) -> None:
         session.close()
     for want, got in zip(*told, strict=True):
         np.testing.assert_allclose(got, want, rtol=1e-4)
+
+
+def test_several_conditions_hold_no_more_than_a_few_matrices_each() -> None:
+    made = oven()
+    parts, d = len(made.manifest.detail["conditions"]), len(made.manifest.features)
+    held = [numpy_helper.to_array(t) for t in onnx.load_from_string(made.fp32).graph.initializer]
+    assert parts > 1
+    assert max(a.size for a in held) <= parts * d * d
+    # What explains, what stands in, and how unsure both are; and what gaps and movement do.
+    assert sum(a.size for a in held) < 4 * parts * d * d
 
 
 def test_where_a_missing_signal_was_is_told_by_where_the_others_were() -> None:

@@ -1,5 +1,6 @@
 """A session gives the bundle's numbers or none."""
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -53,6 +54,17 @@ def test_a_further_model_takes_little_memory(tmp_path: Path) -> None:
     assert len(made.int8) > 400_000
     mb, _ = footprint(path)
     assert mb < 5
+
+
+def test_a_session_holds_no_graph_of_its_own(held: bundle.Bundle) -> None:
+    before = sys.getrefcount(held.int8)
+    session = runtime.open_session(held)
+    after = sys.getrefcount(held.int8)
+    assert after == before
+    light = held.without_graphs()
+    assert (light.int8, light.fp32) == (b"", b"")
+    assert (light.manifest, light.sha256, light.path) == (held.manifest, held.sha256, held.path)
+    assert runtime.replay(session, held.golden, 0.001).worst <= 1
 
 
 def test_an_unknown_device_is_named(held: bundle.Bundle) -> None:
