@@ -90,7 +90,7 @@ def test_an_anomaly_is_told_with_what_is_not_as_it_always_was(findings: Counting
     assert text is not None
     words = english().say(text)
     assert NAMES[3] in words
-    assert words.endswith("Not as it always was while that was learned: standby 1 (always 0)")
+    assert words.endswith("Not as it always was while the model learned: standby 1 (always 0)")
     assert Phrase.load(json.loads(json.dumps(text.dump()))) == text, "it is kept with the alarm"
 
 

@@ -165,12 +165,12 @@ def test_what_never_changed_in_training_is_told_of_where_it_has(
     moved = file("moved.csv", ("standby", late), valve)
     first = rows[n - 200].split(",")[0]
     expected = (
-        f"standby: always 0 while the model learned, here 1 at {first} (200 rows differ); what"
-        " that changes nobody knows, it is in no score"
+        f"standby: always 0 while the model learned, here 1 at {first} (200 rows differ); it is"
+        " in no score, and what it changes is not known: if it may be so, train anew with rows of both"
     )
     assert notes(moved) == notes(plant / "good.csv", moved) == notes(moved, taught) == [expected]
     assert notes(moved, more=("--ignore", "standby")) == []
-    assert notes(file("one.csv", ("standby", late)), moved)[0].endswith("no score")
+    assert notes(file("one.csv", ("standby", late)), moved)[0].endswith("rows of both")
 
 
 def test_a_derived_signal_is_computed_again_when_scoring(plant: Path, tmp_path: Path) -> None:
