@@ -154,8 +154,8 @@ def _moved(bundle: "Bundle", record: "Record") -> Iterator[str]:
             at = record.time_text[rows[0]] if record.time_text else f"row {rows[0]}"
             yield (
                 f"{name}: always {was:g} while the model learned, here {value[rows[0]]:g} at {at}"
-                f" ({len(rows)} rows differ); it is in no score, and what it changes is not known: if"
-                " it may be so, train anew with rows of both"
+                f" ({len(rows)} rows differ); it is in no score, and what it changes is not known:"
+                " if it may be so, train anew with rows of both"
             )
 
 

@@ -166,7 +166,8 @@ def test_what_never_changed_in_training_is_told_of_where_it_has(
     first = rows[n - 200].split(",")[0]
     expected = (
         f"standby: always 0 while the model learned, here 1 at {first} (200 rows differ); it is"
-        " in no score, and what it changes is not known: if it may be so, train anew with rows of both"
+        " in no score, and what it changes is not known: if it may be so, train anew with rows of"
+        " both"
     )
     assert notes(moved) == notes(plant / "good.csv", moved) == notes(moved, taught) == [expected]
     assert notes(moved, more=("--ignore", "standby")) == []
