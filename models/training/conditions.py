@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from models.training.company import Form
 from models.training.detector import Detector, density, fit
 from models.training.folds import FOLDS, folds
-from models.training.invented import auroc, invent
+from models.training.invented import Told, invent
 
 CANDIDATES = (1, 2, 4, 6, 8, 12)
 INDEPENDENT_MIN = 5
@@ -145,7 +145,7 @@ def choose(sequences: Sequence[NDArray[np.float32]], form: Form, reach: int) -> 
         return 1
     size = sizes(thin, form, gap)
     several, one = (tells(thin, form, count, gap, size) for count in (best, 1))
-    return best if several > one else 1
+    return best if several.better(one) else 1
 
 
 def _held_out(
@@ -167,8 +167,8 @@ def sizes(sequences: Sequence[NDArray[np.float32]], form: Form, reach: int) -> F
 
 def tells(
     sequences: Sequence[NDArray[np.float32]], form: Form, count: int, reach: int, size: Floats
-) -> float:
-    """How well faults, invented in held-out windows, are told from them (AUROC).
+) -> Told:
+    """How well faults, invented in held-out windows, are told from them.
 
     Args:
         sequences: float32[n_i, d + e] each; a long record is thinned.
@@ -184,10 +184,7 @@ def tells(
     for model, test in _blocks(sequences, form, count, reach):
         well.append(model.score(test))
         ill.append(model.score(invent(test, size, random)))
-    score = np.concatenate(well + ill)
-    label = np.arange(len(score)) >= sum(map(len, well))
-    known = np.isfinite(score)
-    return auroc(score[known], label[known])
+    return Told.by(np.concatenate(well), np.concatenate(ill))
 
 
 def _blocks(

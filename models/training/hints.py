@@ -13,6 +13,7 @@ from models.training import conditions
 from models.training.companies import hinted
 from models.training.company import Form
 from models.training.conditions import Conditions
+from models.training.invented import Told
 from models.training.limits import WINDOWS_MIN, Say
 from models.training.plan import signals_of, with_hints
 
@@ -43,15 +44,16 @@ def asked(
     step = max(1, sum(map(len, sequences)) // conditions.THIN)
     thin, gap = [s[::step] for s in sequences], max(1, reach // step)
 
-    def tells(kinds: Collection[str]) -> float:
+    def tells(kinds: Collection[str]) -> Told:
         some, _, knowing = only(kinds, thin, form, plan)
         return conditions.tells(some, knowing, 1, gap, size)
 
     told = {kinds: tells(kinds) for kinds in (NONE, *GROUPS)}
-    least, best = told[NONE] + EARNED_MIN, max(GROUPS, key=lambda kinds: told[kinds])
-    if told[best] <= least:
+    earned = [kinds for kinds in GROUPS if told[kinds].better(told[NONE], EARNED_MIN)]
+    if not earned:
         return NONE
-    if min(told[kinds] for kinds in GROUPS) > least and tells(BOTH) > told[best] + EARNED_MIN:
+    best = max(earned, key=lambda kinds: told[kinds])
+    if len(earned) == len(GROUPS) and tells(BOTH).better(told[best], EARNED_MIN):
         return BOTH
     return best
 

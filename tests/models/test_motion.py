@@ -14,6 +14,7 @@ from models.training.anomaly import train
 from models.training.companies import Members
 from models.training.company import Form
 from models.training.folds import folds
+from models.training.invented import Told
 from models.training.learn import learn
 from models.training.motion import stirred
 from models.training.plan import _jumps
@@ -88,13 +89,14 @@ def test_the_graphs_excuse_movement_as_the_detector_does() -> None:
     np.testing.assert_allclose(run(made.fp32, x)["score"], want, rtol=1e-3, equal_nan=True)
 
 
+@pytest.mark.parametrize("worse", [Told(1.0, 0.0), Told(0.0, 1.0)])
 def test_several_conditions_are_kept_only_if_they_tell_faults_better(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, worse: Told
 ) -> None:
     rig = SWITCHED["oven"]
     whole = record(rig, 11).rows(slice(0, rig.rows))
     assert len(learn(whole).states.parts) > 1
-    told = conditions.tells
+    tells = conditions.tells
 
     def ill(
         sequences: Sequence[NDArray[np.float32]],
@@ -102,8 +104,10 @@ def test_several_conditions_are_kept_only_if_they_tell_faults_better(
         count: int,
         reach: int,
         size: NDArray[np.float64],
-    ) -> float:
-        return told(sequences, form, count, reach, size) - (count > 1)
+    ) -> Told:
+        told = tells(sequences, form, count, reach, size)
+        off = count > 1
+        return Told(told.auroc - off * worse.auroc, told.found - off * worse.found)
 
     monkeypatch.setattr(conditions, "tells", ill)
     assert len(learn(whole).states.parts) == 1
