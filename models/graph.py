@@ -61,6 +61,11 @@ class Graph:
         )
         return made
 
+    def first(self, tensor: str, columns: int) -> str:
+        """The first so many columns of a tensor."""
+        ends = [self.constant([value], np.int64) for value in (0, columns, -1)]
+        return self.node("Slice", tensor, *ends)
+
     def name_exact(self) -> str:
         """A name for a heavy node's output that `models.quantise` leaves in float32."""
         self._count += 1

@@ -111,6 +111,7 @@ class _Writer:
             "ReduceMin": self._reduce,
             "ReduceSum": self._reduce,
             "Reshape": self._reshape,
+            "Slice": self._slice,
             "Squeeze": self._reshape,
             "Sum": self._sum,
             "Transpose": self._transpose,
@@ -229,6 +230,14 @@ class _Writer:
         where = self._file.constant(self._constants[node.input[1]].astype(np.int32))
         inputs = [self._find(node.input[0]), where]
         self._file.operator("GATHER", inputs, self._made(node.output[0]), options)
+
+    def _slice(self, node: onnx.NodeProto) -> None:
+        shape = self._values[node.input[0]].shape[1:]
+        begin, size = np.zeros(len(shape), np.int32), np.array(shape, np.int32)
+        ((start,), (end,), (axis,)) = (self._constants[name] for name in node.input[1:4])
+        begin[axis], size[axis] = start, end - start
+        inputs = [self._find(node.input[0]), *map(self._file.constant, (begin, size))]
+        self._file.operator("SLICE", inputs, self._made(node.output[0]))
 
     def _concat(self, node: onnx.NodeProto) -> None:
         options = schema.ConcatenationOptionsT()

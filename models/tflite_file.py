@@ -30,6 +30,7 @@ OPTIONS = {
     "DEQUANTIZE": "DequantizeOptions",
     "CAST": "CastOptions",
     "RESHAPE": "ReshapeOptions",
+    "SLICE": "SliceOptions",
     "TRANSPOSE": "TransposeOptions",
     "EXP": "ExpOptions",
     "ABS": "AbsOptions",

@@ -36,11 +36,12 @@ def graph_of(
     """
     graph = Graph("anomaly", len(plan.names))
     whole, parts = states.whole, states.parts
-    d, wide = plan.measured, len(plan.names)
+    blocks = [block[: whole.judged] for block in whole.blocks]
+    d, wide, judged = plan.measured, len(plan.names), whole.judged
     dealt = len(whole.companies) > len(whole.blocks)
     parts, motion = stirring(parts, wide - d)
     beside = wide - d + len(motion.at)
-    sheets = even(parts[0].companies) if dealt else [one_of(p, d, beside) for p in parts]
+    sheets = even(parts[0].companies) if dealt else [one_of(p, beside) for p in parts]
     z, present = graph.prepare(_columns(graph, 0, d), whole.centre, whole.scale, clip=CLIP_SCORED)
     # What is missing is 0 from here on. As factors: a choice costs a runtime ten times a product.
     all_there = there = graph.node("Cast", present, to=onnx.TensorProto.FLOAT)
@@ -62,6 +63,12 @@ def graph_of(
     filled = graph.node("Add", known, graph.node("Mul", expected, absent))
     bounded = graph.node("Clip", filled, low, high, name=EXPLAINING)
     explained = _explained(graph, bounded, [s.others for s in sheets], EXPLAINING in rounded)
+    # What only explains is not judged, and stands behind what is.
+    if judged < d:
+        z, there = graph.first(z, judged), graph.first(there, judged)
+        all_there = there
+    if len(parts) > 1:
+        z = graph.node("Clip", z, graph.constant(-CLIP_SCORED), graph.constant(CLIP_SCORED))
     own = graph.node("Mul", z, _beside(graph, [s.own[: s.judged] for s in sheets]))
     residual = graph.node("Add", own, explained)
     residual = graph.node("Mul", residual, there)
@@ -79,18 +86,18 @@ def graph_of(
         residual = gather_in(graph, residual, whole.companies)
         guess = gather_in(graph, guess, whole.companies) if residuals else ""
     if len(parts) > 1:
-        nearest = _nearest(graph, residual, whole.blocks)
+        nearest = _nearest(graph, residual, blocks)
         residual = _by(graph, nearest, residual)
         guess = _by(graph, nearest, guess) if residuals else ""
     fourth = _fourth(graph, residual)
     norms, shares = [], []
-    for block in whole.blocks:
+    for block in blocks:
         column = graph.constant(block.astype(float)[:, None])
         total = graph.node("MatMul", fourth, column)
         count = graph.node("MatMul", all_there, column)
         norms.append(graph.node("Sqrt", graph.node("Sqrt", graph.node("Div", total, count))))
-        owner = np.zeros((d, len(plan.signals)))
-        for at, (signal, *_) in enumerate(plan.owners[:d]):
+        owner = np.zeros((judged, len(plan.signals)))
+        for at, (signal, *_) in enumerate(plan.owners[:judged]):
             owner[at, plan.signals.index(signal)] = float(block[at])
         part = by_signal(graph, fourth, owner)
         shares.append(graph.node("Div", part, graph.node("Max", total, graph.constant(1e-30))))
@@ -101,7 +108,8 @@ def graph_of(
     score = graph.node("Squeeze", score, graph.constant([1], np.int64))
     graph.output(score, "score", ["n"])
     graph.output(share, "contribution", ["n", len(plan.signals)])
-    graph.output(_direction(graph, residual, fourth, plan), "direction", ["n", len(plan.signals)])
+    direction = _direction(graph, residual, fourth, plan, judged)
+    graph.output(direction, "direction", ["n", len(plan.signals)])
     if residuals:
         window = graph.constant(np.flatnonzero(whole.blocks[0]), np.int64)
         told = graph.node("Gather", _beyond(graph, residual, guess), window, axis=1)
@@ -140,8 +148,7 @@ def _turned(graph: Graph, z: str, there: str, whole: Detector, parts: Sequence[D
     )
     shape = graph.constant([-1, len(parts), len(whole.scale)], np.int64)
     rows = graph.node("Reshape", graph.node("Add", moved, added), shape)
-    turned = graph.node("Transpose", rows, perm=[1, 0, 2])
-    return graph.node("Clip", turned, graph.constant(-CLIP_SCORED), graph.constant(CLIP_SCORED))
+    return graph.node("Transpose", rows, perm=[1, 0, 2])
 
 
 def _unsure(graph: Graph, errors: str, absent: str, sheets: Sequence[Company], dealt: bool) -> str:
@@ -266,11 +273,11 @@ def _explained(
     return graph.node("Mul", total, _beside(graph, unit))
 
 
-def _direction(graph: Graph, residual: str, fourth: str, plan: FeaturePlan) -> str:
+def _direction(graph: Graph, residual: str, fourth: str, plan: FeaturePlan, judged: int) -> str:
     """+1 or -1 by the mean's residual where the mean says more than the spread, else 0."""
-    level = np.zeros((plan.measured, len(plan.signals)))
+    level = np.zeros((judged, len(plan.signals)))
     wobble = np.zeros_like(level)
-    for index, name in enumerate(plan.names[: plan.measured]):
+    for index, name in enumerate(plan.names[:judged]):
         signal, _, kind = name.rpartition(":")
         target = wobble if kind in {"spread", "roughness"} else level if kind == "mean" else None
         if target is not None:

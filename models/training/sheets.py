@@ -48,10 +48,11 @@ def _without(company: Company, stirs: NDArray[np.bool_], place: NDArray[np.int64
     )
 
 
-def one_of(part: Detector, d: int, e: int) -> Company:
-    """All of a detector's features as one company: two products of half the size, and what cuts
-    and joins them, take longer."""
-    return _framed([(each, each.at, each.errors) for each in part.companies], d, d, e)
+def one_of(part: Detector, e: int) -> Company:
+    """All of a detector's features as one company, those that are judged first: two products of
+    half the size, and what cuts and joins them, take longer."""
+    told = [(each, each.at, each.errors) for each in part.companies]
+    return _framed(told, part.judged, len(part.independent), e)
 
 
 def even(companies: Sequence[Company]) -> list[Company]:
