@@ -52,7 +52,10 @@ def above(stack: Stack, levels: Floats, kind: str) -> Floats:
     array([1.])
     """
     which, newest = BENDS[kind]
-    values = stack.recent.values if newest else stack.values
-    machines = len(values) // len(levels)
-    over = np.maximum(values - np.tile(levels[:, which], machines)[:, None], 0.0)
-    return Stack(over, hole_max=None if newest else stack.hole_max).mean
+    part = stack.recent if newest else stack
+    level = np.tile(levels[:, which], len(part.values) // len(levels))
+    over = part.values - level[:, None]
+    np.maximum(over, 0.0, out=over)
+    if part.missing is not None:
+        over[part.missing] = 0.0
+    return np.asarray(over.sum(axis=1) / part.count)
