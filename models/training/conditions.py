@@ -25,7 +25,8 @@ FREEDOM = 10.0
 CERTAIN = 2.0
 """Standard errors by which more conditions must speak better for held-out windows than fewer."""
 FEATURES_MAX = 512
-"""Conditions times features: wider machines would need longer records, and time, than they get."""
+"""Conditions times features: wider machines would need longer records, and time, than they get.
+What only explains is neither told nor judged, so it counts half."""
 REACH_Z = 8.0
 THIN = 3000
 """Windows by which the number of conditions is chosen."""
@@ -124,14 +125,15 @@ def choose(sequences: Sequence[NDArray[np.float32]], form: Form, reach: int) -> 
     longest = total if form.alike else max(map(len, sequences))
     if longest < FOLDS * reach or total < 2 * FOLDS * INDEPENDENT_MIN * reach:
         return 1
-    if CANDIDATES[1] * form.judged > FEATURES_MAX:
+    most = FEATURES_MAX // max(form.judged, len(form.floor) // 2)
+    if most < CANDIDATES[1]:
         return 1
     step = max(1, total // THIN)
     thin = [s[::step] for s in sequences]
     gap = max(1, reach // step)
     best, told, failed = 1, _held_out(thin, form, 1, gap), 0
     for count in CANDIDATES[1:]:
-        if count * form.judged > FEATURES_MAX:
+        if count > most:
             break
         other = _held_out(thin, form, count, gap)
         gain = other - told
