@@ -113,6 +113,27 @@ def test_several_conditions_are_kept_only_if_they_tell_faults_better(
     assert len(learn(whole).states.parts) == 1
 
 
+@pytest.mark.parametrize(("judged", "explains", "want"), [(64, 64, 8), (12, 188, 4), (300, 0, 0)])
+def test_what_only_explains_counts_half_of_what_is_judged(
+    monkeypatch: pytest.MonkeyPatch, judged: int, explains: int, want: int
+) -> None:
+    asked = []
+
+    def held_out(
+        sequences: Sequence[NDArray[np.float32]], form: Form, count: int, reach: int
+    ) -> NDArray[np.float64]:
+        asked.append(count)
+        return np.array([count, count + 0.1])
+
+    monkeypatch.setattr(conditions, "_held_out", held_out)
+    monkeypatch.setattr(conditions, "sizes", lambda *_: None)
+    monkeypatch.setattr(conditions, "tells", lambda *_: Told(0.0, 0.0))
+    d, at = judged + explains, np.zeros(judged + explains, np.int64)
+    form = Form(np.ones(d), (np.arange(d) < judged,), at, np.zeros(d), ())
+    assert conditions.choose([np.zeros((1000, d), np.float32)], form, 1) == 1
+    assert max(asked, default=0) == want
+
+
 def test_what_is_left_counts_in_units_of_a_machine_at_rest() -> None:
     rng = np.random.default_rng(4)
     moves = np.where(rng.random(4000) < 0.1, 5.0, 0.1) * rng.uniform(0.5, 1.5, 4000)
