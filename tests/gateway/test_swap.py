@@ -135,7 +135,9 @@ def silent(folder: Path) -> Callable[[bundle.Bundle], bundle.Bundle]:
         plain = graph.model().SerializeToString()
         x = np.zeros((4, d), np.float32)
         golden = bundle.Golden(x, run(plain, x), run(plain, x))
-        made = held.manifest.model_copy(update={"id": "silent"})
+        detail = {name: told for name, told in held.manifest.detail.items() if name != "strays"}
+        told = {"id": "silent", "outputs": ("score", "contribution", "direction"), "detail": detail}
+        made = held.manifest.model_copy(update=told)
         return bundle.write(in_place(folder), made, plain, plain, golden)
 
     return make
