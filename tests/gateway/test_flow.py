@@ -271,7 +271,7 @@ def test_a_restart_remembers_how_strange_a_machine_has_been_and_since_when_it_ru
 ) -> None:
     async def main() -> None:
         first = Bench(tmp_path)
-        first.rows[:, 4] += 3.0
+        first.rows[:, 4] += 3.0  # a little off, as what is usual is soon forgotten again
         await first.pour(0, 400)
         first.flow.posts[0].judge.starting.remember({"lathe-1": 12.0})
         first.flow.keep()

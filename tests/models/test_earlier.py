@@ -141,6 +141,9 @@ def test_several_conditions_hold_no_more_than_a_few_matrices_each() -> None:
     assert max(a.size for a in held) <= parts * d * d
     # What explains, what stands in, and how unsure both are; and what gaps and movement do.
     assert sum(a.size for a in held) < 4 * parts * d * d
+    # What only explains has something to stand in for it, and is not judged.
+    measured = sum(not name.endswith("error") for name in made.manifest.features)
+    assert [a.shape for a in held].count((parts, measured, measured)) == 1
 
 
 def test_where_a_missing_signal_was_is_told_by_where_the_others_were() -> None:
