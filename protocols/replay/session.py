@@ -110,6 +110,12 @@ class ReplaySession:
             self._context.meter.errors["ragged"] += block.ragged
         times = times_of(block, self._config, self._rows_before)
         lacking = int(np.count_nonzero(times == NO_TIME))
+        if lacking == block.rows and not self._rows_before:
+            cell = str(block.columns[self._config.time_column][0])
+            raise LinkRefused(
+                f"{path.name}: no time can be read in column {self._config.time_column!r}, such as "
+                f"{cell!r}, by time_form {self._config.time_form!r}; see time_form"
+            )
         if lacking:
             self._context.meter.errors["clock"] += lacking
         self._rows_before += block.rows

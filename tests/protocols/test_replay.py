@@ -199,6 +199,9 @@ async def test_a_column_that_lacks_is_one_bad_signal(file: Path, tmp_path: Path)
     assert world.meter.errors == {"column": 1}
 
 
+DATED = {"time_column": "t", "time_form": "iso"}
+
+
 @pytest.mark.parametrize(
     ("content", "settings", "rule"),
     [
@@ -207,6 +210,11 @@ async def test_a_column_that_lacks_is_one_bad_signal(file: Path, tmp_path: Path)
         (b"PAR1 junk", {}, "not a Parquet file"),
         (b"\x1f\x8b\x08 junk", {}, "not a table|not a gzip"),
         (b"a,b\n1,2\n", KEPT, "has no column 't' for the time; it has a, b"),
+        (
+            b"t,x\n01.06.2021 00:10,2\n",
+            DATED,
+            "'t', such as '01.06.2021 00:10', by time_form 'iso'",
+        ),
     ],
 )
 async def test_what_cannot_be_replayed_says_why(
